@@ -1,0 +1,3 @@
+//! Small helpers without knowledge of mail. Every container here has a capacity.
+
+pub mod clock;
