@@ -1,3 +1,5 @@
 //! Small helpers without knowledge of mail. Every container here has a capacity.
 
 pub mod clock;
+pub mod slab;
+pub mod timers;

@@ -1,0 +1,197 @@
+//! Files of a directory behind the spool's operations, with plain blocking calls.
+//!
+//! For tools and for recovery before the event loop runs. Promises what [`Op`] says; an operation
+//! that fails answers with its errno. A file not yet opened is opened at its first use. Nothing is
+//! retried here.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::op::{Completion, FileId, Op, Request};
+
+/// A machine that asks for disk work and consumes the answers.
+pub trait Machine {
+    /// The next request, if there is one now.
+    fn poll_op(&mut self) -> Option<Request>;
+
+    /// Takes the answer to an earlier request.
+    fn complete(&mut self, completion: Completion);
+}
+
+/// The spool directory of one shard, used with blocking calls.
+#[derive(Debug)]
+pub struct BlockingDisk {
+    path: PathBuf,
+    dir: File,
+    /// Open files, at most [`HANDLES_MAX`].
+    handles: BTreeMap<FileId, File>,
+}
+
+impl BlockingDisk {
+    /// Uses the existing directory `dir`.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is not a directory.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        let handle = File::open(dir)?;
+        if !handle.metadata()?.is_dir() {
+            return Err(io::Error::from(ErrorKind::NotADirectory));
+        }
+        Ok(Self {
+            path: dir.to_owned(),
+            dir: handle,
+            handles: BTreeMap::new(),
+        })
+    }
+
+    /// Executes requests one by one until the machine asks for nothing.
+    pub fn drive(&mut self, machine: &mut impl Machine) {
+        while let Some(request) = machine.poll_op() {
+            machine.complete(self.execute(request));
+        }
+    }
+
+    /// Executes one request to its end.
+    pub fn execute(&mut self, request: Request) -> Completion {
+        let token = request.token;
+        let (result, buf, files) = match request.op {
+            Op::Create { file } => (self.create(file), None, Vec::new()),
+            Op::Open { file } => (self.length(file), None, Vec::new()),
+            Op::Write {
+                file,
+                offset,
+                buf,
+                durable,
+            } => (
+                self.write(file, offset, &buf, durable),
+                Some(buf),
+                Vec::new(),
+            ),
+            Op::Read {
+                file,
+                offset,
+                mut buf,
+            } => (self.read(file, offset, &mut buf), Some(buf), Vec::new()),
+            Op::SyncFile { file } => (
+                self.handle(file).and_then(File::sync_all).map(|()| 0),
+                None,
+                Vec::new(),
+            ),
+            Op::SyncDir => (self.dir.sync_all().map(|()| 0), None, Vec::new()),
+            Op::Remove { file } => (self.remove(file), None, Vec::new()),
+            Op::List => match self.list() {
+                Ok(files) => (Ok(0), None, files),
+                Err(error) => (Err(error), None, Vec::new()),
+            },
+        };
+        let result = result.map_err(|error| error.raw_os_error().unwrap_or(EIO));
+        Completion {
+            token,
+            result,
+            buf,
+            files,
+        }
+    }
+
+    fn create(&mut self, file: FileId) -> io::Result<u64> {
+        let path = self.path.join(file_name(file));
+        let handle = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        self.keep(file, handle);
+        Ok(0)
+    }
+
+    fn length(&mut self, file: FileId) -> io::Result<u64> {
+        Ok(self.handle(file)?.metadata()?.len())
+    }
+
+    fn write(&mut self, file: FileId, offset: u64, buf: &[u8], durable: bool) -> io::Result<u64> {
+        let handle = self.handle(file)?;
+        handle.write_all_at(buf, offset)?;
+        if durable {
+            handle.sync_data()?;
+        }
+        Ok(buf.len() as u64)
+    }
+
+    fn read(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<u64> {
+        let handle = self.handle(file)?;
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match handle.read_at(rest, offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done as u64)
+    }
+
+    fn remove(&mut self, file: FileId) -> io::Result<u64> {
+        fs::remove_file(self.path.join(file_name(file)))?;
+        self.handles.remove(&file);
+        Ok(0)
+    }
+
+    fn list(&self) -> io::Result<Vec<FileId>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            files.extend(entry?.file_name().to_str().and_then(parse_file_name));
+        }
+        Ok(files)
+    }
+
+    fn handle(&mut self, file: FileId) -> io::Result<&File> {
+        if !self.handles.contains_key(&file) {
+            let path = self.path.join(file_name(file));
+            let handle = OpenOptions::new().read(true).write(true).open(path)?;
+            self.keep(file, handle);
+        }
+        self.handles
+            .get(&file)
+            .ok_or_else(|| io::Error::from_raw_os_error(EIO))
+    }
+
+    fn keep(&mut self, file: FileId, handle: File) {
+        if self.handles.len() >= HANDLES_MAX {
+            self.handles.pop_first();
+        }
+        self.handles.insert(file, handle);
+    }
+}
+
+/// The name of a file in the spool directory.
+#[must_use]
+pub fn file_name(file: FileId) -> String {
+    match file {
+        FileId::Segment(number) => format!("log.{number:08}"),
+        FileId::Checkpoint(number) => format!("checkpoint.{number}"),
+        FileId::Content(id) => format!("content.{id:032x}"),
+    }
+}
+
+/// The file of a name; `None` for any name that [`file_name`] does not produce.
+#[must_use]
+pub fn parse_file_name(name: &str) -> Option<FileId> {
+    let (kind, number) = name.split_once('.')?;
+    let file = match kind {
+        "log" => FileId::Segment(number.parse().ok()?),
+        "checkpoint" => FileId::Checkpoint(number.parse().ok().filter(|number| *number < 2)?),
+        "content" => FileId::Content(u128::from_str_radix(number, 16).ok()?),
+        _ => return None,
+    };
+    (file_name(file) == name).then_some(file)
+}
+
+/// Bounds the descriptors; a file beyond it is opened again at its next use.
+const HANDLES_MAX: usize = 256;
+
+const EIO: i32 = 5;

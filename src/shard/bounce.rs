@@ -1,0 +1,272 @@
+//! Permanent failures: a report to the sender, or the message to `postman/` when there is none.
+//!
+//! The report is staged before the outcomes it speaks of, so it is committed with or before them: a
+//! crash in between repeats the attempt, it never loses the report.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use spool::{BodyKind, Envelope, MessageKey, Outcome, Recipient, Status};
+
+use super::Shard;
+use super::dispatch::Load;
+use super::intake::{Message, Stalled};
+use super::shared::{Kept, Undeliverable};
+use crate::io::Driver;
+use crate::mail::date;
+use crate::mail::report::{Action, FailedRecipient, Report};
+use crate::scheduler::ThreadKey;
+
+/// Bits of the NOTIFY parameter, as the spool keeps them.
+const NOTIFY_NEVER: u8 = 1;
+const NOTIFY_FAILURE: u8 = 4;
+
+/// Original content that a report returns, at most.
+const RETURNED_BYTES_MAX: usize = 256 * 1024;
+
+/// A recipient that will never be reached.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    recipient: u32,
+    thread: Option<ThreadKey>,
+    relay: Option<SocketAddr>,
+    expired: bool,
+    reply: Vec<u8>,
+}
+
+impl Failure {
+    /// The next hop refused.
+    pub(super) fn remote(
+        recipient: u32,
+        thread: ThreadKey,
+        relay: Option<SocketAddr>,
+        reply: Vec<u8>,
+    ) -> Self {
+        Self { recipient, thread: Some(thread), relay, expired: false, reply }
+    }
+
+    /// Tried long enough.
+    pub(super) fn expired(
+        recipient: u32,
+        thread: ThreadKey,
+        relay: Option<SocketAddr>,
+        reply: Vec<u8>,
+    ) -> Self {
+        Self { recipient, thread: Some(thread), relay, expired: true, reply }
+    }
+
+    /// The router refused.
+    pub(super) fn routing(recipient: u32, status: &str, text: &str) -> Self {
+        let reply = format!("550 {status} {text}").into_bytes();
+        Self { recipient, thread: None, relay: None, expired: false, reply }
+    }
+}
+
+/// Failures whose report waits for room in the spool.
+#[derive(Debug)]
+pub(super) struct Failed {
+    message: MessageKey,
+    failures: Vec<Failure>,
+    report: Stalled,
+}
+
+impl<D: Driver> Shard<D> {
+    /// Ends recipients for good: report first, outcomes after it.
+    pub(super) fn fail(&mut self, message: MessageKey, failures: Vec<Failure>) {
+        let Some(live) = self.live.get(&message) else { return };
+        let wanted = !live.envelope.sender.is_empty()
+            && failures.iter().any(|failure| wants_report(&live.envelope, failure));
+        let wants_content = wanted || live.envelope.sender.is_empty();
+        match live.content.clone() {
+            None if wants_content => {
+                self.load(message, Load::Report { message, failures });
+            }
+            content => self.fail_with(message, failures, content),
+        }
+    }
+
+    /// The same with the original content at hand, or known to be unreadable.
+    pub(super) fn fail_with(
+        &mut self,
+        message: MessageKey,
+        failures: Vec<Failure>,
+        content: Option<Arc<Vec<u8>>>,
+    ) {
+        let Some(live) = self.live.get(&message) else { return };
+        let content = content.unwrap_or_default();
+        if live.envelope.sender.is_empty() {
+            self.to_postman(message, failures, &content);
+            return;
+        }
+        let wanted: Vec<Failure> = failures
+            .iter()
+            .filter(|failure| wants_report(&live.envelope, failure))
+            .cloned()
+            .collect();
+        if wanted.is_empty() {
+            self.record_failures(message, &failures);
+            return;
+        }
+        let report = self.report(message, &wanted, &content);
+        match self.try_stage(report) {
+            None => self.record_failures(message, &failures),
+            Some(report) => self.failures.push_back(Failed { message, failures, report }),
+        }
+    }
+
+    /// Tries again to stage reports, in order.
+    pub(super) fn retry_failures(&mut self) {
+        while let Some(Failed { message, failures, report }) = self.failures.pop_front() {
+            match self.try_stage(report) {
+                None => self.record_failures(message, &failures),
+                Some(report) => {
+                    self.failures.push_front(Failed { message, failures, report });
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A failed message without a sender to tell is kept for the postmaster. Its outcomes are
+    /// recorded once the file is on disk; if that fails the message stays in the spool.
+    fn to_postman(&mut self, message: MessageKey, failures: Vec<Failure>, content: &Arc<Vec<u8>>) {
+        let Some(live) = self.live.get(&message) else { return };
+        self.question_next += 1;
+        let kept = Undeliverable {
+            shard: self.settings.shard,
+            token: self.question_next,
+            id: live.id.to_string(),
+            recipients: failures
+                .iter()
+                .map(|failure| {
+                    let recipient = &live.envelope.recipients[failure.recipient as usize];
+                    (recipient.address.clone(), failure.reply.clone())
+                })
+                .collect(),
+            content: Arc::clone(content),
+        };
+        let token = kept.token;
+        self.keeping.insert(token, (message, failures));
+        if (self.outside.keep)(kept).is_err() {
+            self.kept(Kept { token, result: Err("too many at a time".to_owned()) });
+        }
+    }
+
+    /// The answer of the control thread to a message for `postman/`.
+    pub(super) fn kept(&mut self, kept: Kept) {
+        let Some((message, failures)) = self.keeping.remove(&kept.token) else { return };
+        match kept.result {
+            Ok(()) => self.record_failures(message, &failures),
+            Err(error) => {
+                let id = self.live.get(&message).map(|live| live.id.to_string());
+                tracing::error!(
+                    "postman: {error}; message {} stays in the spool until the next start",
+                    id.unwrap_or_default()
+                );
+            }
+        }
+    }
+
+    fn record_failures(&mut self, message: MessageKey, failures: &[Failure]) {
+        for failure in failures {
+            let Some(live) = self.live.get_mut(&message) else { return };
+            live.open_count -= 1;
+            self.shared.metrics(self.settings.shard).failed();
+            let (status, word) = if failure.expired {
+                (Status::Expired, "expired")
+            } else {
+                (Status::Failed, "failed")
+            };
+            self.log_failure(message, failure, word);
+            let outcome = Outcome {
+                recipient: failure.recipient,
+                attempt: 1,
+                status,
+                next_ms: 0,
+                reply: failure.reply.clone(),
+            };
+            self.log.outcome(self.now.mono_ns, message, outcome);
+        }
+        self.end_if_finished(message);
+    }
+
+    fn log_failure(&mut self, message: MessageKey, failure: &Failure, word: &'static str) {
+        let thread = failure.thread.unwrap_or_else(|| self.scheduler.thread("error", "router"));
+        let Failure { recipient, relay, reply, .. } = failure;
+        self.log_result(message, thread, *recipient, *relay, word, reply);
+    }
+
+    /// The report as a message of our own: null sender, to the original sender.
+    fn report(&mut self, message: MessageKey, failures: &[Failure], content: &[u8]) -> Stalled {
+        let id = self.log.reserve_id();
+        let id_text = id.to_string();
+        let live = &self.live[&message];
+        let envelope = &live.envelope;
+        let failed: Vec<FailedRecipient> =
+            failures.iter().map(|failure| failed_recipient(envelope, failure)).collect();
+        let full = envelope.ret == Some(spool::Ret::Full) && content.len() <= RETURNED_BYTES_MAX;
+        let content = Report {
+            reporting_mta: &self.settings.hostname,
+            message_id: &id_text,
+            date: &date::format(self.now.wall_ms),
+            arrival_date: &date::format(envelope.arrival_ms),
+            sender: &envelope.sender,
+            envelope_id: envelope.envid.as_deref(),
+            original_id: &live.id.to_string(),
+            failures: &failed,
+            original: content,
+            full,
+        }
+        .write();
+        let envelope = Envelope {
+            sender: Vec::new(),
+            recipients: vec![Recipient {
+                address: envelope.sender.clone(),
+                notify: NOTIFY_NEVER,
+                orcpt: None,
+            }],
+            arrival_ms: self.now.wall_ms,
+            body: if content.is_ascii() { BodyKind::SevenBit } else { BodyKind::EightBit },
+            smtputf8: envelope.smtputf8,
+            ret: None,
+            envid: None,
+            client: b"local".to_vec(),
+            helo: self.settings.hostname.clone().into_bytes(),
+            protocol: b"report".to_vec(),
+        };
+        Self::report_message(Message { id, envelope, content })
+    }
+}
+
+fn wants_report(envelope: &Envelope, failure: &Failure) -> bool {
+    // RFC 3461 4.1: without NOTIFY a failure is reported.
+    let notify = envelope.recipients[failure.recipient as usize].notify;
+    notify == 0 || notify & NOTIFY_FAILURE != 0
+}
+
+fn failed_recipient(envelope: &Envelope, failure: &Failure) -> FailedRecipient {
+    let recipient = &envelope.recipients[failure.recipient as usize];
+    FailedRecipient {
+        final_recipient: recipient.address.clone(),
+        original_recipient: recipient.orcpt.clone(),
+        action: Action::Failed,
+        status: enhanced_status(failure),
+        remote_mta: failure.relay.map(|relay| relay.to_string()),
+        diagnostic: failure.reply.clone(),
+        expired: failure.expired,
+    }
+}
+
+/// The enhanced status code of a reply, or one that fits: 4.4.7 for expiry (RFC 3463 3.5), 5.0.0
+/// when the peer gave none.
+fn enhanced_status(failure: &Failure) -> String {
+    if failure.expired {
+        return "4.4.7".to_owned();
+    }
+    let text = String::from_utf8_lossy(&failure.reply);
+    let code = text.split_ascii_whitespace().nth(1).unwrap_or("");
+    let looks_right = code.split('.').count() == 3
+        && code.starts_with("5.")
+        && code.split('.').all(|part| part.len() <= 3 && part.bytes().all(|b| b.is_ascii_digit()));
+    if looks_right { code.to_owned() } else { "5.0.0".to_owned() }
+}

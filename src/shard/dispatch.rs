@@ -1,0 +1,346 @@
+//! From a live message to a connection: routing into vertices, the scheduler's grants, jobs.
+
+use std::sync::Arc;
+
+use spool::{Envelope, MessageKey, ReadError, ReadTicket};
+
+use super::bounce::Failure;
+use super::outbound::Outbound;
+use super::{Shard, handoff};
+use crate::base::slab::Key;
+use crate::io::Driver;
+use crate::protocol::client::{Job, JobRecipient};
+use crate::router::{Request, Step};
+use crate::scheduler::{Action, ThreadKey, Vertex, VertexKey};
+
+/// A recipient that has to be tried.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Due {
+    pub(super) recipient: u32,
+    /// Wall time before which it is not tried; 0 = now.
+    pub(super) due_ms: u64,
+}
+
+/// What a vertex stands for.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Recipients of a message in this shard's spool.
+    Home(Home),
+    /// A handle that another shard passed on.
+    Guest { from: u16, handle: Box<handoff::Handle> },
+}
+
+/// Recipients of one message that share one next hop.
+#[derive(Debug)]
+pub(super) struct Home {
+    pub(super) message: MessageKey,
+    pub(super) recipients: Vec<u32>,
+    pub(super) thread: ThreadKey,
+    pub(super) vertex: VertexKey,
+}
+
+/// Why content is read back from the spool.
+#[derive(Debug)]
+pub(super) enum Load {
+    /// For this connection's next job.
+    Delivery { outbound: Key, vertex: VertexKey, payload: u64 },
+    /// To be passed on to another shard.
+    Forward { owner: u16, vertex: VertexKey, payload: u64 },
+    /// For the report on these failures.
+    Report { message: MessageKey, failures: Vec<Failure> },
+}
+
+impl<D: Driver> Shard<D> {
+    /// Routes recipients of a live message and enters them with the scheduler.
+    pub(super) fn route(&mut self, message: MessageKey, due: Vec<Due>) {
+        let Some(live) = self.live.get(&message) else { return };
+        let mut placed: Vec<(ThreadKey, u64, Vec<u32>)> = Vec::with_capacity(1);
+        let mut failed = Vec::new();
+        for Due { recipient, due_ms } in due {
+            let address = &live.envelope.recipients[recipient as usize].address;
+            let request = Request { address, sender: &live.envelope.sender };
+            match self.router.route(&request) {
+                Step::Done(quads) => {
+                    for quad in quads {
+                        let thread = self.scheduler.thread(&quad.channel, &quad.host);
+                        let limit = self.settings.transaction_recipients_max;
+                        place(&mut placed, thread, due_ms, recipient, limit);
+                    }
+                }
+                Step::Failed { status, text } => failed.push(Failure::routing(recipient, status, &text)),
+            }
+        }
+        for (thread, due_ms, recipients) in placed {
+            self.insert_vertex(message, thread, due_ms, recipients);
+        }
+        if !failed.is_empty() {
+            self.fail(message, failed);
+        }
+    }
+
+    fn insert_vertex(
+        &mut self,
+        message: MessageKey,
+        thread: ThreadKey,
+        due_ms: u64,
+        recipients: Vec<u32>,
+    ) {
+        let Some(live) = self.live.get(&message) else { return };
+        let attempt = recipients
+            .iter()
+            .filter_map(|recipient| live.attempts.get(*recipient as usize))
+            .max()
+            .copied()
+            .unwrap_or(0);
+        let arrival_ms = live.envelope.arrival_ms;
+        let home = Home { message, recipients, thread, vertex: VertexKey(0) };
+        let Ok(payload) = self.work.insert(Work::Home(home)) else {
+            unreachable!("the work table has no smaller bound than the scheduler");
+        };
+        let vertex = Vertex { payload: payload.0, arrival_ms, attempt, due_ms };
+        let key = self.scheduler.insert(self.now, thread, vertex);
+        if let Some(Work::Home(home)) = self.work.get_mut(payload) {
+            home.vertex = key;
+        }
+        self.make_eager(thread);
+    }
+
+    /// Remembers that idle connections of the thread may have something to do.
+    pub(super) fn make_eager(&mut self, thread: ThreadKey) {
+        self.ensure_thread(thread);
+        let entry = &mut self.threads[thread.0 as usize];
+        if !entry.eager {
+            entry.eager = true;
+            self.eager.push(thread);
+        }
+    }
+
+    /// Gives idle connections work, then does what the scheduler asks.
+    pub(super) fn dispatch(&mut self) {
+        let mut eager = std::mem::take(&mut self.eager);
+        for thread in eager.drain(..) {
+            self.threads[thread.0 as usize].eager = false;
+            self.feed_idle(thread);
+        }
+        self.eager = eager;
+        while let Some(action) = self.scheduler.poll(self.now) {
+            match action {
+                Action::Open { thread } => self.open(thread),
+                Action::Expire { vertex, payload } => self.expired(vertex, payload),
+                Action::StateChanged { thread } => self.record_thread(thread),
+                Action::Forward { vertex, payload, owner, .. } => {
+                    self.forward(owner, vertex, payload);
+                }
+                Action::Send { to, message } => self.send_lease(to, message),
+                Action::GiveBack { payload, .. } => self.give_back_guest(payload),
+            }
+        }
+    }
+
+    fn record_thread(&mut self, thread: ThreadKey) {
+        let (attempt, next_ms, reply) = self.scheduler.thread_state(thread);
+        let reply = reply.to_vec();
+        self.ensure_thread(thread);
+        let entry = &self.threads[thread.0 as usize];
+        let state = spool::ThreadState {
+            channel: entry.channel.as_bytes().to_vec(),
+            host: entry.host.as_bytes().to_vec(),
+            attempt,
+            next_ms,
+            reply,
+        };
+        self.log.thread_state(self.now.mono_ns, state);
+    }
+
+    /// Asks the scheduler for a connection's next job; reads its content back when it has to.
+    pub(super) fn feed(&mut self, key: Key) {
+        loop {
+            let Some(outbound) = self.outbound.get_mut(key) else { return };
+            if !outbound.can_take(&self.settings) {
+                break;
+            }
+            let thread = outbound.thread;
+            let Some((vertex, payload)) = self.scheduler.take(self.now, thread) else { break };
+            self.start(key, vertex, payload);
+        }
+        self.settle_outbound(key);
+    }
+
+    fn start(&mut self, outbound: Key, vertex: VertexKey, payload: u64) {
+        match self.work.get(Key(payload)) {
+            Some(Work::Home(home)) => {
+                let message = home.message;
+                if let Some(job) = self.job(payload, vertex) {
+                    self.submit(outbound, vertex, payload, job);
+                    return;
+                }
+                let load = Load::Delivery { outbound, vertex, payload };
+                if self.load(message, load) {
+                    if let Some(outbound) = self.outbound.get_mut(outbound) {
+                        outbound.loading = true;
+                    }
+                }
+            }
+            Some(Work::Guest { handle, .. }) => {
+                let mut job = handle.job.clone();
+                job.token = vertex.0;
+                self.submit(outbound, vertex, payload, job);
+            }
+            None => unreachable!("the scheduler grants only what was inserted"),
+        }
+    }
+
+    fn submit(&mut self, outbound: Key, vertex: VertexKey, payload: u64, job: Job) {
+        if let Some(outbound) = self.outbound.get_mut(outbound) {
+            outbound.submit(vertex, payload, job, self.now);
+        }
+    }
+
+    /// The job of a home vertex, when its content is in memory.
+    pub(super) fn job(&self, payload: u64, vertex: VertexKey) -> Option<Job> {
+        let Some(Work::Home(home)) = self.work.get(Key(payload)) else { return None };
+        let live = self.live.get(&home.message)?;
+        let content = Arc::clone(live.content.as_ref()?);
+        Some(job_of(&live.envelope, &home.recipients, vertex, content))
+    }
+
+    /// Starts reading the content of a message; a content that cannot be read is damage: the
+    /// recipients stay queued and the operator is told.
+    pub(super) fn load(&mut self, message: MessageKey, load: Load) -> bool {
+        if let Some(ticket) = self.log.read(message) {
+            self.loads.insert(ticket, load);
+            return true;
+        }
+        self.load_failed(load, "it is not on disk yet");
+        false
+    }
+
+    pub(super) fn content_loaded(
+        &mut self,
+        ticket: ReadTicket,
+        message: MessageKey,
+        content: Result<Vec<u8>, ReadError>,
+    ) {
+        let Some(load) = self.loads.remove(&ticket) else { return };
+        let content = match content {
+            Ok(content) => Arc::new(content),
+            Err(error) => {
+                self.load_failed(load, &error.to_string());
+                return;
+            }
+        };
+        match load {
+            Load::Delivery { outbound, vertex, payload } => {
+                self.loaded_for_delivery(outbound, vertex, payload, content);
+            }
+            Load::Forward { owner, vertex, payload } => {
+                self.forward_with(owner, vertex, payload, content);
+            }
+            Load::Report { failures, .. } => self.fail_with(message, failures, Some(content)),
+        }
+    }
+
+    fn loaded_for_delivery(
+        &mut self,
+        key: Key,
+        vertex: VertexKey,
+        payload: u64,
+        content: Arc<Vec<u8>>,
+    ) {
+        let job = match self.work.get(Key(payload)) {
+            Some(Work::Home(home)) => self
+                .live
+                .get(&home.message)
+                .map(|live| job_of(&live.envelope, &home.recipients, vertex, content)),
+            _ => None,
+        };
+        match (self.outbound.get_mut(key), job) {
+            (Some(outbound), Some(job)) => {
+                outbound.loading = false;
+                if outbound.is_open() {
+                    outbound.submit(vertex, payload, job, self.now);
+                } else {
+                    self.not_attempted(vertex);
+                }
+                self.feed(key);
+            }
+            _ => self.not_attempted(vertex),
+        }
+    }
+
+    fn load_failed(&mut self, load: Load, why: &str) {
+        let shard = self.settings.shard;
+        match load {
+            Load::Delivery { outbound, vertex, payload } => {
+                tracing::error!(shard, payload, "content cannot be read: {why}; it stays queued");
+                if let Some(outbound) = self.outbound.get_mut(outbound) {
+                    outbound.loading = false;
+                }
+                self.defer_vertex(vertex, payload, b"451 4.3.0 content cannot be read");
+            }
+            Load::Forward { vertex, payload, .. } => {
+                tracing::error!(shard, payload, "content cannot be read: {why}; it stays queued");
+                self.defer_vertex(vertex, payload, b"451 4.3.0 content cannot be read");
+            }
+            // A report without the original's header is better than none.
+            Load::Report { message, failures } => {
+                tracing::error!(shard, "content cannot be read: {why}; the report goes without it");
+                self.fail_with(message, failures, None);
+            }
+        }
+    }
+}
+
+/// Puts a recipient where others of the same fate are, up to `limit` in one vertex.
+fn place(
+    placed: &mut Vec<(ThreadKey, u64, Vec<u32>)>,
+    thread: ThreadKey,
+    due_ms: u64,
+    recipient: u32,
+    limit: usize,
+) {
+    let fits = placed.iter_mut().rev().find(|(other, other_due, recipients)| {
+        *other == thread && *other_due == due_ms && recipients.len() < limit
+    });
+    match fits {
+        Some((_, _, recipients)) => recipients.push(recipient),
+        None => placed.push((thread, due_ms, vec![recipient])),
+    }
+}
+
+/// The job for some recipients of a message.
+pub(super) fn job_of(
+    envelope: &Envelope,
+    recipients: &[u32],
+    vertex: VertexKey,
+    content: Arc<Vec<u8>>,
+) -> Job {
+    let recipients = recipients
+        .iter()
+        .map(|recipient| {
+            let recipient = &envelope.recipients[*recipient as usize];
+            JobRecipient {
+                address: recipient.address.clone(),
+                notify: recipient.notify,
+                orcpt: recipient.orcpt.clone(),
+            }
+        })
+        .collect();
+    Job {
+        token: vertex.0,
+        sender: envelope.sender.clone(),
+        recipients,
+        content,
+        eight_bit: envelope.body == spool::BodyKind::EightBit,
+        binary: envelope.body == spool::BodyKind::Binary,
+        smtputf8: envelope.smtputf8,
+        ret: envelope.ret.map(super::result::client_ret),
+        envid: envelope.envid.clone(),
+    }
+}
+
+impl Outbound {
+    fn can_take(&self, settings: &super::Settings) -> bool {
+        !self.loading && self.served < settings.messages_per_connection && self.session_can_take()
+    }
+}

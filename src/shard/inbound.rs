@@ -1,0 +1,316 @@
+//! One accepted connection: bytes to the session, the session's wishes to policy and spool.
+//!
+//! Input that the session cannot take yet waits in `held`, in order; when it is more than
+//! [`HELD_BYTES_MAX`] receiving is switched off. Replies wait in `output`; a client that does not
+//! read them is not read from either.
+
+use std::net::SocketAddr;
+
+use spool::SpoolId;
+
+use super::{Role, Shard};
+use crate::base::slab::Key;
+use crate::base::timers::Armed;
+use crate::io::{Chunk, Driver, Socket};
+use crate::policy::Decision;
+use crate::protocol::Input;
+use crate::protocol::server::{Peer, Question, Session, Verdict, Want};
+
+/// Input kept for a session that cannot take it; four receive buffers of the usual size.
+const HELD_BYTES_MAX: usize = 16 * 1024;
+
+/// Replies kept for a client that does not read; beyond it no more commands are taken.
+const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Commands or content are taken.
+    Open,
+    /// A complete message waits for its commit; nothing is taken.
+    Storing,
+    /// Output is flushed, then the socket is closed.
+    Flushing,
+    /// The driver was asked to close.
+    Closing,
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    pub(super) socket: Socket,
+    pub(super) peer: SocketAddr,
+    pub(super) session: Session,
+    pub(super) phase: Phase,
+    /// The id that stands in the Received: line of the content under way.
+    pub(super) id: Option<SpoolId>,
+    held: Vec<u8>,
+    pub(super) output: Vec<u8>,
+    spare: Vec<u8>,
+    sending: bool,
+    receive_on: bool,
+    /// Counted in the shard's `receiving_count`.
+    counted: bool,
+    /// Bytes of content counted in the shard's memory budget.
+    pub(super) staged_bytes: usize,
+    /// Waits until the memory budget has room.
+    pub(super) starved: bool,
+    armed: Armed,
+}
+
+impl Inbound {
+    fn is_blocked(&self) -> bool {
+        self.phase != Phase::Open
+            || self.starved
+            || (self.sending && self.output.len() > OUTPUT_BYTES_MAX)
+    }
+}
+
+impl<D: Driver> Shard<D> {
+    pub(super) fn accepted(
+        &mut self,
+        socket: Socket,
+        listener: usize,
+        peer: SocketAddr,
+        _local: SocketAddr,
+    ) {
+        let settings = self.settings.services[listener].clone();
+        let who = Peer { address: peer.ip(), port: peer.port() };
+        let mut inbound = Inbound {
+            socket,
+            peer,
+            session: Session::new(settings, who, self.now),
+            phase: Phase::Open,
+            id: None,
+            held: Vec::new(),
+            output: Vec::new(),
+            spare: Vec::new(),
+            sending: false,
+            receive_on: true,
+            counted: false,
+            staged_bytes: 0,
+            starved: false,
+            armed: Armed::default(),
+        };
+        inbound.session.greet(&mut inbound.output);
+        match self.inbound.insert(inbound) {
+            Ok(key) => {
+                self.roles.insert(socket, Role::Inbound(key));
+                self.driver.receive(socket, true);
+                self.settle(key);
+            }
+            // The driver stops accepting at the same bound; this is the race at its edge.
+            Err(_) => self.driver.close(socket),
+        }
+    }
+
+    /// Feeds a session what has arrived until it needs something or the input is used up.
+    pub(super) fn pump(&mut self, key: Key, chunk: Option<Chunk>) {
+        let chunk = self.hold_behind(key, chunk);
+        let mut used = 0;
+        loop {
+            let Some(inbound) = self.inbound.get_mut(key) else { break };
+            if inbound.is_blocked() {
+                break;
+            }
+            let bytes = match &chunk {
+                Some(chunk) => self.driver.bytes(chunk),
+                None => &inbound.held[..],
+            };
+            let Some(bytes) = bytes.get(used..) else { break };
+            let mut input = Input::new(bytes);
+            let want = inbound.session.receive(&mut input, self.now, &mut inbound.output);
+            used += input.consumed();
+            if !self.grant(key, want) {
+                break;
+            }
+        }
+        self.keep_rest(key, chunk, used);
+        self.settle(key);
+    }
+
+    /// A chunk that arrives behind held input joins it; else it is handed back to be used in place.
+    fn hold_behind(&mut self, key: Key, chunk: Option<Chunk>) -> Option<Chunk> {
+        let chunk = chunk?;
+        match self.inbound.get_mut(key) {
+            Some(inbound) if inbound.held.is_empty() && !inbound.is_blocked() => Some(chunk),
+            Some(inbound) => {
+                inbound.held.extend_from_slice(self.driver.bytes(&chunk));
+                self.driver.recycle(chunk);
+                None
+            }
+            None => {
+                self.driver.recycle(chunk);
+                None
+            }
+        }
+    }
+
+    fn keep_rest(&mut self, key: Key, chunk: Option<Chunk>, used: usize) {
+        let inbound = self.inbound.get_mut(key);
+        match chunk {
+            Some(chunk) => {
+                if let Some(inbound) = inbound {
+                    inbound.held.extend_from_slice(&self.driver.bytes(&chunk)[used..]);
+                }
+                self.driver.recycle(chunk);
+            }
+            None => {
+                if let Some(inbound) = inbound {
+                    inbound.held.drain(..used);
+                    if inbound.held.is_empty() && inbound.held.capacity() > HELD_BYTES_MAX {
+                        inbound.held = Vec::new();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives the session what it wants. Says whether it can go on at once.
+    fn grant(&mut self, key: Key, want: Want) -> bool {
+        let Some(inbound) = self.inbound.get_mut(key) else { return false };
+        match want {
+            Want::Input => return false,
+            Want::Policy(question) => {
+                let verdict = decide(&self.policy, inbound.peer, &question);
+                inbound.session.verdict(verdict, self.now, &mut inbound.output);
+            }
+            Want::Begin => {
+                let id = self.log.reserve_id();
+                inbound.id = Some(id);
+                inbound.session.begin(&id.to_string(), self.now);
+            }
+            Want::Store(transaction) => {
+                inbound.phase = Phase::Storing;
+                self.store(key, *transaction);
+            }
+            Want::Close => inbound.phase = Phase::Flushing,
+        }
+        true
+    }
+
+    /// Brings sending, receiving, accounts and timer of a connection up to date with its session.
+    pub(super) fn settle(&mut self, key: Key) {
+        self.account(key);
+        let Some(inbound) = self.inbound.get_mut(key) else { return };
+        if !inbound.sending && !inbound.output.is_empty() && inbound.phase != Phase::Closing {
+            inbound.sending = true;
+            let next = std::mem::take(&mut inbound.spare);
+            let output = std::mem::replace(&mut inbound.output, next);
+            self.driver.send(inbound.socket, output);
+        }
+        if inbound.phase == Phase::Flushing && !inbound.sending {
+            self.close_inbound(key);
+            return;
+        }
+        let receive = inbound.phase != Phase::Closing
+            && !(inbound.is_blocked() && inbound.held.len() > HELD_BYTES_MAX)
+            && !inbound.starved;
+        if receive != inbound.receive_on {
+            inbound.receive_on = receive;
+            self.driver.receive(inbound.socket, receive);
+        }
+        let deadline = inbound.session.deadline();
+        self.timers.arm(key.0, &mut inbound.armed, deadline);
+    }
+
+    /// Keeps the count of sessions inside content and the memory budget true.
+    fn account(&mut self, key: Key) {
+        let Some(inbound) = self.inbound.get_mut(key) else { return };
+        let receiving =
+            inbound.phase == Phase::Open && inbound.session.is_receiving_content();
+        if receiving != inbound.counted {
+            inbound.counted = receiving;
+            if receiving {
+                self.receiving_count += 1;
+            } else {
+                self.receiving_count -= 1;
+            }
+            self.log.set_receiving(self.receiving_count);
+        }
+        if inbound.phase == Phase::Open {
+            let staged = inbound.session.held_bytes();
+            self.memory.staged(&mut inbound.staged_bytes, staged);
+            inbound.starved = receiving && self.memory.is_starved(key);
+        }
+    }
+
+    pub(super) fn inbound_sent(&mut self, key: Key, result: Result<(), i32>, buf: Vec<u8>) {
+        let Some(inbound) = self.inbound.get_mut(key) else { return };
+        inbound.sending = false;
+        inbound.spare = buf;
+        if result.is_err() {
+            self.close_inbound(key);
+            return;
+        }
+        self.pump(key, None);
+    }
+
+    /// The client closed its side or the connection failed. RFC 5321 4.1.1.10: an unfinished
+    /// transaction is dropped; a message that waits for its commit is still ours to deliver.
+    pub(super) fn inbound_ended(&mut self, key: Key) {
+        self.close_inbound(key);
+    }
+
+    pub(super) fn close_inbound(&mut self, key: Key) {
+        let Some(inbound) = self.inbound.get_mut(key) else { return };
+        if inbound.phase != Phase::Closing {
+            inbound.phase = Phase::Closing;
+            self.driver.close(inbound.socket);
+            self.account(key);
+        }
+    }
+
+    pub(super) fn inbound_closed(&mut self, key: Key) {
+        let Some(mut inbound) = self.inbound.remove(key) else { return };
+        self.memory.staged(&mut inbound.staged_bytes, 0);
+        self.memory.forget(key);
+        self.feed_starved();
+    }
+
+    pub(super) fn inbound_timer(&mut self, key: Key) {
+        let Some(inbound) = self.inbound.get_mut(key) else { return };
+        inbound.armed = Armed::default();
+        let due = inbound.session.deadline() <= self.now.mono_ns;
+        match (inbound.phase, due) {
+            (Phase::Open, true) => {
+                inbound.session.timeout(self.now, &mut inbound.output);
+                inbound.phase = Phase::Flushing;
+                // A client that does not even read its 421 is not waited for.
+                if inbound.sending {
+                    self.close_inbound(key);
+                }
+            }
+            (Phase::Flushing, true) => self.close_inbound(key),
+            // The client waits for us: its idle time does not count.
+            (Phase::Storing, true) => {
+                let later = self.now.after_ns(1_000_000_000);
+                self.timers.arm(key.0, &mut inbound.armed, later);
+                return;
+            }
+            (Phase::Closing, _) => return,
+            (_, false) => {}
+        }
+        self.settle(key);
+    }
+
+    /// Lets sessions go on that waited for memory, as many as now fit.
+    pub(super) fn feed_starved(&mut self) {
+        while let Some(key) = self.memory.next_starved() {
+            if let Some(inbound) = self.inbound.get_mut(key) {
+                inbound.starved = false;
+                self.pump(key, None);
+            }
+        }
+    }
+}
+
+fn decide(policy: &crate::policy::Policy, peer: SocketAddr, question: &Question) -> Verdict {
+    match question {
+        Question::Sender { .. } => Verdict::Accept,
+        Question::Recipient { address } => match policy.recipient(peer.ip(), address) {
+            Decision::Accept => Verdict::Accept,
+            Decision::Reject(reply) => Verdict::Reject(reply),
+        },
+    }
+}

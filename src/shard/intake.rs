@@ -1,0 +1,239 @@
+//! From a complete message to a live one: staging, the commit, the `250`, routing.
+//!
+//! The one place where a `250` for content is caused is [`Shard::committed`], which runs for a
+//! batch after the spool says that its commit is on disk.
+
+use std::sync::Arc;
+
+use spool::{Accepted, Envelope, Event, MessageKey, Refusal, SpoolId};
+
+use super::inbound::Phase;
+use super::{Shard, dispatch};
+use crate::base::slab::Key;
+use crate::io::Driver;
+use crate::observe::mail_log;
+use crate::protocol::server::{Stored, Transaction};
+
+/// Who waits for a commit.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin {
+    /// A client's session; it may be gone by then.
+    Session(Key),
+    /// A report written by this shard.
+    Report,
+}
+
+/// A message staged in a batch that is not on disk yet.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    batch: u64,
+    origin: Origin,
+    key: MessageKey,
+    message: Message,
+}
+
+/// A complete message that the spool has not taken yet, because its staging memory was full.
+#[derive(Debug)]
+pub(super) struct Stalled {
+    origin: Origin,
+    message: Message,
+}
+
+/// A message on its way in.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) id: SpoolId,
+    pub(super) envelope: Envelope,
+    pub(super) content: Vec<u8>,
+}
+
+/// A committed message with recipients that are not finished.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) id: SpoolId,
+    pub(super) envelope: Envelope,
+    /// Kept while the memory budget allows; read back from the spool otherwise.
+    pub(super) content: Option<Arc<Vec<u8>>>,
+    /// Recipients without a final outcome.
+    pub(super) open_count: u32,
+    /// Attempts that an earlier run of the daemon made, by recipient; empty for new messages.
+    pub(super) attempts: Vec<u32>,
+}
+
+impl<D: Driver> Shard<D> {
+    /// Takes a client's finished transaction to the spool.
+    pub(super) fn store(&mut self, key: Key, transaction: Transaction) {
+        let Some(inbound) = self.inbound.get_mut(key) else { return };
+        let id = inbound.id.take().unwrap_or_else(|| self.log.reserve_id());
+        let (envelope, content) = envelope_of(transaction, inbound.peer, self.now.wall_ms);
+        self.memory.staged(&mut inbound.staged_bytes, content.len());
+        self.memory.forget(key);
+        self.stage(Stalled {
+            origin: Origin::Session(key),
+            message: Message { id, envelope, content },
+        });
+    }
+
+    /// Stages a message, now or as soon as there is room behind those that already wait for it.
+    pub(super) fn stage(&mut self, stalled: Stalled) {
+        if self.stalled.is_empty() {
+            if let Some(stalled) = self.try_stage(stalled) {
+                self.stalled.push_back(stalled);
+            }
+        } else {
+            self.stalled.push_back(stalled);
+        }
+    }
+
+    pub(super) fn report_message(message: Message) -> Stalled {
+        Stalled { origin: Origin::Report, message }
+    }
+
+    /// Gives the message back when staging is full for the moment.
+    pub(super) fn try_stage(&mut self, stalled: Stalled) -> Option<Stalled> {
+        let Stalled { origin, message } = stalled;
+        let now = self.now.mono_ns;
+        let accepted = match origin {
+            Origin::Session(_) => {
+                self.log.accept(now, message.id, &message.envelope, &message.content)
+            }
+            Origin::Report => {
+                self.log.accept_report(now, message.id, &message.envelope, &message.content)
+            }
+        };
+        match accepted {
+            Ok(Accepted { key, batch, .. }) => {
+                self.waiting.push_back(Waiting { batch, origin, key, message });
+                None
+            }
+            Err(Refusal::Busy) => Some(Stalled { origin, message }),
+            Err(refusal) => {
+                self.answer(origin, refused(&refusal));
+                None
+            }
+        }
+    }
+
+    pub(super) fn spool_event(&mut self, event: Event) {
+        match event {
+            Event::Committed { batch } => self.committed(batch),
+            Event::Failed { batch } => self.failed_batch(batch),
+            Event::Content { ticket, key, content } => self.content_loaded(ticket, key, content),
+            Event::Accepting(accepting) => {
+                tracing::warn!(shard = self.settings.shard, accepting, "spool accepts new mail");
+            }
+            Event::Trouble(what) => tracing::error!(shard = self.settings.shard, "spool: {what}"),
+        }
+    }
+
+    /// A batch is on disk: its clients get their `250`, its messages go to the router.
+    fn committed(&mut self, batch: u64) {
+        while self.waiting.front().is_some_and(|waiting| waiting.batch <= batch) {
+            let Some(Waiting { origin, key, message, .. }) = self.waiting.pop_front() else { break };
+            let id = message.id.to_string();
+            self.log_accepted(&id, &message);
+            self.shared.metrics(self.settings.shard).accepted();
+            self.make_live(key, message);
+            self.answer(origin, Stored::Accepted { id: &id });
+        }
+        self.unstall();
+    }
+
+    fn failed_batch(&mut self, batch: u64) {
+        while self.waiting.front().is_some_and(|waiting| waiting.batch <= batch) {
+            let Some(Waiting { origin, message, .. }) = self.waiting.pop_front() else { break };
+            match origin {
+                Origin::Session(_) => self.answer(origin, Stored::Failed),
+                // Nobody will send a report again: it waits until the spool takes it.
+                Origin::Report => self.stalled.push_back(Stalled { origin, message }),
+            }
+        }
+        self.unstall();
+    }
+
+    fn unstall(&mut self) {
+        while let Some(stalled) = self.stalled.pop_front() {
+            if let Some(stalled) = self.try_stage(stalled) {
+                self.stalled.push_front(stalled);
+                break;
+            }
+        }
+        self.retry_failures();
+    }
+
+    /// Answers the client of a stored (or not stored) message; it may be gone.
+    fn answer(&mut self, origin: Origin, stored: Stored<'_>) {
+        let Origin::Session(key) = origin else { return };
+        let Some(inbound) = self.inbound.get_mut(key) else { return };
+        self.memory.staged(&mut inbound.staged_bytes, 0);
+        if inbound.phase == Phase::Storing {
+            inbound.phase = Phase::Open;
+            inbound.session.stored(stored, self.now, &mut inbound.output);
+            self.pump(key, None);
+        }
+        self.feed_starved();
+    }
+
+    fn log_accepted(&mut self, id: &str, message: &Message) {
+        let envelope = &message.envelope;
+        self.mail_log.accepted(
+            self.now,
+            &mail_log::Accepted {
+                id,
+                client: &envelope.client,
+                helo: &envelope.helo,
+                protocol: &envelope.protocol,
+                sender: &envelope.sender,
+                size_bytes: message.content.len() as u64,
+                recipients_count: envelope.recipients.len() as u32,
+            },
+        );
+    }
+
+    /// Enters a committed message and routes it.
+    fn make_live(&mut self, key: MessageKey, message: Message) {
+        let Message { id, envelope, content } = message;
+        let open_count = envelope.recipients.len() as u32;
+        let content = self.memory.cache(content.len()).then(|| Arc::new(content));
+        self.live.insert(key, Live { id, envelope, content, open_count, attempts: Vec::new() });
+        let recipients = (0..open_count).map(|recipient| dispatch::Due { recipient, due_ms: 0 });
+        self.route(key, recipients.collect());
+    }
+}
+
+fn refused(refusal: &Refusal) -> Stored<'static> {
+    match refusal {
+        Refusal::Full => Stored::Full,
+        Refusal::TooLarge { .. } => Stored::TooLarge,
+        Refusal::Failed | Refusal::Busy => Stored::Failed,
+    }
+}
+
+fn envelope_of(
+    transaction: Transaction,
+    peer: std::net::SocketAddr,
+    arrival_ms: u64,
+) -> (Envelope, Vec<u8>) {
+    let recipients = transaction
+        .recipients
+        .into_iter()
+        .map(|recipient| spool::Recipient {
+            address: recipient.address,
+            notify: recipient.notify,
+            orcpt: recipient.orcpt,
+        })
+        .collect();
+    let envelope = Envelope {
+        sender: transaction.sender,
+        recipients,
+        arrival_ms,
+        body: transaction.body.into(),
+        smtputf8: transaction.smtputf8,
+        ret: transaction.ret.map(Into::into),
+        envid: transaction.envid,
+        client: peer.ip().to_string().into_bytes(),
+        helo: transaction.helo,
+        protocol: transaction.protocol.as_bytes().to_vec(),
+    };
+    (envelope, transaction.content)
+}

@@ -1,0 +1,129 @@
+//! The memory budget of one shard: content that is being received and content kept for delivery.
+//!
+//! Above the budget a session's receiving pauses, but never that of all: the session at the head
+//! goes on until its message is complete, so the budget is exceeded by one message at most and the
+//! shard always makes progress.
+
+use std::collections::VecDeque;
+
+use crate::base::slab::Key;
+
+/// Share of the budget that committed content may use as a cache; the rest is for receiving.
+const CACHE_SHARE: usize = 2;
+
+/// Counts bytes of content in memory.
+#[derive(Debug)]
+pub(super) struct Memory {
+    bytes_max: usize,
+    staged_bytes: usize,
+    cached_bytes: usize,
+    /// Goes on although the budget is used up.
+    head: Option<Key>,
+    starved: VecDeque<Key>,
+}
+
+impl Memory {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, staged_bytes: 0, cached_bytes: 0, head: None, starved: VecDeque::new() }
+    }
+
+    /// A session's content went from `*counted` to `bytes`.
+    pub(super) fn staged(&mut self, counted: &mut usize, bytes: usize) {
+        self.staged_bytes = self.staged_bytes - *counted + bytes;
+        *counted = bytes;
+    }
+
+    /// Whether this session, in the middle of content, has to wait.
+    pub(super) fn is_starved(&mut self, session: Key) -> bool {
+        if self.staged_bytes + self.cached_bytes <= self.bytes_max || self.head == Some(session) {
+            return false;
+        }
+        if self.head.is_none() {
+            self.head = Some(session);
+            return false;
+        }
+        if !self.starved.contains(&session) {
+            self.starved.push_back(session);
+        }
+        true
+    }
+
+    /// The session's content is complete or gone.
+    pub(super) fn forget(&mut self, session: Key) {
+        if self.head == Some(session) {
+            self.head = None;
+        }
+        if !self.starved.is_empty() {
+            self.starved.retain(|other| *other != session);
+        }
+    }
+
+    /// The next session that may go on.
+    pub(super) fn next_starved(&mut self) -> Option<Key> {
+        let fits = self.staged_bytes + self.cached_bytes <= self.bytes_max;
+        if !fits && self.head.is_some() {
+            return None;
+        }
+        let session = self.starved.pop_front()?;
+        if !fits {
+            self.head = Some(session);
+        }
+        Some(session)
+    }
+
+    /// Whether content of `bytes` may be kept in memory; counts it if so.
+    pub(super) fn cache(&mut self, bytes: usize) -> bool {
+        let fits = self.cached_bytes + bytes <= self.bytes_max / CACHE_SHARE;
+        if fits {
+            self.cached_bytes += bytes;
+        }
+        fits
+    }
+
+    /// Content of `bytes` that was cached has been dropped.
+    pub(super) fn uncache(&mut self, bytes: usize) {
+        self.cached_bytes -= bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn above_the_budget_exactly_one_session_goes_on() {
+        let mut memory = Memory::new(100);
+        let (mut first, mut second) = (0, 0);
+        memory.staged(&mut first, 60);
+        memory.staged(&mut second, 60);
+        assert!(!memory.is_starved(Key(1)), "the head goes on");
+        assert!(memory.is_starved(Key(2)));
+        assert_eq!(memory.next_starved(), None);
+        memory.staged(&mut first, 0);
+        memory.forget(Key(1));
+        assert_eq!(memory.next_starved(), Some(Key(2)));
+        assert!(!memory.is_starved(Key(2)));
+    }
+
+    #[test]
+    fn when_the_head_leaves_the_next_one_leads_even_above_the_budget() {
+        let mut memory = Memory::new(10);
+        let (mut first, mut second) = (0, 0);
+        memory.staged(&mut first, 50);
+        memory.staged(&mut second, 50);
+        assert!(!memory.is_starved(Key(1)));
+        assert!(memory.is_starved(Key(2)));
+        memory.forget(Key(1));
+        assert_eq!(memory.next_starved(), Some(Key(2)));
+        assert!(!memory.is_starved(Key(2)));
+    }
+
+    #[test]
+    fn the_cache_uses_half_of_the_budget() {
+        let mut memory = Memory::new(100);
+        assert!(memory.cache(50));
+        assert!(!memory.cache(1));
+        memory.uncache(50);
+        assert!(memory.cache(1));
+    }
+}

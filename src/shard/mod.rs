@@ -1,0 +1,207 @@
+//! One shard: the event loop that joins the pure core to the kernel.
+//!
+//! Generic over one [`Driver`]: the ring in the daemon, the simulated world in tests; both run this
+//! very code. A turn handles what the driver reports, then moves what became possible: staged mail
+//! to the spool, committed mail to the scheduler, granted mail to connections, results back.
+//!
+//! Invariants: `250` leaves only from [`Shard::committed`]; a message is in exactly one of *waiting
+//! for its commit*, *live*, or *done*; nothing here blocks, locks or reads a clock. Bounds: sessions
+//! by `sessions_max`, connections by the scheduler's limits, content in memory by `memory_bytes`.
+
+mod bounce;
+mod dispatch;
+mod handoff;
+mod inbound;
+mod intake;
+mod memory;
+mod outbound;
+mod result;
+mod settings;
+mod shared;
+mod shutdown;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use spool::{Log, MessageKey};
+
+use crate::base::clock::Now;
+use crate::base::slab::{Key, Slab};
+use crate::base::timers::Timers;
+use crate::io::{Driver, Event, Socket};
+use crate::observe::mail_log::MailLog;
+use crate::policy::Policy;
+use crate::router::Router;
+use crate::scheduler::{Scheduler, ThreadKey};
+
+use handoff::Neighbour;
+use inbound::Inbound;
+use intake::{Live, Stalled, Waiting};
+use memory::Memory;
+use outbound::{Outbound, Thread};
+
+pub use handoff::{Neighbours, neighbours};
+pub use settings::Settings;
+pub use shared::{Kept, Outside, Shared, Stop, Undeliverable};
+
+/// Who a socket belongs to.
+#[derive(Clone, Copy, Debug)]
+enum Role {
+    Inbound(Key),
+    Outbound(Key),
+}
+
+/// Marks timer owners that are outbound connections; inbound ones have the bit clear. Slab
+/// generations stay far below it.
+const OUTBOUND_TIMER: u64 = 1 << 63;
+
+/// Longest sleep, so that a lost doorbell or a stop request is seen.
+const SLEEP_NS_MAX: u64 = 250_000_000;
+
+/// One shard. Built by [`Shard::new`], driven by [`Shard::run`] or, in simulations, by
+/// [`Shard::turn`].
+pub struct Shard<D: Driver> {
+    driver: D,
+    now: Now,
+    settings: Settings,
+    shared: Arc<Shared>,
+    outside: Outside,
+    log: Log,
+    scheduler: Scheduler,
+    router: Box<dyn Router>,
+    policy: Policy,
+    mail_log: MailLog,
+    mail_log_in_flight: bool,
+    inbound: Slab<Inbound>,
+    outbound: Slab<Outbound>,
+    roles: HashMap<Socket, Role>,
+    /// Accepted and committed messages with recipients that are not finished.
+    live: HashMap<MessageKey, Live>,
+    work: Slab<dispatch::Work>,
+    threads: Vec<Thread>,
+    /// Threads that got something to do since the last dispatch.
+    eager: Vec<ThreadKey>,
+    /// Staged messages, oldest batch first.
+    waiting: VecDeque<Waiting>,
+    /// Complete messages for which staging had no room.
+    stalled: VecDeque<Stalled>,
+    loads: HashMap<spool::ReadTicket, dispatch::Load>,
+    questions: HashMap<u64, Key>,
+    question_next: u64,
+    /// Failures whose report could not be staged yet.
+    failures: VecDeque<bounce::Failed>,
+    /// Failures that wait for a file in `postman/`.
+    keeping: HashMap<u64, (MessageKey, Vec<bounce::Failure>)>,
+    memory: Memory,
+    neighbours: Vec<Option<Neighbour>>,
+    timers: Timers,
+    receiving_count: u32,
+    stopping: Option<shutdown::Stopping>,
+    events: Vec<Event>,
+}
+
+impl<D: Driver> Shard<D> {
+    /// Runs until shutdown is complete.
+    pub fn run(&mut self) {
+        while !self.turn() {}
+    }
+
+    /// One turn of the event loop: waits for the driver, handles all it reports. Says whether the
+    /// shard has finished its shutdown.
+    pub fn turn(&mut self) -> bool {
+        let deadline = self.deadline();
+        let mut events = std::mem::take(&mut self.events);
+        self.driver.poll(Some(deadline), &mut events);
+        self.now = self.driver.now();
+        for event in events.drain(..) {
+            self.handle(event);
+        }
+        self.events = events;
+        self.fire_timers();
+        self.exchange();
+        self.spool_turn();
+        self.dispatch();
+        self.spool_turn();
+        self.mail_log_turn();
+        self.publish();
+        self.shutdown_turn()
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Accepted { socket, listener, peer, local } => {
+                self.accepted(socket, listener, peer, local);
+            }
+            Event::Connected { socket, result } => self.connected(socket, result),
+            Event::Received { socket, chunk } => match self.roles.get(&socket) {
+                Some(Role::Inbound(key)) => self.pump(*key, Some(chunk)),
+                Some(Role::Outbound(key)) => self.outbound_received(*key, chunk),
+                None => self.driver.recycle(chunk),
+            },
+            Event::Ended { socket, result } => match self.roles.get(&socket) {
+                Some(Role::Inbound(key)) => self.inbound_ended(*key),
+                Some(Role::Outbound(key)) => self.outbound_ended(*key, result.err()),
+                None => {}
+            },
+            Event::Sent { socket, result, buf } => match self.roles.get(&socket) {
+                Some(Role::Inbound(key)) => self.inbound_sent(*key, result, buf),
+                Some(Role::Outbound(key)) => self.outbound_sent(*key, result, buf),
+                None => {}
+            },
+            Event::Closed { socket } => match self.roles.remove(&socket) {
+                Some(Role::Inbound(key)) => self.inbound_closed(key),
+                Some(Role::Outbound(key)) => self.outbound_closed(key),
+                None => {}
+            },
+            Event::Disk(completion) => self.log.complete(self.now.mono_ns, completion),
+            Event::Woken => {}
+            Event::LogWritten { result, buf } => self.mail_log_written(result, buf),
+        }
+    }
+
+    /// When the next turn has to run without an event.
+    fn deadline(&self) -> u64 {
+        let sleep = self.now.after_ns(SLEEP_NS_MAX);
+        let mail_log = if self.mail_log_in_flight { None } else { self.mail_log.deadline() };
+        [self.timers.deadline(), self.log.deadline(), self.scheduler.deadline(), mail_log]
+            .into_iter()
+            .flatten()
+            .fold(sleep, u64::min)
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some(owner) = self.timers.fire(self.now.mono_ns) {
+            if owner & OUTBOUND_TIMER == 0 {
+                self.inbound_timer(Key(owner));
+            } else {
+                self.outbound_timer(Key(owner & !OUTBOUND_TIMER));
+            }
+        }
+    }
+
+    /// Moves requests to the disk and the engine's answers to whom they concern.
+    fn spool_turn(&mut self) {
+        loop {
+            while let Some(request) = self.log.poll_op(self.now.mono_ns) {
+                self.driver.disk(request);
+            }
+            let Some(event) = self.log.poll_event() else { break };
+            self.spool_event(event);
+        }
+    }
+
+    fn mail_log_turn(&mut self) {
+        if self.mail_log_in_flight {
+            return;
+        }
+        if let Some(lines) = self.mail_log.take(self.now) {
+            self.mail_log_in_flight = true;
+            self.driver.log(lines);
+        }
+    }
+
+    fn mail_log_written(&mut self, result: Result<(), i32>, buf: Vec<u8>) {
+        self.mail_log_in_flight = false;
+        self.mail_log.give_back(buf, result.is_ok());
+    }
+}

@@ -1,0 +1,103 @@
+//! What shards share with the rest of the process: counters, the stop request, and the queues to
+//! the control thread. Values and atomics only; nothing here is waited for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::control::resolver::{Answer, Question};
+use crate::observe::metrics::ShardMetrics;
+
+/// How far shutdown has been asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// Go on.
+    No,
+    /// Stop accepting, finish what is under way, commit, end.
+    Drain,
+    /// End now; what was unanswered is repeated after the next start.
+    Now,
+}
+
+/// Seen by all shards and the control thread.
+#[derive(Debug)]
+pub struct Shared {
+    metrics: Vec<ShardMetrics>,
+    stop: AtomicU8,
+}
+
+impl Shared {
+    /// For `shards` shards.
+    #[must_use]
+    pub fn new(shards: usize) -> Self {
+        let metrics = (0..shards).map(|_| ShardMetrics::default()).collect();
+        Self { metrics, stop: AtomicU8::new(0) }
+    }
+
+    /// The counters of one shard.
+    #[must_use]
+    pub fn metrics(&self, shard: u16) -> &ShardMetrics {
+        &self.metrics[shard as usize]
+    }
+
+    /// The counters of all shards.
+    #[must_use]
+    pub fn all_metrics(&self) -> &[ShardMetrics] {
+        &self.metrics
+    }
+
+    /// Asks for shutdown; a second request makes it immediate.
+    pub fn request_stop(&self) {
+        // Counting past 2 would need 254 signals; saturate all the same.
+        let _ = self.stop.fetch_update(Ordering::AcqRel, Ordering::Acquire, |stop| {
+            Some(stop.saturating_add(1).min(2))
+        });
+    }
+
+    /// Whether and how to stop.
+    #[must_use]
+    pub fn stop(&self) -> Stop {
+        match self.stop.load(Ordering::Acquire) {
+            0 => Stop::No,
+            1 => Stop::Drain,
+            _ => Stop::Now,
+        }
+    }
+}
+
+/// A failed message without a sender, for `postman/`.
+#[derive(Clone, Debug)]
+pub struct Undeliverable {
+    /// The shard that waits for the answer.
+    pub shard: u16,
+    /// Comes back in [`Kept`].
+    pub token: u64,
+    /// Its id, part of the file's name.
+    pub id: String,
+    /// Failed recipients with the reply that failed them.
+    pub recipients: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The message.
+    pub content: Arc<Vec<u8>>,
+}
+
+/// The answer to an [`Undeliverable`]: it is on disk, or why not.
+#[derive(Debug)]
+pub struct Kept {
+    /// Of the request.
+    pub token: u64,
+    /// The error's text.
+    pub result: Result<(), String>,
+}
+
+/// One shard's queues to and from the control thread. All bounded; a full one refuses.
+pub struct Outside {
+    /// Sends a question to the resolver.
+    pub ask: Box<dyn FnMut(Question) -> Result<(), Question> + Send>,
+    /// Sends a message to be kept for the postmaster.
+    pub keep: Box<dyn FnMut(Undeliverable) -> Result<(), Undeliverable> + Send>,
+    /// The resolver's answers.
+    pub answers: Arc<ArrayQueue<Answer>>,
+    /// The answers to `keep`.
+    pub kept: Arc<ArrayQueue<Kept>>,
+}

@@ -1,0 +1,61 @@
+//! The commands of this release, as a user meets them.
+
+use crate::harness::client::Client;
+use crate::harness::daemon::{Setup, binary, free_address};
+use crate::harness::hop::Hop;
+
+#[test]
+fn status_has_the_promised_keys() {
+    let hop = Hop::start();
+    let daemon = Setup::relay_to(hop.address).start();
+    Client::submit(daemon.address, "a@a.example", &["b@b.example"], "Subject: x\r\n\r\n");
+    hop.wait_for_mails(1);
+    let status = daemon.status();
+    for key in ["version", "uptime_s", "subsystems", "queue", "spool", "sessions", "shards"] {
+        assert!(!status[key].is_null(), "{key} is missing in {status}");
+    }
+    for key in ["messages", "recipients", "bytes", "by_channel"] {
+        assert!(!status["queue"][key].is_null(), "queue.{key} is missing in {status}");
+    }
+    for key in ["segments", "bytes", "live_bytes", "commits", "commit_us", "flushes"] {
+        assert!(!status["spool"][key].is_null(), "spool.{key} is missing in {status}");
+    }
+    assert!(status["spool"]["commits"].as_u64() >= Some(1));
+}
+
+#[test]
+fn kill_stops_the_daemon_and_status_says_that_none_runs() {
+    let hop = Hop::start();
+    let mut daemon = Setup::relay_to(hop.address).start();
+    let killed = binary().args(["kill", "--config"]).arg(daemon.config()).output().unwrap();
+    assert!(killed.status.success(), "{}", String::from_utf8_lossy(&killed.stderr));
+    assert_eq!(daemon.wait_exit(), Some(0));
+    let status = binary().args(["status", "--config"]).arg(daemon.config()).output().unwrap();
+    assert_eq!(status.status.code(), Some(69));
+}
+
+#[test]
+fn check_accepts_a_good_configuration() {
+    let hop = Hop::start();
+    let daemon = Setup::relay_to(hop.address).start();
+    let checked = binary().args(["check", "--config"]).arg(daemon.config()).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}
+
+#[test]
+fn an_unknown_command_is_a_usage_error() {
+    let output = binary().arg("frobnicate").output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+}
+
+#[test]
+fn sigterm_finishes_what_is_under_way() {
+    let mut daemon = Setup::relay_to(free_address()).start();
+    let mut client = Client::connect(daemon.address);
+    client.hello();
+    client.expect("MAIL FROM:<a@a.example>", "250");
+    daemon.signal("TERM");
+    let reply = client.reply();
+    assert!(reply.starts_with("421"), "{reply}");
+    assert_eq!(daemon.wait_exit(), Some(0));
+}

@@ -1,0 +1,1 @@
+//! Every dialogue of the corpus against the running daemon, over TCP.

@@ -1,0 +1,98 @@
+//! Who may relay, and what happens at each limit.
+
+use std::net::SocketAddr;
+
+use crate::harness::client::Client;
+use crate::harness::daemon::Setup;
+use crate::harness::hop::Hop;
+
+const LETTER: &str = "Subject: hello\r\n\r\ntext\r\n";
+
+#[test]
+fn a_stranger_among_trusted_clients_never_relays() {
+    let hop = Hop::start();
+    let port = crate::harness::daemon::free_address().port();
+    let setup = Setup::relay_to(hop.address)
+        .with("smtpserver", format!("listen = [\"127.0.0.1:{port}\", \"[::1]:{port}\"]"))
+        .with("smtpserver", "trusted_networks = [\"127.0.0.1/32\"]")
+        .with("router", "local_domains = [\"local.example\"]");
+    let mut setup = setup;
+    setup.address = SocketAddr::from(([127, 0, 0, 1], port));
+    let daemon = setup.start();
+    let outside: SocketAddr = format!("[::1]:{port}").parse().unwrap();
+    let inside = daemon.address;
+    let friends: Vec<_> = (0..50)
+        .map(|number| {
+            std::thread::spawn(move || {
+                for round in 0..20 {
+                    let to = format!("f{number}.{round}@elsewhere.example");
+                    Client::submit(inside, "friend@a.example", &[&to], LETTER);
+                }
+            })
+        })
+        .collect();
+    let mut stranger = Client::connect(outside);
+    stranger.hello();
+    for _ in 0..50 {
+        stranger.expect("MAIL FROM:<stranger@a.example>", "250");
+        stranger.expect("RCPT TO:<victim@elsewhere.example>", "550 5.7.1");
+        stranger.expect("RCPT TO:<ok@local.example>", "250");
+        stranger.expect("DATA", "354");
+        stranger.send(LETTER.as_bytes());
+        stranger.expect(".", "250");
+    }
+    for friend in friends {
+        friend.join().expect("a friend's mail is taken");
+    }
+    let mails = hop.wait_for_mails(1050);
+    for mail in mails.iter().filter(|mail| mail.sender.starts_with("stranger")) {
+        assert_eq!(mail.recipients, ["ok@local.example"]);
+    }
+}
+
+#[test]
+fn limits_answer_exactly() {
+    let hop = Hop::start();
+    let daemon = Setup::relay_to(hop.address)
+        .with("smtpserver", "recipients_max = 2\nmessage_size_max = \"10KiB\"")
+        .start();
+    let mut client = Client::connect(daemon.address);
+    let hello = client.hello();
+    assert!(hello.contains("SIZE 10240"), "{hello}");
+    client.expect("MAIL FROM:<a@a.example> SIZE=20000", "552 5.3.4");
+    client.expect("MAIL FROM:<a@a.example>", "250");
+    client.expect("RCPT TO:<a@b.example>", "250");
+    client.expect("RCPT TO:<b@b.example>", "250");
+    client.expect("RCPT TO:<c@b.example>", "452 4.5.3");
+    client.expect("DATA", "354");
+    client.send("0123456789\r\n".repeat(2000).as_bytes());
+    client.expect(".", "552 5.3.4");
+    client.expect("NOOP", "250");
+    let reply = client.message("a@a.example", &["a@b.example"], LETTER);
+    assert!(reply.starts_with("250"), "the session goes on: {reply}");
+    assert_eq!(hop.wait_for_mails(1).len(), 1);
+}
+
+#[test]
+fn smuggling_is_refused_and_nothing_is_merged() {
+    let hop = Hop::start();
+    let daemon = Setup::relay_to(hop.address).start();
+    for end in ["\n.\n", "\n.\r\n", "\r.\r\n", "\r.\r", "\n.\r", "\r\n.\r\r\n", "\r\r\n.\r\r\n"] {
+        let mut client = Client::connect(daemon.address);
+        client.hello();
+        client.expect("MAIL FROM:<a@a.example>", "250");
+        client.expect("RCPT TO:<b@b.example>", "250");
+        client.expect("DATA", "354");
+        let smuggled = format!(
+            "Subject: outer\r\n\r\ntext{end}MAIL FROM:<evil@a.example>\r\n\
+             RCPT TO:<v@b.example>\r\nDATA\r\nSubject: inner\r\n\r\nevil\r\n.\r\n"
+        );
+        client.send(smuggled.as_bytes());
+        let reply = client.reply();
+        assert!(reply.starts_with("550 5.6"), "{end:?}: {reply}");
+        client.expect("NOOP", "250");
+    }
+    Client::submit(daemon.address, "ann@a.example", &["bob@b.example"], LETTER);
+    let mails = hop.wait_for_mails(1);
+    assert_eq!(mails[0].sender, "ann@a.example", "none of the smuggled messages arrived");
+}

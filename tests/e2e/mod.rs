@@ -1,0 +1,10 @@
+//! Stories of the running daemon, one file each.
+
+mod bounce;
+mod commands;
+mod dialogs;
+mod kill;
+mod limits;
+mod relay;
+mod retry;
+mod start;

@@ -1,0 +1,95 @@
+//! What can be wrong at the start, and how the daemon says so.
+
+use std::fs;
+use std::process::Output;
+
+use crate::harness::client::Client;
+use crate::harness::daemon::{Setup, binary, scratch_dir};
+use crate::harness::hop::Hop;
+
+fn run_with(text: &str) -> (Output, String) {
+    let dir = scratch_dir();
+    let config = dir.path().join("zmailer.toml");
+    fs::write(&config, text).unwrap();
+    let output = binary().args(["run", "--config"]).arg(&config).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output, errors)
+}
+
+#[test]
+fn all_errors_of_a_configuration_are_named_at_once() {
+    let text = "[daemon]\nshards = \"two\"\n[spool]\ndurability = \"maybe\"\n[smtpserver]\n\
+                lissten = [\"127.0.0.1:2525\"]\nidle_timeout = 30\n";
+    let (output, errors) = run_with(text);
+    assert_eq!(output.status.code(), Some(78), "{errors}");
+    for part in ["zmailer.toml:2", "shards", "zmailer.toml:4", "durability", "\"sync\"",
+        "zmailer.toml:6", "lissten", "listen", "zmailer.toml:7", "idle_timeout"]
+    {
+        assert!(errors.contains(part), "{part} is missing in:\n{errors}");
+    }
+}
+
+#[test]
+fn a_second_daemon_on_one_postoffice_is_refused() {
+    let hop = Hop::start();
+    let daemon = Setup::relay_to(hop.address).start();
+    let output = binary().args(["run", "--config"]).arg(daemon.config()).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(69), "{errors}");
+    assert!(errors.contains(&daemon.pid().to_string()), "the pid is named: {errors}");
+    Client::submit(daemon.address, "a@a.example", &["b@b.example"], "Subject: x\r\n\r\n");
+    hop.wait_for_mails(1);
+}
+
+#[test]
+fn a_port_in_use_is_refused_by_address() {
+    let hop = Hop::start();
+    let daemon = Setup::relay_to(hop.address).start();
+    let text = fs::read_to_string(daemon.config()).unwrap();
+    let here = daemon.dir.path().display().to_string();
+    let elsewhere = scratch_dir();
+    let (output, errors) = run_with(&text.replace(&here, &elsewhere.path().display().to_string()));
+    assert_eq!(output.status.code(), Some(69), "{errors}");
+    assert!(errors.contains(&daemon.address.to_string()), "{errors}");
+}
+
+#[test]
+fn root_without_a_user_is_refused() {
+    let id = std::process::Command::new("id").arg("-u").output().unwrap();
+    if id.stdout != b"0\n" {
+        eprintln!("SKIPPED: this needs root");
+        return;
+    }
+    let dir = scratch_dir();
+    let text = format!(
+        "[paths]\npostoffice = \"{0}/p\"\nlog_dir = \"{0}/l\"\n[smtpserver]\nlisten = [\"127.0.0.1:0\"]\n",
+        dir.path().display()
+    );
+    let (output, errors) = run_with(&text);
+    assert_eq!(output.status.code(), Some(78), "{errors}");
+    assert!(errors.contains("daemon.user"), "{errors}");
+}
+
+#[test]
+fn more_shards_then_fewer_then_more_lose_nothing() {
+    let address = crate::harness::daemon::free_address();
+    let mut setup = Setup::relay_to(address).shards(4);
+    setup.tail = "[[scheduler.rule]]\nmatch = \"smtp/*\"\nretry = [\"1s\"]\n".to_owned();
+    let mut daemon = setup.start();
+    for number in 0..40 {
+        let to = format!("u{number}@b.example");
+        Client::submit(daemon.address, "a@a.example", &[&to], "Subject: x\r\n\r\ntext\r\n");
+    }
+    for (from, to) in [(4, 1), (1, 3)] {
+        daemon.stop();
+        let text = fs::read_to_string(daemon.config()).unwrap();
+        let changed = text.replace(&format!("shards = {from}"), &format!("shards = {to}"));
+        fs::write(daemon.config(), changed).unwrap();
+        daemon.restart();
+        assert_eq!(daemon.status()["queue"]["messages"].as_u64(), Some(40), "{from} to {to} shards");
+    }
+    let hop = Hop::start_on(address);
+    hop.wait_for_mails(40);
+    daemon.wait_until_empty();
+    assert_eq!(hop.mails().len(), 40);
+}

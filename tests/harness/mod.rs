@@ -1,0 +1,26 @@
+//! What the stories in `e2e/` are told with: a daemon in a scratch directory, a client, next hops.
+
+pub mod client;
+pub mod daemon;
+pub mod dialog;
+pub mod hop;
+
+use std::time::{Duration, Instant};
+
+/// How long any condition is waited for before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` gives a value.
+///
+/// # Panics
+/// When it does not within [`PATIENCE`]; `what` says what was waited for.
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
