@@ -4,5 +4,7 @@
 //! Three drivers execute it: the ring in the daemon, plain files in tools (`blocking`), and a
 //! simulated disk in the crash tests (`sim`). The format and the crash argument are in `FORMAT.md`.
 
+pub mod blocking;
 pub mod buffer;
 pub mod op;
+pub mod sim;

@@ -19,8 +19,10 @@
     reason = "a range error here is an error of the test"
 )]
 
+mod faults;
 mod image;
 mod persistence;
+mod power;
 mod rng;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,29 +30,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::buffer::{ALIGN_BYTES, AlignedBuf};
 use crate::op::{Completion, FileId, Op, Request, Token};
 
+use faults::{ENOSPC, Faults};
 use image::Inode;
-use persistence::Mark;
 
+pub use faults::Fault;
 pub use image::SECTOR_BYTES;
 pub use persistence::Persistence;
 pub use rng::Rng;
-
-/// What goes wrong with one write or sync.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// Fails with this errno; a write may have reached the disk in part.
-    Error {
-        /// The errno reported.
-        errno: i32,
-    },
-    /// Only the first `bytes` bytes are written, which is what is reported. Waits for a write.
-    Short {
-        /// The number of bytes written.
-        bytes: usize,
-    },
-    /// `ENOSPC`: nothing is written.
-    Full,
-}
 
 /// A disk in memory. A clone is a second disk in the same state, requests in flight included.
 #[derive(Clone, Debug)]
@@ -66,10 +52,7 @@ pub struct SimDisk {
     name_versions: BTreeMap<FileId, Vec<NameVersion>>,
     opened: BTreeSet<FileId>,
     queue: Vec<InFlight>,
-    /// How many writes and syncs from now, and what.
-    faults: Vec<(u64, Fault)>,
-    read_faults: Vec<i32>,
-    broken: Option<i32>,
+    faults: Faults,
     capacity_bytes: Option<u64>,
 }
 
@@ -101,9 +84,7 @@ impl SimDisk {
             name_versions: BTreeMap::new(),
             opened: BTreeSet::new(),
             queue: Vec::new(),
-            faults: Vec::new(),
-            read_faults: Vec::new(),
-            broken: None,
+            faults: Faults::default(),
             capacity_bytes: None,
         }
     }
@@ -154,23 +135,22 @@ impl SimDisk {
 
     /// The next write or sync without a fault of its own fails.
     pub fn fail_next(&mut self, fault: Fault) {
-        let last = self.faults.iter().map(|(nth, _)| *nth).max().unwrap_or(0);
-        self.faults.push((last + 1, fault));
+        self.faults.add_next(fault);
     }
 
     /// The `nth` write or sync from now fails; 1 is the next.
     pub fn fail_nth(&mut self, nth: u64, fault: Fault) {
-        self.faults.push((nth.max(1), fault));
+        self.faults.add(nth, fault);
     }
 
     /// The next read without a fault of its own fails with `errno`.
     pub fn fail_read(&mut self, errno: i32) {
-        self.read_faults.push(errno);
+        self.faults.add_read(errno);
     }
 
     /// From now on every write, sync, creation and removal fails with this errno; `None` ends it.
     pub fn fail_all(&mut self, errno: Option<i32>) {
-        self.broken = errno;
+        self.faults.broken = errno;
     }
 
     /// The number of bytes in files at which the disk is full; `None`: never.
@@ -217,93 +197,6 @@ impl SimDisk {
             .get_mut(inode)
             .expect("a name always has an inode");
         inode.poke(offset as usize, bytes);
-    }
-
-    /// The disk as found after the power was cut now: nothing in flight, no file open, no faults.
-    #[must_use]
-    pub fn power_cut(&self, choice: &mut Persistence) -> Self {
-        choice.begin(&self.orders());
-        let mut after = Self::new(self.rng.clone().next_u64());
-        after.capacity_bytes = self.capacity_bytes;
-        let mut versions = self.name_versions.clone();
-        for (order, flying) in self.flying() {
-            let (file, inode) = match flying.request.op {
-                Op::Create { file } if !self.names.contains_key(&file) => (file, Some(NEW_INODE)),
-                Op::Remove { file } => (file, None),
-                _ => continue,
-            };
-            let version = NameVersion {
-                order,
-                limbo: false,
-                inode,
-            };
-            versions.entry(file).or_default().push(version);
-        }
-        let mut found = self.names_durable.clone();
-        for (file, versions) in versions {
-            let marks: Vec<Mark> = versions
-                .iter()
-                .map(|version| Mark {
-                    order: version.order,
-                    part: 0,
-                    parts: 1,
-                })
-                .collect();
-            match choice.version(&marks).map(|kept| versions[kept].inode) {
-                Some(Some(inode)) => found.insert(file, inode),
-                Some(None) => found.remove(&file),
-                None => None,
-            };
-        }
-        for (number, (file, inode)) in found.into_iter().enumerate() {
-            let number = number as u64 + 1;
-            after
-                .inodes
-                .insert(number, self.cut_file(file, inode, choice));
-            after.names.insert(file, number);
-        }
-        after.names_durable.clone_from(&after.names);
-        after.moment = after.inodes.len() as u64 + 1;
-        after
-    }
-
-    /// What is found of one file.
-    fn cut_file(&self, file: FileId, inode: u64, choice: &mut Persistence) -> Inode {
-        let Some(state) = self.inodes.get(&inode) else {
-            return Inode::default();
-        };
-        let writes: Vec<(u64, usize, &[u8])> = self
-            .flying()
-            .filter(|_| self.names.get(&file) == Some(&inode) && self.opened.contains(&file))
-            .filter_map(|(order, flying)| match &flying.request.op {
-                Op::Write {
-                    file: written,
-                    offset,
-                    buf,
-                    ..
-                } if *written == file => Some((order, *offset as usize, &**buf)),
-                _ => None,
-            })
-            .collect();
-        state.cut(&writes, choice)
-    }
-
-    /// What is in flight, each with the moment at which it would have completed.
-    fn flying(&self) -> impl Iterator<Item = (u64, &InFlight)> {
-        (self.moment..).zip(&self.queue)
-    }
-
-    /// The moments of everything that is not durable, ascending.
-    fn orders(&self) -> Vec<u64> {
-        let names = self
-            .name_versions
-            .values()
-            .flatten()
-            .map(|version| version.order);
-        let writes = self.inodes.values().flat_map(Inode::orders);
-        let flying = self.flying().map(|(order, _)| order);
-        let orders: BTreeSet<u64> = names.chain(writes).chain(flying).collect();
-        orders.into_iter().collect()
     }
 
     fn tick(&mut self) -> u64 {
@@ -362,7 +255,7 @@ impl SimDisk {
     }
 
     fn create(&mut self, file: FileId) -> Result<u64, i32> {
-        self.broken.map_or(Ok(()), Err)?;
+        self.faults.broken.map_or(Ok(()), Err)?;
         if self.names.contains_key(&file) {
             return Err(EEXIST);
         }
@@ -375,7 +268,7 @@ impl SimDisk {
     }
 
     fn remove(&mut self, file: FileId) -> Result<u64, i32> {
-        self.broken.map_or(Ok(()), Err)?;
+        self.faults.broken.map_or(Ok(()), Err)?;
         self.names.remove(&file).ok_or(ENOENT)?;
         self.opened.remove(&file);
         self.name_changed(file, None);
@@ -412,7 +305,7 @@ impl SimDisk {
         let at = offset as usize;
         let order = self.tick();
         let mut rng = self.rng.clone();
-        let fault = self.fault(true);
+        let fault = self.faults.strike(true);
         let space = self.space(file, at, buf.len())?;
         let inode = self.file(file)?;
         let len = match fault {
@@ -454,9 +347,7 @@ impl SimDisk {
 
     fn read(&mut self, file: FileId, offset: u64, buf: &mut AlignedBuf) -> Result<u64, i32> {
         aligned(offset, buf)?;
-        if !self.read_faults.is_empty() {
-            return Err(self.read_faults.remove(0));
-        }
+        self.faults.strike_read().map_or(Ok(()), Err)?;
         let bytes = self.file(file)?.visible().bytes();
         let start = bytes.len().min(offset as usize);
         let end = bytes.len().min(start + buf.len());
@@ -465,7 +356,7 @@ impl SimDisk {
     }
 
     fn sync_file(&mut self, file: FileId, issued: u64) -> Result<u64, i32> {
-        let errno = self.fault(false).map(Fault::errno);
+        let errno = self.faults.strike(false).map(Fault::errno);
         let inode = self.file(file)?;
         match errno {
             Some(errno) => {
@@ -480,7 +371,7 @@ impl SimDisk {
     }
 
     fn sync_dir(&mut self, issued: u64) -> Result<u64, i32> {
-        if let Some(fault) = self.fault(false) {
+        if let Some(fault) = self.faults.strike(false) {
             for version in self.name_versions.values_mut().flatten() {
                 version.limbo |= version.order < issued;
             }
@@ -512,35 +403,6 @@ impl SimDisk {
         let needed: BTreeSet<u64> = pending.chain(named).collect();
         self.inodes.retain(|inode, _| needed.contains(inode));
         Ok(0)
-    }
-
-    /// Counts one write or sync and says whether it fails.
-    fn fault(&mut self, is_write: bool) -> Option<Fault> {
-        if let Some(errno) = self.broken {
-            return Some(Fault::Error { errno });
-        }
-        let mut hit = None;
-        for (nth, fault) in &mut self.faults {
-            let waits = !is_write && matches!(fault, Fault::Short { .. }) && *nth == 1;
-            if !waits && hit.is_none() | (*nth > 1) {
-                *nth -= 1;
-                if *nth == 0 {
-                    hit = Some(*fault);
-                }
-            }
-        }
-        self.faults.retain(|(nth, _)| *nth > 0);
-        hit
-    }
-}
-
-impl Fault {
-    fn errno(self) -> i32 {
-        match self {
-            Self::Error { errno } => errno,
-            Self::Full => ENOSPC,
-            Self::Short { .. } => EIO,
-        }
     }
 }
 
@@ -620,12 +482,7 @@ fn overlaps(one: &Op, other: &Op) -> bool {
         && *other_offset < offset + buf.len() as u64
 }
 
-/// Stands for the inode that a creation in flight would make; moments never reach it.
-const NEW_INODE: u64 = u64::MAX;
-
 const ENOENT: i32 = 2;
-const EIO: i32 = 5;
 const EBADF: i32 = 9;
 const EEXIST: i32 = 17;
 const EINVAL: i32 = 22;
-const ENOSPC: i32 = 28;

@@ -19,6 +19,7 @@ mod result;
 mod settings;
 mod shared;
 mod shutdown;
+mod start;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -42,6 +43,7 @@ use outbound::{Outbound, Thread};
 
 pub use handoff::{Neighbours, neighbours};
 pub use settings::Settings;
+pub use start::Parts;
 pub use shared::{Kept, Outside, Shared, Stop, Undeliverable};
 
 /// Who a socket belongs to.

@@ -1,0 +1,149 @@
+//! A shard's start: what recovery found is entered again, then the first turn runs.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use spool::{Log, Outcome, Recovered, RecoveredMessage, Status};
+
+use super::dispatch::Due;
+use super::handoff::Neighbours;
+use super::intake::Live;
+use super::memory::Memory;
+use super::{Outside, Settings, Shard, Shared};
+use crate::base::slab::Slab;
+use crate::base::timers::Timers;
+use crate::io::Driver;
+use crate::observe::mail_log::MailLog;
+use crate::policy::Policy;
+use crate::router::Router;
+use crate::scheduler::Scheduler;
+
+/// Vertices in one shard: far more than messages that fit a spool.
+const WORK_MAX: usize = 1 << 28;
+
+/// Everything a shard is made of besides its driver.
+pub struct Parts {
+    /// Its settings.
+    pub settings: Settings,
+    /// Shared with the process.
+    pub shared: Arc<Shared>,
+    /// Queues to the control thread.
+    pub outside: Outside,
+    /// Its scheduler partition.
+    pub scheduler: Scheduler,
+    /// Its router.
+    pub router: Box<dyn Router>,
+    /// Its policy.
+    pub policy: Policy,
+    /// Its mail log.
+    pub mail_log: MailLog,
+    /// Queues to the other shards.
+    pub neighbours: Neighbours,
+}
+
+impl<D: Driver> Shard<D> {
+    /// A shard on a recovered log. Recovered messages are entered at once: those that were deferred
+    /// wait for the time they were given.
+    pub fn new(driver: D, parts: Parts, log: Log, recovered: Recovered) -> Self {
+        let Parts { settings, shared, outside, scheduler, router, policy, mail_log, neighbours } =
+            parts;
+        let now = driver.now();
+        let mut shard = Self {
+            driver,
+            now,
+            memory: Memory::new(settings.memory_bytes),
+            inbound: Slab::new(settings.sessions_max),
+            outbound: Slab::new(settings.connections_max),
+            settings,
+            shared,
+            outside,
+            log,
+            scheduler,
+            router,
+            policy,
+            mail_log,
+            mail_log_in_flight: false,
+            roles: HashMap::new(),
+            live: HashMap::new(),
+            work: Slab::new(WORK_MAX),
+            threads: Vec::new(),
+            eager: Vec::new(),
+            waiting: VecDeque::new(),
+            stalled: VecDeque::new(),
+            loads: HashMap::new(),
+            questions: HashMap::new(),
+            question_next: 0,
+            failures: VecDeque::new(),
+            keeping: HashMap::new(),
+            neighbours,
+            timers: Timers::default(),
+            receiving_count: 0,
+            stopping: None,
+            events: Vec::new(),
+        };
+        shard.restore(recovered);
+        shard
+    }
+
+    fn restore(&mut self, recovered: Recovered) {
+        for state in recovered.threads {
+            let channel = String::from_utf8_lossy(&state.channel).into_owned();
+            let host = String::from_utf8_lossy(&state.host).into_owned();
+            let thread = self.scheduler.thread(&channel, &host);
+            let (attempt, next_ms) = (state.attempt, state.next_ms);
+            self.scheduler.restore_thread(self.now, thread, attempt, next_ms, state.reply);
+        }
+        for message in recovered.messages {
+            self.restore_message(message);
+        }
+    }
+
+    fn restore_message(&mut self, message: RecoveredMessage) {
+        let RecoveredMessage { key, id, envelope, outcomes, .. } = message;
+        let due = still_open(&outcomes);
+        let open_count = due.len() as u32;
+        let attempts = outcomes
+            .iter()
+            .map(|outcome| outcome.as_ref().map_or(0, |outcome| outcome.attempt))
+            .collect();
+        self.live.insert(key, Live { id, envelope, content: None, open_count, attempts });
+        if due.is_empty() {
+            // The crash came between the last outcome and the done record.
+            self.end_if_finished(key);
+        } else {
+            self.route(key, due);
+        }
+    }
+
+    /// The driver, for tests that look at its world.
+    pub fn driver(&mut self) -> &mut D {
+        &mut self.driver
+    }
+
+    /// Brings the published counters up to date.
+    pub(super) fn publish(&mut self) {
+        let stats = self.log.stats();
+        let counts = self.scheduler.counts();
+        let metrics = self.shared.metrics(self.settings.shard);
+        metrics.publish_sessions(self.inbound.len() as u64, self.outbound.len() as u64);
+        metrics.publish_queue(self.live.len() as u64, counts.vertices as u64);
+        metrics.publish_spool(&stats);
+        metrics.publish_lost_lines(self.mail_log.lost_count());
+    }
+}
+
+/// The recipients without a final outcome, with the time before which they are not tried.
+fn still_open(outcomes: &[Option<Outcome>]) -> Vec<Due> {
+    outcomes
+        .iter()
+        .enumerate()
+        .filter_map(|(recipient, outcome)| match outcome {
+            None => Some(Due { recipient: recipient as u32, due_ms: 0 }),
+            Some(outcome) if outcome.status == Status::Deferred => {
+                Some(Due { recipient: recipient as u32, due_ms: outcome.next_ms })
+            }
+            Some(_) => None,
+        })
+        .collect()
+}
+
