@@ -22,7 +22,10 @@ impl AlignedBuf {
     pub fn zeroed(len: usize) -> Self {
         let memory = vec![0; len + ALIGN_BYTES];
         let start = memory.as_ptr().align_offset(ALIGN_BYTES);
-        assert!(start < ALIGN_BYTES, "alignment of a byte buffer can always be reached");
+        assert!(
+            start < ALIGN_BYTES,
+            "alignment of a byte buffer can always be reached"
+        );
         Self { memory, start, len }
     }
 

@@ -39,9 +39,18 @@ pub enum Op {
     Open { file: FileId },
     /// Write all of `buf` at `offset`. With `durable` the data is on disk at completion (one
     /// `RWF_DSYNC` write, or write and `fdatasync`); without, only a later sync makes it so.
-    Write { file: FileId, offset: u64, buf: AlignedBuf, durable: bool },
+    Write {
+        file: FileId,
+        offset: u64,
+        buf: AlignedBuf,
+        durable: bool,
+    },
     /// Fill `buf` from `offset`; the answer is the number of bytes read, short at end of file.
-    Read { file: FileId, offset: u64, buf: AlignedBuf },
+    Read {
+        file: FileId,
+        offset: u64,
+        buf: AlignedBuf,
+    },
     /// Make data and size of one file durable (`fsync`).
     SyncFile { file: FileId },
     /// Make the names in the directory durable.

@@ -41,7 +41,11 @@ impl<T> Slab<T> {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         assert!(u32::try_from(capacity).is_ok(), "a slot number has 32 bits");
-        Self { slots: Vec::new(), free: Vec::new(), capacity }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            capacity,
+        }
     }
 
     /// Adds an entry.
@@ -57,7 +61,10 @@ impl<T> Slab<T> {
         if self.slots.len() == self.capacity {
             return Err(value);
         }
-        self.slots.push(Slot { generation: 1, value: Some(value) });
+        self.slots.push(Slot {
+            generation: 1,
+            value: Some(value),
+        });
         Ok(Key::new(self.slots.len() - 1, 1))
     }
 
@@ -65,13 +72,21 @@ impl<T> Slab<T> {
     #[must_use]
     pub fn get(&self, key: Key) -> Option<&T> {
         let slot = self.slots.get(key.slot())?;
-        if slot.generation == key.generation() { slot.value.as_ref() } else { None }
+        if slot.generation == key.generation() {
+            slot.value.as_ref()
+        } else {
+            None
+        }
     }
 
     /// The entry, while it exists.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.slot())?;
-        if slot.generation == key.generation() { slot.value.as_mut() } else { None }
+        if slot.generation == key.generation() {
+            slot.value.as_mut()
+        } else {
+            None
+        }
     }
 
     /// Takes the entry out; its key finds nothing from now on.
@@ -111,7 +126,9 @@ impl<T> Slab<T> {
     /// All entries with their keys, in slot order.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
-            slot.value.as_ref().map(|value| (Key::new(index, slot.generation), value))
+            slot.value
+                .as_ref()
+                .map(|value| (Key::new(index, slot.generation), value))
         })
     }
 }

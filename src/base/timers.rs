@@ -61,7 +61,11 @@ mod tests {
         assert_eq!(timers.deadline(), Some(20));
         assert_eq!(timers.fire(19), None);
         assert_eq!(timers.fire(20), Some(7));
-        assert_eq!(timers.fire(60), Some(7), "the overtaken entry fires for nothing");
+        assert_eq!(
+            timers.fire(60),
+            Some(7),
+            "the overtaken entry fires for nothing"
+        );
         assert_eq!(timers.fire(100), None);
     }
 }
