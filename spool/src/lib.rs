@@ -4,7 +4,26 @@
 //! Three drivers execute it: the ring in the daemon, plain files in tools (`blocking`), and a
 //! simulated disk in the crash tests (`sim`). The format and the crash argument are in `FORMAT.md`.
 
+#![forbid(unsafe_code)]
+
 pub mod blocking;
 pub mod buffer;
+mod commit;
+mod id;
+pub mod layout;
+mod log;
 pub mod op;
+mod read;
+pub mod record;
+mod recover;
+mod segments;
 pub mod sim;
+mod types;
+
+pub use id::{BadId, SpoolId};
+pub use log::Log;
+pub use recover::{RecoverError, Recovered, RecoveredMessage, Recovery, RecoveryReport};
+pub use types::{
+    Accepted, BodyKind, Envelope, Event, MessageKey, Outcome, ReadError, ReadTicket, Recipient,
+    Refusal, Ret, Settings, Stats, Status, ThreadState,
+};

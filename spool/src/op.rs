@@ -3,6 +3,8 @@
 //! Operations are primitive, one system call each, so that the simulated disk can cut the power
 //! after every one of them. The engine never has two writes to the same bytes in flight.
 
+#![expect(missing_docs, reason = "fields are named for what they hold")]
+
 use crate::buffer::AlignedBuf;
 
 /// Names a file of one shard's spool directory.

@@ -1,5 +1,6 @@
 //! Small helpers without knowledge of mail. Every container here has a capacity.
 
 pub mod clock;
+pub mod credit;
 pub mod slab;
 pub mod timers;

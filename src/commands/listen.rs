@@ -23,7 +23,11 @@ pub(super) fn bind(
         let bind_error = |error: io::Error| format!("cannot listen on {address}: {error}");
         // Port 0 means any free port: all shards must get the same one.
         let probe = socket(*address, false).map_err(bind_error)?;
-        let address = probe.local_addr().map_err(bind_error)?.as_socket().unwrap_or(*address);
+        let address = probe
+            .local_addr()
+            .map_err(bind_error)?
+            .as_socket()
+            .unwrap_or(*address);
         drop(probe);
         for listeners in &mut all {
             let socket = socket(address, true).map_err(bind_error)?;
@@ -35,7 +39,11 @@ pub(super) fn bind(
 }
 
 fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         // "[::]" is IPv6 only, so that policies see each client in its own family.
         socket.set_only_v6(true)?;
@@ -56,7 +64,11 @@ mod tests {
     fn an_address_in_use_is_refused_by_name() {
         let first = bind(&["127.0.0.1:0".parse().unwrap()], 2).unwrap();
         let address = first[0][0].local_addr().unwrap();
-        assert_eq!(first[1][0].local_addr().unwrap(), address, "shards share the port");
+        assert_eq!(
+            first[1][0].local_addr().unwrap(),
+            address,
+            "shards share the port"
+        );
         let error = bind(&[address], 2).unwrap_err();
         assert!(error.contains(&address.to_string()), "{error}");
     }

@@ -3,6 +3,12 @@
 //! `src/shard` is generic over [`Driver`]. Two implementations: `ring_driver` on io_uring for the
 //! daemon, `sim` seeded and simulated for tests. A driver executes; it never decides about mail.
 
+#![expect(missing_docs, reason = "fields are named for what they hold")]
+
+pub mod doorbell;
+pub mod ring_driver;
+pub mod sim;
+
 use std::net::SocketAddr;
 
 use spool::op::{Completion, Request};
@@ -33,16 +39,31 @@ pub enum Chunk {
 pub enum Event {
     /// A client connected to listener number `listener`. The peer is known (no address, no
     /// session) and IPv4-mapped addresses are already normalised. Receiving is off.
-    Accepted { socket: Socket, listener: usize, peer: SocketAddr, local: SocketAddr },
+    Accepted {
+        socket: Socket,
+        listener: usize,
+        peer: SocketAddr,
+        local: SocketAddr,
+    },
     /// The answer to [`Driver::connect`]; `Err` carries the errno and the socket is already closed.
-    Connected { socket: Socket, result: Result<SocketAddr, i32> },
+    Connected {
+        socket: Socket,
+        result: Result<SocketAddr, i32>,
+    },
     /// Bytes in order.
     Received { socket: Socket, chunk: Chunk },
     /// The peer closed its direction (`Ok`), or receiving failed with this errno. Comes once.
-    Ended { socket: Socket, result: Result<(), i32> },
+    Ended {
+        socket: Socket,
+        result: Result<(), i32>,
+    },
     /// The whole buffer has been handed to the kernel, or sending failed with this errno. The
     /// buffer comes back, cleared, for reuse.
-    Sent { socket: Socket, result: Result<(), i32>, buf: Vec<u8> },
+    Sent {
+        socket: Socket,
+        result: Result<(), i32>,
+        buf: Vec<u8>,
+    },
     /// All operations on the socket have ended and its descriptor is closed.
     Closed { socket: Socket },
     /// A disk request completed.
@@ -50,7 +71,10 @@ pub enum Event {
     /// Somebody rang this shard's doorbell since the last poll (may be spurious, may be coalesced).
     Woken,
     /// A log append completed: bytes written, or the errno. The buffer comes back, cleared.
-    LogWritten { result: Result<(), i32>, buf: Vec<u8> },
+    LogWritten {
+        result: Result<(), i32>,
+        buf: Vec<u8>,
+    },
 }
 
 /// Clock, sockets, disk and wake-up of one shard.

@@ -11,7 +11,8 @@ use spool::{BodyKind, Envelope, MessageKey, Outcome, Recipient, Status};
 use super::Shard;
 use super::dispatch::Load;
 use super::intake::{Message, Stalled};
-use super::shared::{Kept, Undeliverable};
+
+use crate::control::postman::{Kept, Undeliverable};
 use crate::io::Driver;
 use crate::mail::date;
 use crate::mail::report::{Action, FailedRecipient, Report};
@@ -42,7 +43,13 @@ impl Failure {
         relay: Option<SocketAddr>,
         reply: Vec<u8>,
     ) -> Self {
-        Self { recipient, thread: Some(thread), relay, expired: false, reply }
+        Self {
+            recipient,
+            thread: Some(thread),
+            relay,
+            expired: false,
+            reply,
+        }
     }
 
     /// Tried long enough.
@@ -52,13 +59,25 @@ impl Failure {
         relay: Option<SocketAddr>,
         reply: Vec<u8>,
     ) -> Self {
-        Self { recipient, thread: Some(thread), relay, expired: true, reply }
+        Self {
+            recipient,
+            thread: Some(thread),
+            relay,
+            expired: true,
+            reply,
+        }
     }
 
     /// The router refused.
     pub(super) fn routing(recipient: u32, status: &str, text: &str) -> Self {
         let reply = format!("550 {status} {text}").into_bytes();
-        Self { recipient, thread: None, relay: None, expired: false, reply }
+        Self {
+            recipient,
+            thread: None,
+            relay: None,
+            expired: false,
+            reply,
+        }
     }
 }
 
@@ -73,9 +92,13 @@ pub(super) struct Failed {
 impl<D: Driver> Shard<D> {
     /// Ends recipients for good: report first, outcomes after it.
     pub(super) fn fail(&mut self, message: MessageKey, failures: Vec<Failure>) {
-        let Some(live) = self.live.get(&message) else { return };
+        let Some(live) = self.live.get(&message) else {
+            return;
+        };
         let wanted = !live.envelope.sender.is_empty()
-            && failures.iter().any(|failure| wants_report(&live.envelope, failure));
+            && failures
+                .iter()
+                .any(|failure| wants_report(&live.envelope, failure));
         let wants_content = wanted || live.envelope.sender.is_empty();
         match live.content.clone() {
             None if wants_content => {
@@ -92,7 +115,9 @@ impl<D: Driver> Shard<D> {
         failures: Vec<Failure>,
         content: Option<Arc<Vec<u8>>>,
     ) {
-        let Some(live) = self.live.get(&message) else { return };
+        let Some(live) = self.live.get(&message) else {
+            return;
+        };
         let content = content.unwrap_or_default();
         if live.envelope.sender.is_empty() {
             self.to_postman(message, failures, &content);
@@ -110,17 +135,30 @@ impl<D: Driver> Shard<D> {
         let report = self.report(message, &wanted, &content);
         match self.try_stage(report) {
             None => self.record_failures(message, &failures),
-            Some(report) => self.failures.push_back(Failed { message, failures, report }),
+            Some(report) => self.failures.push_back(Failed {
+                message,
+                failures,
+                report,
+            }),
         }
     }
 
     /// Tries again to stage reports, in order.
     pub(super) fn retry_failures(&mut self) {
-        while let Some(Failed { message, failures, report }) = self.failures.pop_front() {
+        while let Some(Failed {
+            message,
+            failures,
+            report,
+        }) = self.failures.pop_front()
+        {
             match self.try_stage(report) {
                 None => self.record_failures(message, &failures),
                 Some(report) => {
-                    self.failures.push_front(Failed { message, failures, report });
+                    self.failures.push_front(Failed {
+                        message,
+                        failures,
+                        report,
+                    });
                     return;
                 }
             }
@@ -130,7 +168,9 @@ impl<D: Driver> Shard<D> {
     /// A failed message without a sender to tell is kept for the postmaster. Its outcomes are
     /// recorded once the file is on disk; if that fails the message stays in the spool.
     fn to_postman(&mut self, message: MessageKey, failures: Vec<Failure>, content: &Arc<Vec<u8>>) {
-        let Some(live) = self.live.get(&message) else { return };
+        let Some(live) = self.live.get(&message) else {
+            return;
+        };
         self.question_next += 1;
         let kept = Undeliverable {
             shard: self.settings.shard,
@@ -148,13 +188,18 @@ impl<D: Driver> Shard<D> {
         let token = kept.token;
         self.keeping.insert(token, (message, failures));
         if (self.outside.keep)(kept).is_err() {
-            self.kept(Kept { token, result: Err("too many at a time".to_owned()) });
+            self.kept(Kept {
+                token,
+                result: Err("too many at a time".to_owned()),
+            });
         }
     }
 
     /// The answer of the control thread to a message for `postman/`.
     pub(super) fn kept(&mut self, kept: Kept) {
-        let Some((message, failures)) = self.keeping.remove(&kept.token) else { return };
+        let Some((message, failures)) = self.keeping.remove(&kept.token) else {
+            return;
+        };
         match kept.result {
             Ok(()) => self.record_failures(message, &failures),
             Err(error) => {
@@ -169,7 +214,9 @@ impl<D: Driver> Shard<D> {
 
     fn record_failures(&mut self, message: MessageKey, failures: &[Failure]) {
         for failure in failures {
-            let Some(live) = self.live.get_mut(&message) else { return };
+            let Some(live) = self.live.get_mut(&message) else {
+                return;
+            };
             live.open_count -= 1;
             self.shared.metrics(self.settings.shard).failed();
             let (status, word) = if failure.expired {
@@ -191,8 +238,15 @@ impl<D: Driver> Shard<D> {
     }
 
     fn log_failure(&mut self, message: MessageKey, failure: &Failure, word: &'static str) {
-        let thread = failure.thread.unwrap_or_else(|| self.scheduler.thread("error", "router"));
-        let Failure { recipient, relay, reply, .. } = failure;
+        let thread = failure
+            .thread
+            .unwrap_or_else(|| self.scheduler.thread("error", "router"));
+        let Failure {
+            recipient,
+            relay,
+            reply,
+            ..
+        } = failure;
         self.log_result(message, thread, *recipient, *relay, word, reply);
     }
 
@@ -202,8 +256,10 @@ impl<D: Driver> Shard<D> {
         let id_text = id.to_string();
         let live = &self.live[&message];
         let envelope = &live.envelope;
-        let failed: Vec<FailedRecipient> =
-            failures.iter().map(|failure| failed_recipient(envelope, failure)).collect();
+        let failed: Vec<FailedRecipient> = failures
+            .iter()
+            .map(|failure| failed_recipient(envelope, failure))
+            .collect();
         let full = envelope.ret == Some(spool::Ret::Full) && content.len() <= RETURNED_BYTES_MAX;
         let content = Report {
             reporting_mta: &self.settings.hostname,
@@ -226,7 +282,11 @@ impl<D: Driver> Shard<D> {
                 orcpt: None,
             }],
             arrival_ms: self.now.wall_ms,
-            body: if content.is_ascii() { BodyKind::SevenBit } else { BodyKind::EightBit },
+            body: if content.is_ascii() {
+                BodyKind::SevenBit
+            } else {
+                BodyKind::EightBit
+            },
             smtputf8: envelope.smtputf8,
             ret: None,
             envid: None,
@@ -234,7 +294,11 @@ impl<D: Driver> Shard<D> {
             helo: self.settings.hostname.clone().into_bytes(),
             protocol: b"report".to_vec(),
         };
-        Self::report_message(Message { id, envelope, content })
+        Self::report_message(Message {
+            id,
+            envelope,
+            content,
+        })
     }
 }
 
@@ -267,6 +331,12 @@ fn enhanced_status(failure: &Failure) -> String {
     let code = text.split_ascii_whitespace().nth(1).unwrap_or("");
     let looks_right = code.split('.').count() == 3
         && code.starts_with("5.")
-        && code.split('.').all(|part| part.len() <= 3 && part.bytes().all(|b| b.is_ascii_digit()));
-    if looks_right { code.to_owned() } else { "5.0.0".to_owned() }
+        && code
+            .split('.')
+            .all(|part| part.len() <= 3 && part.bytes().all(|b| b.is_ascii_digit()));
+    if looks_right {
+        code.to_owned()
+    } else {
+        "5.0.0".to_owned()
+    }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use spool::{Envelope, MessageKey, ReadError, ReadTicket};
 
 use super::bounce::Failure;
-use super::outbound::Outbound;
 use super::{Shard, handoff};
 use crate::base::slab::Key;
 use crate::io::Driver;
@@ -27,7 +26,10 @@ pub(super) enum Work {
     /// Recipients of a message in this shard's spool.
     Home(Home),
     /// A handle that another shard passed on.
-    Guest { from: u16, handle: Box<handoff::Handle> },
+    Guest {
+        from: u16,
+        handle: Box<handoff::Handle>,
+    },
 }
 
 /// Recipients of one message that share one next hop.
@@ -43,22 +45,38 @@ pub(super) struct Home {
 #[derive(Debug)]
 pub(super) enum Load {
     /// For this connection's next job.
-    Delivery { outbound: Key, vertex: VertexKey, payload: u64 },
+    Delivery {
+        outbound: Key,
+        vertex: VertexKey,
+        payload: u64,
+    },
     /// To be passed on to another shard.
-    Forward { owner: u16, vertex: VertexKey, payload: u64 },
+    Forward {
+        owner: u16,
+        vertex: VertexKey,
+        payload: u64,
+    },
     /// For the report on these failures.
-    Report { message: MessageKey, failures: Vec<Failure> },
+    Report {
+        message: MessageKey,
+        failures: Vec<Failure>,
+    },
 }
 
 impl<D: Driver> Shard<D> {
     /// Routes recipients of a live message and enters them with the scheduler.
     pub(super) fn route(&mut self, message: MessageKey, due: Vec<Due>) {
-        let Some(live) = self.live.get(&message) else { return };
+        let Some(live) = self.live.get(&message) else {
+            return;
+        };
         let mut placed: Vec<(ThreadKey, u64, Vec<u32>)> = Vec::with_capacity(1);
         let mut failed = Vec::new();
         for Due { recipient, due_ms } in due {
             let address = &live.envelope.recipients[recipient as usize].address;
-            let request = Request { address, sender: &live.envelope.sender };
+            let request = Request {
+                address,
+                sender: &live.envelope.sender,
+            };
             match self.router.route(&request) {
                 Step::Done(quads) => {
                     for quad in quads {
@@ -67,7 +85,9 @@ impl<D: Driver> Shard<D> {
                         place(&mut placed, thread, due_ms, recipient, limit);
                     }
                 }
-                Step::Failed { status, text } => failed.push(Failure::routing(recipient, status, &text)),
+                Step::Failed { status, text } => {
+                    failed.push(Failure::routing(recipient, status, &text))
+                }
             }
         }
         for (thread, due_ms, recipients) in placed {
@@ -85,7 +105,9 @@ impl<D: Driver> Shard<D> {
         due_ms: u64,
         recipients: Vec<u32>,
     ) {
-        let Some(live) = self.live.get(&message) else { return };
+        let Some(live) = self.live.get(&message) else {
+            return;
+        };
         let attempt = recipients
             .iter()
             .filter_map(|recipient| live.attempts.get(*recipient as usize))
@@ -93,11 +115,21 @@ impl<D: Driver> Shard<D> {
             .copied()
             .unwrap_or(0);
         let arrival_ms = live.envelope.arrival_ms;
-        let home = Home { message, recipients, thread, vertex: VertexKey(0) };
+        let home = Home {
+            message,
+            recipients,
+            thread,
+            vertex: VertexKey(0),
+        };
         let Ok(payload) = self.work.insert(Work::Home(home)) else {
             unreachable!("the work table has no smaller bound than the scheduler");
         };
-        let vertex = Vertex { payload: payload.0, arrival_ms, attempt, due_ms };
+        let vertex = Vertex {
+            payload: payload.0,
+            arrival_ms,
+            attempt,
+            due_ms,
+        };
         let key = self.scheduler.insert(self.now, thread, vertex);
         if let Some(Work::Home(home)) = self.work.get_mut(payload) {
             home.vertex = key;
@@ -123,12 +155,20 @@ impl<D: Driver> Shard<D> {
             self.feed_idle(thread);
         }
         self.eager = eager;
+        if self.stopping.is_some() {
+            return;
+        }
         while let Some(action) = self.scheduler.poll(self.now) {
             match action {
                 Action::Open { thread } => self.open(thread),
                 Action::Expire { vertex, payload } => self.expired(vertex, payload),
                 Action::StateChanged { thread } => self.record_thread(thread),
-                Action::Forward { vertex, payload, owner, .. } => {
+                Action::Forward {
+                    vertex,
+                    payload,
+                    owner,
+                    ..
+                } => {
                     self.forward(owner, vertex, payload);
                 }
                 Action::Send { to, message } => self.send_lease(to, message),
@@ -155,12 +195,19 @@ impl<D: Driver> Shard<D> {
     /// Asks the scheduler for a connection's next job; reads its content back when it has to.
     pub(super) fn feed(&mut self, key: Key) {
         loop {
-            let Some(outbound) = self.outbound.get_mut(key) else { return };
-            if !outbound.can_take(&self.settings) {
+            let Some(outbound) = self.outbound.get_mut(key) else {
+                return;
+            };
+            let thread = outbound.thread;
+            let served_max = self.scheduler.rule(thread).messages_per_connection;
+            let wants =
+                !outbound.loading && outbound.served < served_max && self.stopping.is_none();
+            if !wants || !outbound.session_can_take() {
                 break;
             }
-            let thread = outbound.thread;
-            let Some((vertex, payload)) = self.scheduler.take(self.now, thread) else { break };
+            let Some((vertex, payload)) = self.scheduler.take(self.now, thread) else {
+                break;
+            };
             self.start(key, vertex, payload);
         }
         self.settle_outbound(key);
@@ -174,7 +221,11 @@ impl<D: Driver> Shard<D> {
                     self.submit(outbound, vertex, payload, job);
                     return;
                 }
-                let load = Load::Delivery { outbound, vertex, payload };
+                let load = Load::Delivery {
+                    outbound,
+                    vertex,
+                    payload,
+                };
                 if self.load(message, load) {
                     if let Some(outbound) = self.outbound.get_mut(outbound) {
                         outbound.loading = true;
@@ -198,7 +249,9 @@ impl<D: Driver> Shard<D> {
 
     /// The job of a home vertex, when its content is in memory.
     pub(super) fn job(&self, payload: u64, vertex: VertexKey) -> Option<Job> {
-        let Some(Work::Home(home)) = self.work.get(Key(payload)) else { return None };
+        let Some(Work::Home(home)) = self.work.get(Key(payload)) else {
+            return None;
+        };
         let live = self.live.get(&home.message)?;
         let content = Arc::clone(live.content.as_ref()?);
         Some(job_of(&live.envelope, &home.recipients, vertex, content))
@@ -221,7 +274,9 @@ impl<D: Driver> Shard<D> {
         message: MessageKey,
         content: Result<Vec<u8>, ReadError>,
     ) {
-        let Some(load) = self.loads.remove(&ticket) else { return };
+        let Some(load) = self.loads.remove(&ticket) else {
+            return;
+        };
         let content = match content {
             Ok(content) => Arc::new(content),
             Err(error) => {
@@ -230,10 +285,18 @@ impl<D: Driver> Shard<D> {
             }
         };
         match load {
-            Load::Delivery { outbound, vertex, payload } => {
+            Load::Delivery {
+                outbound,
+                vertex,
+                payload,
+            } => {
                 self.loaded_for_delivery(outbound, vertex, payload, content);
             }
-            Load::Forward { owner, vertex, payload } => {
+            Load::Forward {
+                owner,
+                vertex,
+                payload,
+            } => {
                 self.forward_with(owner, vertex, payload, content);
             }
             Load::Report { failures, .. } => self.fail_with(message, failures, Some(content)),
@@ -271,20 +334,37 @@ impl<D: Driver> Shard<D> {
     fn load_failed(&mut self, load: Load, why: &str) {
         let shard = self.settings.shard;
         match load {
-            Load::Delivery { outbound, vertex, payload } => {
-                tracing::error!(shard, payload, "content cannot be read: {why}; it stays queued");
+            Load::Delivery {
+                outbound,
+                vertex,
+                payload,
+            } => {
+                tracing::error!(
+                    shard,
+                    payload,
+                    "content cannot be read: {why}; it stays queued"
+                );
                 if let Some(outbound) = self.outbound.get_mut(outbound) {
                     outbound.loading = false;
                 }
                 self.defer_vertex(vertex, payload, b"451 4.3.0 content cannot be read");
             }
-            Load::Forward { vertex, payload, .. } => {
-                tracing::error!(shard, payload, "content cannot be read: {why}; it stays queued");
+            Load::Forward {
+                vertex, payload, ..
+            } => {
+                tracing::error!(
+                    shard,
+                    payload,
+                    "content cannot be read: {why}; it stays queued"
+                );
                 self.defer_vertex(vertex, payload, b"451 4.3.0 content cannot be read");
             }
             // A report without the original's header is better than none.
             Load::Report { message, failures } => {
-                tracing::error!(shard, "content cannot be read: {why}; the report goes without it");
+                tracing::error!(
+                    shard,
+                    "content cannot be read: {why}; the report goes without it"
+                );
                 self.fail_with(message, failures, None);
             }
         }
@@ -299,9 +379,12 @@ fn place(
     recipient: u32,
     limit: usize,
 ) {
-    let fits = placed.iter_mut().rev().find(|(other, other_due, recipients)| {
-        *other == thread && *other_due == due_ms && recipients.len() < limit
-    });
+    let fits = placed
+        .iter_mut()
+        .rev()
+        .find(|(other, other_due, recipients)| {
+            *other == thread && *other_due == due_ms && recipients.len() < limit
+        });
     match fits {
         Some((_, _, recipients)) => recipients.push(recipient),
         None => placed.push((thread, due_ms, vec![recipient])),
@@ -336,11 +419,5 @@ pub(super) fn job_of(
         smtputf8: envelope.smtputf8,
         ret: envelope.ret.map(super::result::client_ret),
         envid: envelope.envid.clone(),
-    }
-}
-
-impl Outbound {
-    fn can_take(&self, settings: &super::Settings) -> bool {
-        !self.loading && self.served < settings.messages_per_connection && self.session_can_take()
     }
 }

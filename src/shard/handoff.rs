@@ -58,7 +58,9 @@ pub type Neighbours = Vec<Option<Neighbour>>;
 /// The queues between `shards` shards, one set of ends a shard.
 #[must_use]
 pub fn neighbours(shards: usize) -> Vec<Neighbours> {
-    let mut all: Vec<Neighbours> = (0..shards).map(|_| (0..shards).map(|_| None).collect()).collect();
+    let mut all: Vec<Neighbours> = (0..shards)
+        .map(|_| (0..shards).map(|_| None).collect())
+        .collect();
     for one in 0..shards {
         for other in one + 1..shards {
             let (to_other, from_one) = lane(LANE_CAPACITY);
@@ -103,13 +105,21 @@ impl<D: Driver> Shard<D> {
 
     fn take_handles(&mut self, other: usize) {
         for _ in 0..LANE_CAPACITY {
-            let Some(neighbour) = &mut self.neighbours[other] else { return };
-            let Some(handle) = neighbour.receiver.receive() else { return };
+            let Some(neighbour) = &mut self.neighbours[other] else {
+                return;
+            };
+            let Some(handle) = neighbour.receiver.receive() else {
+                return;
+            };
             let thread = self.scheduler.thread(&handle.channel, &handle.host);
-            let work = Work::Guest { from: other as u16, handle: Box::new(handle) };
+            let work = Work::Guest {
+                from: other as u16,
+                handle: Box::new(handle),
+            };
             match self.work.insert(work) {
                 Ok(payload) => {
-                    self.scheduler.insert_guest(self.now, thread, payload.0);
+                    self.scheduler
+                        .insert_guest(self.now, thread, payload.0, other as u16);
                     self.make_eager(thread);
                 }
                 Err(Work::Guest { from, handle }) => self.give_back(from, unattempted(&handle)),
@@ -120,20 +130,33 @@ impl<D: Driver> Shard<D> {
 
     fn take_returned(&mut self, other: usize) {
         for _ in 0..LANE_CAPACITY {
-            let Some(neighbour) = &mut self.neighbours[other] else { return };
-            let Some(returned) = neighbour.sender.poll_return() else { break };
-            let Returned { payload, results, relay } = returned;
+            let Some(neighbour) = &mut self.neighbours[other] else {
+                return;
+            };
+            let Some(returned) = neighbour.sender.poll_return() else {
+                break;
+            };
+            let Returned {
+                payload,
+                results,
+                relay,
+            } = returned;
             self.finish_home(payload, results, relay);
         }
         if let Some(neighbour) = &self.neighbours[other] {
-            self.scheduler.credits(other as u16, neighbour.sender.available() as u32);
+            self.scheduler
+                .credits(other as u16, neighbour.sender.available() as u32);
         }
     }
 
     fn take_leases(&mut self, other: usize) {
         for _ in 0..LEASE_CAPACITY {
-            let Some(neighbour) = &self.neighbours[other] else { return };
-            let Some(message) = neighbour.lease_in.pop() else { return };
+            let Some(neighbour) = &self.neighbours[other] else {
+                return;
+            };
+            let Some(message) = neighbour.lease_in.pop() else {
+                return;
+            };
             let thread = self.scheduler.thread(&message.channel, &message.host);
             self.scheduler.lease(self.now, other as u16, message);
             self.make_eager(thread);
@@ -148,7 +171,9 @@ impl<D: Driver> Shard<D> {
     }
 
     fn flush_outbox(&mut self, other: usize) {
-        let Some(neighbour) = &mut self.neighbours[other] else { return };
+        let Some(neighbour) = &mut self.neighbours[other] else {
+            return;
+        };
         if neighbour.outbox.is_empty() {
             return;
         }
@@ -167,7 +192,14 @@ impl<D: Driver> Shard<D> {
             self.send_handle(owner, vertex, payload, job);
         } else if let Some(Work::Home(home)) = self.work.get(Key(payload)) {
             let message = home.message;
-            self.load(message, Load::Forward { owner, vertex, payload });
+            self.load(
+                message,
+                Load::Forward {
+                    owner,
+                    vertex,
+                    payload,
+                },
+            );
         }
     }
 
@@ -178,14 +210,20 @@ impl<D: Driver> Shard<D> {
         payload: u64,
         content: Arc<Vec<u8>>,
     ) {
-        let Some(Work::Home(home)) = self.work.get(Key(payload)) else { return };
-        let Some(live) = self.live.get(&home.message) else { return };
+        let Some(Work::Home(home)) = self.work.get(Key(payload)) else {
+            return;
+        };
+        let Some(live) = self.live.get(&home.message) else {
+            return;
+        };
         let job = dispatch::job_of(&live.envelope, &home.recipients, vertex, content);
         self.send_handle(owner, vertex, payload, job);
     }
 
     fn send_handle(&mut self, owner: u16, vertex: VertexKey, payload: u64, job: Job) {
-        let Some(Work::Home(home)) = self.work.get(Key(payload)) else { return };
+        let Some(Work::Home(home)) = self.work.get(Key(payload)) else {
+            return;
+        };
         let entry = &self.threads[home.thread.0 as usize];
         let handle = Handle {
             payload,
@@ -193,12 +231,15 @@ impl<D: Driver> Shard<D> {
             host: Arc::clone(&entry.host),
             job,
         };
-        let Some(neighbour) = &mut self.neighbours[owner as usize] else { return };
+        let Some(neighbour) = &mut self.neighbours[owner as usize] else {
+            return;
+        };
         if neighbour.sender.try_send(handle).is_err() {
             self.not_attempted(vertex);
             return;
         }
-        self.scheduler.credits(owner, neighbour.sender.available() as u32);
+        self.scheduler
+            .credits(owner, neighbour.sender.available() as u32);
         self.driver.wake(owner as usize);
     }
 
@@ -227,5 +268,9 @@ fn unattempted(handle: &Handle) -> Returned {
             not_attempted: true,
         })
         .collect();
-    Returned { payload: handle.payload, results, relay: None }
+    Returned {
+        payload: handle.payload,
+        results,
+        relay: None,
+    }
 }

@@ -40,6 +40,7 @@ pub(super) enum Phase {
 pub(super) struct Inbound {
     pub(super) socket: Socket,
     pub(super) peer: SocketAddr,
+    listener: usize,
     pub(super) session: Session,
     pub(super) phase: Phase,
     /// The id that stands in the Received: line of the content under way.
@@ -75,10 +76,14 @@ impl<D: Driver> Shard<D> {
         _local: SocketAddr,
     ) {
         let settings = self.settings.services[listener].clone();
-        let who = Peer { address: peer.ip(), port: peer.port() };
+        let who = Peer {
+            address: peer.ip(),
+            port: peer.port(),
+        };
         let mut inbound = Inbound {
             socket,
             peer,
+            listener,
             session: Session::new(settings, who, self.now),
             phase: Phase::Open,
             id: None,
@@ -109,7 +114,9 @@ impl<D: Driver> Shard<D> {
         let chunk = self.hold_behind(key, chunk);
         let mut used = 0;
         loop {
-            let Some(inbound) = self.inbound.get_mut(key) else { break };
+            let Some(inbound) = self.inbound.get_mut(key) else {
+                break;
+            };
             if inbound.is_blocked() {
                 break;
             }
@@ -117,9 +124,13 @@ impl<D: Driver> Shard<D> {
                 Some(chunk) => self.driver.bytes(chunk),
                 None => &inbound.held[..],
             };
-            let Some(bytes) = bytes.get(used..) else { break };
+            let Some(bytes) = bytes.get(used..) else {
+                break;
+            };
             let mut input = Input::new(bytes);
-            let want = inbound.session.receive(&mut input, self.now, &mut inbound.output);
+            let want = inbound
+                .session
+                .receive(&mut input, self.now, &mut inbound.output);
             used += input.consumed();
             if !self.grant(key, want) {
                 break;
@@ -151,7 +162,9 @@ impl<D: Driver> Shard<D> {
         match chunk {
             Some(chunk) => {
                 if let Some(inbound) = inbound {
-                    inbound.held.extend_from_slice(&self.driver.bytes(&chunk)[used..]);
+                    inbound
+                        .held
+                        .extend_from_slice(&self.driver.bytes(&chunk)[used..]);
                 }
                 self.driver.recycle(chunk);
             }
@@ -168,17 +181,23 @@ impl<D: Driver> Shard<D> {
 
     /// Gives the session what it wants. Says whether it can go on at once.
     fn grant(&mut self, key: Key, want: Want) -> bool {
-        let Some(inbound) = self.inbound.get_mut(key) else { return false };
+        let Some(inbound) = self.inbound.get_mut(key) else {
+            return false;
+        };
         match want {
             Want::Input => return false,
             Want::Policy(question) => {
-                let verdict = decide(&self.policy, inbound.peer, &question);
-                inbound.session.verdict(verdict, self.now, &mut inbound.output);
+                let verdict = decide(&self.policies[inbound.listener], inbound.peer, &question);
+                inbound
+                    .session
+                    .verdict(verdict, self.now, &mut inbound.output);
             }
             Want::Begin => {
                 let id = self.log.reserve_id();
                 inbound.id = Some(id);
-                inbound.session.begin(&id.to_string(), self.now);
+                inbound
+                    .session
+                    .begin(&id.to_string(), self.now, &mut inbound.output);
             }
             Want::Store(transaction) => {
                 inbound.phase = Phase::Storing;
@@ -192,7 +211,9 @@ impl<D: Driver> Shard<D> {
     /// Brings sending, receiving, accounts and timer of a connection up to date with its session.
     pub(super) fn settle(&mut self, key: Key) {
         self.account(key);
-        let Some(inbound) = self.inbound.get_mut(key) else { return };
+        let Some(inbound) = self.inbound.get_mut(key) else {
+            return;
+        };
         if !inbound.sending && !inbound.output.is_empty() && inbound.phase != Phase::Closing {
             inbound.sending = true;
             let next = std::mem::take(&mut inbound.spare);
@@ -216,9 +237,10 @@ impl<D: Driver> Shard<D> {
 
     /// Keeps the count of sessions inside content and the memory budget true.
     fn account(&mut self, key: Key) {
-        let Some(inbound) = self.inbound.get_mut(key) else { return };
-        let receiving =
-            inbound.phase == Phase::Open && inbound.session.is_receiving_content();
+        let Some(inbound) = self.inbound.get_mut(key) else {
+            return;
+        };
+        let receiving = inbound.phase == Phase::Open && inbound.session.is_receiving_content();
         if receiving != inbound.counted {
             inbound.counted = receiving;
             if receiving {
@@ -236,7 +258,9 @@ impl<D: Driver> Shard<D> {
     }
 
     pub(super) fn inbound_sent(&mut self, key: Key, result: Result<(), i32>, buf: Vec<u8>) {
-        let Some(inbound) = self.inbound.get_mut(key) else { return };
+        let Some(inbound) = self.inbound.get_mut(key) else {
+            return;
+        };
         inbound.sending = false;
         inbound.spare = buf;
         if result.is_err() {
@@ -253,7 +277,9 @@ impl<D: Driver> Shard<D> {
     }
 
     pub(super) fn close_inbound(&mut self, key: Key) {
-        let Some(inbound) = self.inbound.get_mut(key) else { return };
+        let Some(inbound) = self.inbound.get_mut(key) else {
+            return;
+        };
         if inbound.phase != Phase::Closing {
             inbound.phase = Phase::Closing;
             self.driver.close(inbound.socket);
@@ -262,14 +288,18 @@ impl<D: Driver> Shard<D> {
     }
 
     pub(super) fn inbound_closed(&mut self, key: Key) {
-        let Some(mut inbound) = self.inbound.remove(key) else { return };
+        let Some(mut inbound) = self.inbound.remove(key) else {
+            return;
+        };
         self.memory.staged(&mut inbound.staged_bytes, 0);
         self.memory.forget(key);
         self.feed_starved();
     }
 
     pub(super) fn inbound_timer(&mut self, key: Key) {
-        let Some(inbound) = self.inbound.get_mut(key) else { return };
+        let Some(inbound) = self.inbound.get_mut(key) else {
+            return;
+        };
         inbound.armed = Armed::default();
         let due = inbound.session.deadline() <= self.now.mono_ns;
         match (inbound.phase, due) {

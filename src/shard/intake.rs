@@ -12,7 +12,7 @@ use super::{Shard, dispatch};
 use crate::base::slab::Key;
 use crate::io::Driver;
 use crate::observe::mail_log;
-use crate::protocol::server::{Stored, Transaction};
+use crate::protocol::server::{self, Stored, Transaction};
 
 /// Who waits for a commit.
 #[derive(Clone, Copy, Debug)]
@@ -63,14 +63,20 @@ pub(super) struct Live {
 impl<D: Driver> Shard<D> {
     /// Takes a client's finished transaction to the spool.
     pub(super) fn store(&mut self, key: Key, transaction: Transaction) {
-        let Some(inbound) = self.inbound.get_mut(key) else { return };
+        let Some(inbound) = self.inbound.get_mut(key) else {
+            return;
+        };
         let id = inbound.id.take().unwrap_or_else(|| self.log.reserve_id());
         let (envelope, content) = envelope_of(transaction, inbound.peer, self.now.wall_ms);
         self.memory.staged(&mut inbound.staged_bytes, content.len());
         self.memory.forget(key);
         self.stage(Stalled {
             origin: Origin::Session(key),
-            message: Message { id, envelope, content },
+            message: Message {
+                id,
+                envelope,
+                content,
+            },
         });
     }
 
@@ -86,7 +92,10 @@ impl<D: Driver> Shard<D> {
     }
 
     pub(super) fn report_message(message: Message) -> Stalled {
-        Stalled { origin: Origin::Report, message }
+        Stalled {
+            origin: Origin::Report,
+            message,
+        }
     }
 
     /// Gives the message back when staging is full for the moment.
@@ -95,15 +104,22 @@ impl<D: Driver> Shard<D> {
         let now = self.now.mono_ns;
         let accepted = match origin {
             Origin::Session(_) => {
-                self.log.accept(now, message.id, &message.envelope, &message.content)
+                self.log
+                    .accept(now, message.id, &message.envelope, &message.content)
             }
             Origin::Report => {
-                self.log.accept_report(now, message.id, &message.envelope, &message.content)
+                self.log
+                    .accept_report(now, message.id, &message.envelope, &message.content)
             }
         };
         match accepted {
             Ok(Accepted { key, batch, .. }) => {
-                self.waiting.push_back(Waiting { batch, origin, key, message });
+                self.waiting.push_back(Waiting {
+                    batch,
+                    origin,
+                    key,
+                    message,
+                });
                 None
             }
             Err(Refusal::Busy) => Some(Stalled { origin, message }),
@@ -118,9 +134,17 @@ impl<D: Driver> Shard<D> {
         match event {
             Event::Committed { batch } => self.committed(batch),
             Event::Failed { batch } => self.failed_batch(batch),
-            Event::Content { ticket, key, content } => self.content_loaded(ticket, key, content),
+            Event::Content {
+                ticket,
+                key,
+                content,
+            } => self.content_loaded(ticket, key, content),
             Event::Accepting(accepting) => {
-                tracing::warn!(shard = self.settings.shard, accepting, "spool accepts new mail");
+                tracing::warn!(
+                    shard = self.settings.shard,
+                    accepting,
+                    "spool accepts new mail"
+                );
             }
             Event::Trouble(what) => tracing::error!(shard = self.settings.shard, "spool: {what}"),
         }
@@ -128,8 +152,20 @@ impl<D: Driver> Shard<D> {
 
     /// A batch is on disk: its clients get their `250`, its messages go to the router.
     fn committed(&mut self, batch: u64) {
-        while self.waiting.front().is_some_and(|waiting| waiting.batch <= batch) {
-            let Some(Waiting { origin, key, message, .. }) = self.waiting.pop_front() else { break };
+        while self
+            .waiting
+            .front()
+            .is_some_and(|waiting| waiting.batch <= batch)
+        {
+            let Some(Waiting {
+                origin,
+                key,
+                message,
+                ..
+            }) = self.waiting.pop_front()
+            else {
+                break;
+            };
             let id = message.id.to_string();
             self.log_accepted(&id, &message);
             self.shared.metrics(self.settings.shard).accepted();
@@ -140,8 +176,17 @@ impl<D: Driver> Shard<D> {
     }
 
     fn failed_batch(&mut self, batch: u64) {
-        while self.waiting.front().is_some_and(|waiting| waiting.batch <= batch) {
-            let Some(Waiting { origin, message, .. }) = self.waiting.pop_front() else { break };
+        while self
+            .waiting
+            .front()
+            .is_some_and(|waiting| waiting.batch <= batch)
+        {
+            let Some(Waiting {
+                origin, message, ..
+            }) = self.waiting.pop_front()
+            else {
+                break;
+            };
             match origin {
                 Origin::Session(_) => self.answer(origin, Stored::Failed),
                 // Nobody will send a report again: it waits until the spool takes it.
@@ -164,11 +209,15 @@ impl<D: Driver> Shard<D> {
     /// Answers the client of a stored (or not stored) message; it may be gone.
     fn answer(&mut self, origin: Origin, stored: Stored<'_>) {
         let Origin::Session(key) = origin else { return };
-        let Some(inbound) = self.inbound.get_mut(key) else { return };
+        let Some(inbound) = self.inbound.get_mut(key) else {
+            return;
+        };
         self.memory.staged(&mut inbound.staged_bytes, 0);
         if inbound.phase == Phase::Storing {
             inbound.phase = Phase::Open;
-            inbound.session.stored(stored, self.now, &mut inbound.output);
+            inbound
+                .session
+                .stored(stored, self.now, &mut inbound.output);
             self.pump(key, None);
         }
         self.feed_starved();
@@ -192,11 +241,27 @@ impl<D: Driver> Shard<D> {
 
     /// Enters a committed message and routes it.
     fn make_live(&mut self, key: MessageKey, message: Message) {
-        let Message { id, envelope, content } = message;
+        let Message {
+            id,
+            envelope,
+            content,
+        } = message;
         let open_count = envelope.recipients.len() as u32;
         let content = self.memory.cache(content.len()).then(|| Arc::new(content));
-        self.live.insert(key, Live { id, envelope, content, open_count, attempts: Vec::new() });
-        let recipients = (0..open_count).map(|recipient| dispatch::Due { recipient, due_ms: 0 });
+        self.live.insert(
+            key,
+            Live {
+                id,
+                envelope,
+                content,
+                open_count,
+                attempts: Vec::new(),
+            },
+        );
+        let recipients = (0..open_count).map(|recipient| dispatch::Due {
+            recipient,
+            due_ms: 0,
+        });
         self.route(key, recipients.collect());
     }
 }
@@ -227,13 +292,28 @@ fn envelope_of(
         sender: transaction.sender,
         recipients,
         arrival_ms,
-        body: transaction.body.into(),
+        body: body_kind(transaction.body),
         smtputf8: transaction.smtputf8,
-        ret: transaction.ret.map(Into::into),
+        ret: transaction.ret.map(ret),
         envid: transaction.envid,
         client: peer.ip().to_string().into_bytes(),
         helo: transaction.helo,
         protocol: transaction.protocol.as_bytes().to_vec(),
     };
     (envelope, transaction.content)
+}
+
+fn body_kind(body: server::BodyKind) -> spool::BodyKind {
+    match body {
+        server::BodyKind::SevenBit => spool::BodyKind::SevenBit,
+        server::BodyKind::EightBit => spool::BodyKind::EightBit,
+        server::BodyKind::Binary => spool::BodyKind::Binary,
+    }
+}
+
+fn ret(ret: server::Ret) -> spool::Ret {
+    match ret {
+        server::Ret::Full => spool::Ret::Full,
+        server::Ret::Headers => spool::Ret::Headers,
+    }
 }

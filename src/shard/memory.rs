@@ -24,7 +24,13 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, staged_bytes: 0, cached_bytes: 0, head: None, starved: VecDeque::new() }
+        Self {
+            bytes_max,
+            staged_bytes: 0,
+            cached_bytes: 0,
+            head: None,
+            starved: VecDeque::new(),
+        }
     }
 
     /// A session's content went from `*counted` to `bytes`.

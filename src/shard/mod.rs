@@ -43,8 +43,8 @@ use outbound::{Outbound, Thread};
 
 pub use handoff::{Neighbours, neighbours};
 pub use settings::Settings;
+pub use shared::{Outside, Shared, Stop};
 pub use start::Parts;
-pub use shared::{Kept, Outside, Shared, Stop, Undeliverable};
 
 /// Who a socket belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +71,7 @@ pub struct Shard<D: Driver> {
     log: Log,
     scheduler: Scheduler,
     router: Box<dyn Router>,
-    policy: Policy,
+    policies: Vec<Policy>,
     mail_log: MailLog,
     mail_log_in_flight: bool,
     inbound: Slab<Inbound>,
@@ -131,7 +131,12 @@ impl<D: Driver> Shard<D> {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Accepted { socket, listener, peer, local } => {
+            Event::Accepted {
+                socket,
+                listener,
+                peer,
+                local,
+            } => {
                 self.accepted(socket, listener, peer, local);
             }
             Event::Connected { socket, result } => self.connected(socket, result),
@@ -145,7 +150,11 @@ impl<D: Driver> Shard<D> {
                 Some(Role::Outbound(key)) => self.outbound_ended(*key, result.err()),
                 None => {}
             },
-            Event::Sent { socket, result, buf } => match self.roles.get(&socket) {
+            Event::Sent {
+                socket,
+                result,
+                buf,
+            } => match self.roles.get(&socket) {
                 Some(Role::Inbound(key)) => self.inbound_sent(*key, result, buf),
                 Some(Role::Outbound(key)) => self.outbound_sent(*key, result, buf),
                 None => {}
@@ -164,11 +173,20 @@ impl<D: Driver> Shard<D> {
     /// When the next turn has to run without an event.
     fn deadline(&self) -> u64 {
         let sleep = self.now.after_ns(SLEEP_NS_MAX);
-        let mail_log = if self.mail_log_in_flight { None } else { self.mail_log.deadline() };
-        [self.timers.deadline(), self.log.deadline(), self.scheduler.deadline(), mail_log]
-            .into_iter()
-            .flatten()
-            .fold(sleep, u64::min)
+        let mail_log = if self.mail_log_in_flight {
+            None
+        } else {
+            self.mail_log.deadline()
+        };
+        [
+            self.timers.deadline(),
+            self.log.deadline(),
+            self.scheduler.deadline(),
+            mail_log,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(sleep, u64::min)
     }
 
     fn fire_timers(&mut self) {
@@ -187,7 +205,9 @@ impl<D: Driver> Shard<D> {
             while let Some(request) = self.log.poll_op(self.now.mono_ns) {
                 self.driver.disk(request);
             }
-            let Some(event) = self.log.poll_event() else { break };
+            let Some(event) = self.log.poll_event() else {
+                break;
+            };
             self.spool_event(event);
         }
     }

@@ -41,7 +41,10 @@ enum Phase {
     /// Connecting to an address.
     Connecting { socket: Socket, deadline: u64 },
     /// Connected; the session decides.
-    Open { socket: Socket, session: Box<Session> },
+    Open {
+        socket: Socket,
+        session: Box<Session>,
+    },
     /// The driver was asked to close.
     Closing,
 }
@@ -81,7 +84,9 @@ impl Outbound {
     }
 
     pub(super) fn submit(&mut self, vertex: VertexKey, payload: u64, job: Job, now: Now) {
-        let Phase::Open { session, .. } = &mut self.phase else { return };
+        let Phase::Open { session, .. } = &mut self.phase else {
+            return;
+        };
         self.jobs.push((vertex, payload));
         self.served += 1;
         self.idle_deadline = None;
@@ -98,9 +103,10 @@ impl Outbound {
             Phase::Resolving { deadline, .. } | Phase::Connecting { deadline, .. } => {
                 Some(*deadline)
             }
-            Phase::Open { session, .. } => {
-                [session.deadline(), self.idle_deadline].into_iter().flatten().min()
-            }
+            Phase::Open { session, .. } => [session.deadline(), self.idle_deadline]
+                .into_iter()
+                .flatten()
+                .min(),
             Phase::Closing => None,
         }
     }
@@ -111,7 +117,13 @@ impl<D: Driver> Shard<D> {
         while self.threads.len() <= thread.0 as usize {
             let (channel, host) = self.scheduler.names(ThreadKey(self.threads.len() as u32));
             let next_hop = NextHop::parse(&host).map_err(|error| error.to_string());
-            self.threads.push(Thread { channel, host, next_hop, idle: Vec::new(), eager: false });
+            self.threads.push(Thread {
+                channel,
+                host,
+                next_hop,
+                idle: Vec::new(),
+                eager: false,
+            });
         }
     }
 
@@ -136,7 +148,12 @@ impl<D: Driver> Shard<D> {
         };
         let Ok(key) = self.outbound.insert(outbound) else {
             let reply = b"451 4.3.2 too many connections here".to_vec();
-            self.scheduler.connection_closed(self.now, thread, ConnectionEnd::Failed { reply });
+            self.scheduler.connection_closed(
+                self.now,
+                thread,
+                false,
+                ConnectionEnd::Failed { reply },
+            );
             return;
         };
         match &self.threads[thread.0 as usize].next_hop {
@@ -149,7 +166,10 @@ impl<D: Driver> Shard<D> {
                 self.ask(key, lookup);
             }
             Ok(NextHop::Host { name, port }) => {
-                let lookup = Lookup::Host { name: name.to_string(), port: *port };
+                let lookup = Lookup::Host {
+                    name: name.to_string(),
+                    port: *port,
+                };
                 self.ask(key, lookup);
             }
             Err(error) => {
@@ -163,7 +183,11 @@ impl<D: Driver> Shard<D> {
         self.question_next += 1;
         let question = self.question_next;
         self.questions.insert(question, key);
-        let asked = (self.outside.ask)(Question { shard: self.settings.shard, token: question, lookup });
+        let asked = (self.outside.ask)(Question {
+            shard: self.settings.shard,
+            token: question,
+            lookup,
+        });
         if let Some(outbound) = self.outbound.get_mut(key) {
             let deadline = self.now.after_ns(RESOLVE_NS);
             outbound.phase = Phase::Resolving { question, deadline };
@@ -177,11 +201,15 @@ impl<D: Driver> Shard<D> {
 
     /// An answer of the resolver.
     pub(super) fn answered(&mut self, answer: Answer) {
-        let Some(key) = self.questions.remove(&answer.token) else { return };
+        let Some(key) = self.questions.remove(&answer.token) else {
+            return;
+        };
         match answer.result {
             Ok(addresses) => self.connect_to(key, addresses),
             Err(failure) => {
-                let Some(outbound) = self.outbound.get(key) else { return };
+                let Some(outbound) = self.outbound.get(key) else {
+                    return;
+                };
                 let thread = outbound.thread;
                 if failure.permanent {
                     self.refuse_thread(thread, &failure.reply());
@@ -192,25 +220,38 @@ impl<D: Driver> Shard<D> {
     }
 
     fn resolve_failed(&mut self, key: Key, reply: &[u8]) {
-        self.outbound_over(key, ConnectionEnd::Failed { reply: reply.to_vec() });
+        self.outbound_over(
+            key,
+            ConnectionEnd::Failed {
+                reply: reply.to_vec(),
+            },
+        );
     }
 
     fn connect_to(&mut self, key: Key, mut addresses: Vec<SocketAddr>) {
-        let Some(outbound) = self.outbound.get_mut(key) else { return };
+        let Some(outbound) = self.outbound.get_mut(key) else {
+            return;
+        };
         addresses.truncate(CANDIDATES_MAX);
         addresses.reverse();
         outbound.candidates = addresses;
         if !self.connect_next(key) {
             self.outbound_over(
                 key,
-                ConnectionEnd::Failed { reply: b"451 4.4.4 no address to connect to".to_vec() },
+                ConnectionEnd::Failed {
+                    reply: b"451 4.4.4 no address to connect to".to_vec(),
+                },
             );
         }
     }
 
     fn connect_next(&mut self, key: Key) -> bool {
-        let Some(outbound) = self.outbound.get_mut(key) else { return false };
-        let Some(address) = outbound.candidates.pop() else { return false };
+        let Some(outbound) = self.outbound.get_mut(key) else {
+            return false;
+        };
+        let Some(address) = outbound.candidates.pop() else {
+            return false;
+        };
         let socket = self.driver.connect(address);
         let deadline = self.now.after_ns(self.settings.client.connect_ns);
         outbound.relay = Some(address);
@@ -221,12 +262,17 @@ impl<D: Driver> Shard<D> {
     }
 
     pub(super) fn connected(&mut self, socket: Socket, result: Result<SocketAddr, i32>) {
-        let Some(Role::Outbound(key)) = self.roles.get(&socket).copied() else { return };
+        let Some(Role::Outbound(key)) = self.roles.get(&socket).copied() else {
+            return;
+        };
         match result {
             Ok(_) => {
                 let session = Session::new(Arc::clone(&self.settings.client), self.now);
                 if let Some(outbound) = self.outbound.get_mut(key) {
-                    outbound.phase = Phase::Open { socket, session: Box::new(session) };
+                    outbound.phase = Phase::Open {
+                        socket,
+                        session: Box::new(session),
+                    };
                     self.driver.receive(socket, true);
                 }
                 self.arm_outbound(key);
@@ -274,7 +320,9 @@ impl<D: Driver> Shard<D> {
     }
 
     pub(super) fn outbound_sent(&mut self, key: Key, result: Result<(), i32>, buf: Vec<u8>) {
-        let Some(outbound) = self.outbound.get_mut(key) else { return };
+        let Some(outbound) = self.outbound.get_mut(key) else {
+            return;
+        };
         outbound.sending = false;
         outbound.spare = buf;
         if let Phase::Open { session, .. } = &mut outbound.phase {
@@ -291,9 +339,15 @@ impl<D: Driver> Shard<D> {
     /// Handles the session's events, then gives it more to do.
     fn outbound_turn(&mut self, key: Key) {
         loop {
-            let Some(outbound) = self.outbound.get_mut(key) else { return };
-            let Phase::Open { session, .. } = &mut outbound.phase else { return };
-            let Some(event) = session.poll_event() else { break };
+            let Some(outbound) = self.outbound.get_mut(key) else {
+                return;
+            };
+            let Phase::Open { session, .. } = &mut outbound.phase else {
+                return;
+            };
+            let Some(event) = session.poll_event() else {
+                break;
+            };
             match event {
                 Event::Ready => {
                     outbound.ready = true;
@@ -315,9 +369,15 @@ impl<D: Driver> Shard<D> {
     }
 
     fn job_finished(&mut self, key: Key, token: u64, results: Vec<RecipientResult>) {
-        let Some(outbound) = self.outbound.get_mut(key) else { return };
+        let Some(outbound) = self.outbound.get_mut(key) else {
+            return;
+        };
         let relay = outbound.relay;
-        let Some(at) = outbound.jobs.iter().position(|(vertex, _)| vertex.0 == token) else {
+        let Some(at) = outbound
+            .jobs
+            .iter()
+            .position(|(vertex, _)| vertex.0 == token)
+        else {
             return;
         };
         let (vertex, payload) = outbound.jobs.remove(at);
@@ -325,11 +385,18 @@ impl<D: Driver> Shard<D> {
     }
 
     fn broken(&mut self, key: Key, failure: Failure) {
-        let Some(outbound) = self.outbound.get_mut(key) else { return };
+        let Some(outbound) = self.outbound.get_mut(key) else {
+            return;
+        };
         if outbound.ready {
             self.close_outbound(key, ConnectionEnd::Clean);
         } else if outbound.candidates.is_empty() {
-            self.close_outbound(key, ConnectionEnd::Failed { reply: failure.reply });
+            self.close_outbound(
+                key,
+                ConnectionEnd::Failed {
+                    reply: failure.reply,
+                },
+            );
         } else {
             self.leave_socket(key);
             self.next_address_or_over(key, failure.reply);
@@ -338,7 +405,9 @@ impl<D: Driver> Shard<D> {
 
     /// Closes the socket of an address that does not serve; the connection goes on elsewhere.
     fn leave_socket(&mut self, key: Key) {
-        let Some(outbound) = self.outbound.get_mut(key) else { return };
+        let Some(outbound) = self.outbound.get_mut(key) else {
+            return;
+        };
         if let Phase::Open { socket, .. } | Phase::Connecting { socket, .. } = outbound.phase {
             self.roles.remove(&socket);
             self.driver.close(socket);
@@ -362,7 +431,9 @@ impl<D: Driver> Shard<D> {
     }
 
     fn close_outbound(&mut self, key: Key, end: ConnectionEnd) {
-        let Some(outbound) = self.outbound.get_mut(key) else { return };
+        let Some(outbound) = self.outbound.get_mut(key) else {
+            return;
+        };
         match std::mem::replace(&mut outbound.phase, Phase::Closing) {
             Phase::Open { socket, .. } | Phase::Connecting { socket, .. } => {
                 outbound.end = end;
@@ -377,14 +448,18 @@ impl<D: Driver> Shard<D> {
     }
 
     pub(super) fn outbound_closed(&mut self, key: Key) {
-        let Some(outbound) = self.outbound.get_mut(key) else { return };
+        let Some(outbound) = self.outbound.get_mut(key) else {
+            return;
+        };
         let end = std::mem::replace(&mut outbound.end, ConnectionEnd::Clean);
         self.outbound_over(key, end);
     }
 
     /// The last act of a connection: its slot goes back.
     fn outbound_over(&mut self, key: Key, end: ConnectionEnd) {
-        let Some(outbound) = self.outbound.remove(key) else { return };
+        let Some(outbound) = self.outbound.remove(key) else {
+            return;
+        };
         if let Phase::Resolving { question, .. } = outbound.phase {
             self.questions.remove(&question);
         }
@@ -392,16 +467,21 @@ impl<D: Driver> Shard<D> {
             self.not_attempted(*vertex);
         }
         let thread = outbound.thread;
-        self.threads[thread.0 as usize].idle.retain(|other| *other != key);
+        self.threads[thread.0 as usize]
+            .idle
+            .retain(|other| *other != key);
         if let ConnectionEnd::Failed { reply } = &end {
             self.log_thread_failure(thread, outbound.relay, reply);
         }
-        self.scheduler.connection_closed(self.now, thread, end);
+        self.scheduler
+            .connection_closed(self.now, thread, outbound.ready, end);
     }
 
     /// Sends, idles, arms the timer.
     pub(super) fn settle_outbound(&mut self, key: Key) {
-        let Some(outbound) = self.outbound.get_mut(key) else { return };
+        let Some(outbound) = self.outbound.get_mut(key) else {
+            return;
+        };
         let thread = outbound.thread;
         let Phase::Open { socket, session } = &mut outbound.phase else {
             self.arm_outbound(key);
@@ -428,8 +508,10 @@ impl<D: Driver> Shard<D> {
     pub(super) fn feed_idle(&mut self, thread: ThreadKey) {
         while let Some(key) = self.threads[thread.0 as usize].idle.pop() {
             self.feed(key);
-            let still_idle =
-                self.outbound.get(key).is_some_and(|outbound| outbound.idle_deadline.is_some());
+            let still_idle = self
+                .outbound
+                .get(key)
+                .is_some_and(|outbound| outbound.idle_deadline.is_some());
             if still_idle {
                 let idle = &mut self.threads[thread.0 as usize].idle;
                 if !idle.contains(&key) {
@@ -441,16 +523,23 @@ impl<D: Driver> Shard<D> {
     }
 
     fn arm_outbound(&mut self, key: Key) {
-        let Some(outbound) = self.outbound.get_mut(key) else { return };
+        let Some(outbound) = self.outbound.get_mut(key) else {
+            return;
+        };
         if let Some(deadline) = outbound.deadline() {
-            self.timers.arm(key.0 | OUTBOUND_TIMER, &mut outbound.armed, deadline);
+            self.timers
+                .arm(key.0 | OUTBOUND_TIMER, &mut outbound.armed, deadline);
         }
     }
 
     pub(super) fn outbound_timer(&mut self, key: Key) {
-        let Some(outbound) = self.outbound.get_mut(key) else { return };
+        let Some(outbound) = self.outbound.get_mut(key) else {
+            return;
+        };
         outbound.armed = Armed::default();
-        let due = outbound.deadline().is_some_and(|deadline| deadline <= self.now.mono_ns);
+        let due = outbound
+            .deadline()
+            .is_some_and(|deadline| deadline <= self.now.mono_ns);
         if !due {
             self.arm_outbound(key);
             return;
@@ -465,11 +554,16 @@ impl<D: Driver> Shard<D> {
                 self.next_address_or_over(key, reply);
             }
             Phase::Open { session, .. } => {
-                if outbound.idle_deadline.is_some_and(|idle| idle <= self.now.mono_ns) {
+                if outbound
+                    .idle_deadline
+                    .is_some_and(|idle| idle <= self.now.mono_ns)
+                {
                     outbound.idle_deadline = None;
                     let thread = outbound.thread;
                     session.quit(self.now, &mut outbound.output);
-                    self.threads[thread.0 as usize].idle.retain(|other| *other != key);
+                    self.threads[thread.0 as usize]
+                        .idle
+                        .retain(|other| *other != key);
                 } else {
                     session.timeout(self.now);
                 }

@@ -36,8 +36,17 @@ impl<D: Driver> Shard<D> {
     ) {
         if matches!(self.work.get(Key(payload)), Some(Work::Guest { .. })) {
             self.scheduler.report(self.now, vertex, Verdict::Finished);
-            let Some(Work::Guest { from, handle }) = self.work.remove(Key(payload)) else { return };
-            self.give_back(from, Returned { payload: handle.payload, results, relay });
+            let Some(Work::Guest { from, handle }) = self.work.remove(Key(payload)) else {
+                return;
+            };
+            self.give_back(
+                from,
+                Returned {
+                    payload: handle.payload,
+                    results,
+                    relay,
+                },
+            );
             return;
         }
         self.finish_home(payload, results, relay);
@@ -50,17 +59,22 @@ impl<D: Driver> Shard<D> {
         results: Vec<RecipientResult>,
         relay: Option<SocketAddr>,
     ) {
-        let Some(Work::Home(home)) = self.work.get(Key(payload)) else { return };
+        let Some(Work::Home(home)) = self.work.get(Key(payload)) else {
+            return;
+        };
         let (vertex, message, thread) = (home.vertex, home.message, home.thread);
         if results.iter().all(|result| result.not_attempted) {
-            self.scheduler.report(self.now, vertex, Verdict::NotAttempted);
+            self.scheduler
+                .report(self.now, vertex, Verdict::NotAttempted);
             self.make_eager(thread);
             return;
         }
         let recipients = home.recipients.clone();
         let (mut failures, mut deferred) = (Vec::new(), Vec::new());
         for result in results {
-            let Some(recipient) = recipients.get(result.recipient).copied() else { continue };
+            let Some(recipient) = recipients.get(result.recipient).copied() else {
+                continue;
+            };
             match result.status {
                 client::Status::Delivered => {
                     self.delivered(message, thread, recipient, relay, &result.reply);
@@ -92,7 +106,9 @@ impl<D: Driver> Shard<D> {
         relay: Option<SocketAddr>,
         reply: &[u8],
     ) {
-        let Some(live) = self.live.get_mut(&message) else { return };
+        let Some(live) = self.live.get_mut(&message) else {
+            return;
+        };
         live.open_count -= 1;
         self.shared.metrics(self.settings.shard).delivered();
         self.log_result(message, thread, recipient, relay, "delivered", reply);
@@ -114,35 +130,57 @@ impl<D: Driver> Shard<D> {
         relay: Option<SocketAddr>,
         failures: &mut Vec<Failure>,
     ) {
-        let Some(Work::Home(home)) = self.work.get_mut(Key(payload)) else { return };
+        let Some(Work::Home(home)) = self.work.get_mut(Key(payload)) else {
+            return;
+        };
         let (message, thread, vertex) = (home.message, home.thread, home.vertex);
         home.recipients = deferred.iter().map(|(recipient, _)| *recipient).collect();
-        let reply = deferred.first().map_or_else(Vec::new, |(_, reply)| reply.clone());
-        match self.scheduler.report(self.now, vertex, Verdict::Deferred { reply }) {
+        let reply = deferred
+            .first()
+            .map_or_else(Vec::new, |(_, reply)| reply.clone());
+        match self
+            .scheduler
+            .report(self.now, vertex, Verdict::Deferred { reply })
+        {
             Reported::Retry { due_ms, attempt } => {
                 for (recipient, reply) in deferred {
                     self.shared.metrics(self.settings.shard).deferred();
                     self.log_result(message, thread, recipient, relay, "deferred", &reply);
                     let status = Status::Deferred;
-                    let outcome = Outcome { recipient, attempt, status, next_ms: due_ms, reply };
+                    let outcome = Outcome {
+                        recipient,
+                        attempt,
+                        status,
+                        next_ms: due_ms,
+                        reply,
+                    };
                     self.log.outcome(self.now.mono_ns, message, outcome);
                 }
                 self.uncache(message);
             }
             Reported::Expired | Reported::Finished => {
                 self.work.remove(Key(payload));
-                failures.extend(deferred.into_iter().map(|(recipient, reply)| {
-                    Failure::expired(recipient, thread, relay, reply)
-                }));
+                failures.extend(
+                    deferred.into_iter().map(|(recipient, reply)| {
+                        Failure::expired(recipient, thread, relay, reply)
+                    }),
+                );
             }
         }
     }
 
     /// The scheduler gave up on a vertex that was waiting.
     pub(super) fn expired(&mut self, _vertex: VertexKey, payload: u64) {
-        let Some(Work::Home(home)) = self.work.remove(Key(payload)) else { return };
+        let Some(Work::Home(home)) = self.work.remove(Key(payload)) else {
+            return;
+        };
         let (_, _, reply) = self.scheduler.thread_state(home.thread);
-        let reply = if reply.is_empty() { b"451 4.4.7 retry time exceeded" } else { reply }.to_vec();
+        let reply = if reply.is_empty() {
+            b"451 4.4.7 retry time exceeded"
+        } else {
+            reply
+        }
+        .to_vec();
         let failures = home
             .recipients
             .iter()
@@ -172,12 +210,15 @@ impl<D: Driver> Shard<D> {
     }
 
     pub(super) fn not_attempted(&mut self, vertex: VertexKey) {
-        self.scheduler.report(self.now, vertex, Verdict::NotAttempted);
+        self.scheduler
+            .report(self.now, vertex, Verdict::NotAttempted);
     }
 
     /// Puts all recipients of a vertex off for a reason of our own.
     pub(super) fn defer_vertex(&mut self, _vertex: VertexKey, payload: u64, reply: &[u8]) {
-        let Some(Work::Home(home)) = self.work.get(Key(payload)) else { return };
+        let Some(Work::Home(home)) = self.work.get(Key(payload)) else {
+            return;
+        };
         let results = (0..home.recipients.len())
             .map(|recipient| RecipientResult {
                 recipient,
@@ -191,7 +232,11 @@ impl<D: Driver> Shard<D> {
 
     /// Ends a message whose last recipient is finished.
     pub(super) fn end_if_finished(&mut self, message: MessageKey) {
-        if self.live.get(&message).is_some_and(|live| live.open_count == 0) {
+        if self
+            .live
+            .get(&message)
+            .is_some_and(|live| live.open_count == 0)
+        {
             self.uncache(message);
             self.live.remove(&message);
             self.log.done(self.now.mono_ns, message);
@@ -200,7 +245,9 @@ impl<D: Driver> Shard<D> {
 
     /// Drops the cached content of a message that will not be sent soon.
     pub(super) fn uncache(&mut self, message: MessageKey) {
-        let Some(live) = self.live.get_mut(&message) else { return };
+        let Some(live) = self.live.get_mut(&message) else {
+            return;
+        };
         if let Some(content) = live.content.take() {
             self.memory.uncache(content.len());
             self.feed_starved();
@@ -216,9 +263,10 @@ impl<D: Driver> Shard<D> {
         status: &'static str,
         reply: &[u8],
     ) {
-        let Some(live) = self.live.get(&message) else { return };
         self.ensure_thread(thread);
-        let Some(live) = self.live.get(&message).or(Some(live)) else { return };
+        let Some(live) = self.live.get(&message) else {
+            return;
+        };
         let entry = &self.threads[thread.0 as usize];
         self.mail_log.result(
             self.now,
@@ -242,6 +290,7 @@ impl<D: Driver> Shard<D> {
         reply: &[u8],
     ) {
         let entry = &self.threads[thread.0 as usize];
-        self.mail_log.thread(self.now, &entry.channel, &entry.host, relay, reply);
+        self.mail_log
+            .thread(self.now, &entry.channel, &entry.host, relay, reply);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
+use crate::control::postman::{Kept, Undeliverable};
 use crate::control::resolver::{Answer, Question};
 use crate::observe::metrics::ShardMetrics;
 
@@ -32,7 +33,10 @@ impl Shared {
     #[must_use]
     pub fn new(shards: usize) -> Self {
         let metrics = (0..shards).map(|_| ShardMetrics::default()).collect();
-        Self { metrics, stop: AtomicU8::new(0) }
+        Self {
+            metrics,
+            stop: AtomicU8::new(0),
+        }
     }
 
     /// The counters of one shard.
@@ -50,9 +54,11 @@ impl Shared {
     /// Asks for shutdown; a second request makes it immediate.
     pub fn request_stop(&self) {
         // Counting past 2 would need 254 signals; saturate all the same.
-        let _ = self.stop.fetch_update(Ordering::AcqRel, Ordering::Acquire, |stop| {
-            Some(stop.saturating_add(1).min(2))
-        });
+        let _ = self
+            .stop
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |stop| {
+                Some(stop.saturating_add(1).min(2))
+            });
     }
 
     /// Whether and how to stop.
@@ -64,30 +70,6 @@ impl Shared {
             _ => Stop::Now,
         }
     }
-}
-
-/// A failed message without a sender, for `postman/`.
-#[derive(Clone, Debug)]
-pub struct Undeliverable {
-    /// The shard that waits for the answer.
-    pub shard: u16,
-    /// Comes back in [`Kept`].
-    pub token: u64,
-    /// Its id, part of the file's name.
-    pub id: String,
-    /// Failed recipients with the reply that failed them.
-    pub recipients: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The message.
-    pub content: Arc<Vec<u8>>,
-}
-
-/// The answer to an [`Undeliverable`]: it is on disk, or why not.
-#[derive(Debug)]
-pub struct Kept {
-    /// Of the request.
-    pub token: u64,
-    /// The error's text.
-    pub result: Result<(), String>,
 }
 
 /// One shard's queues to and from the control thread. All bounded; a full one refuses.

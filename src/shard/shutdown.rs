@@ -31,7 +31,9 @@ impl<D: Driver> Shard<D> {
             (None, Stop::Drain) => self.begin_shutdown(),
             (Some(_), Stop::Drain) => {}
         }
-        let Some(stopping) = self.stopping else { return false };
+        let Some(stopping) = self.stopping else {
+            return false;
+        };
         let now = self.now.mono_ns;
         let drained = self.inbound.is_empty() && self.outbound.is_empty();
         if !drained && now >= stopping.drain_deadline && !stopping.cut {
@@ -46,8 +48,10 @@ impl<D: Driver> Shard<D> {
     }
 
     fn begin_shutdown(&mut self) {
-        self.stopping =
-            Some(Stopping { drain_deadline: self.now.after_ns(DRAIN_NS), cut: false });
+        self.stopping = Some(Stopping {
+            drain_deadline: self.now.after_ns(DRAIN_NS),
+            cut: false,
+        });
         self.driver.stop_accepting();
         let sessions: Vec<Key> = self.inbound.keys().collect();
         for key in sessions {

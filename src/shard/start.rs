@@ -33,8 +33,8 @@ pub struct Parts {
     pub scheduler: Scheduler,
     /// Its router.
     pub router: Box<dyn Router>,
-    /// Its policy.
-    pub policy: Policy,
+    /// The policy of each listener, by its number.
+    pub policies: Vec<Policy>,
     /// Its mail log.
     pub mail_log: MailLog,
     /// Queues to the other shards.
@@ -45,8 +45,16 @@ impl<D: Driver> Shard<D> {
     /// A shard on a recovered log. Recovered messages are entered at once: those that were deferred
     /// wait for the time they were given.
     pub fn new(driver: D, parts: Parts, log: Log, recovered: Recovered) -> Self {
-        let Parts { settings, shared, outside, scheduler, router, policy, mail_log, neighbours } =
-            parts;
+        let Parts {
+            settings,
+            shared,
+            outside,
+            scheduler,
+            router,
+            policies,
+            mail_log,
+            neighbours,
+        } = parts;
         let now = driver.now();
         let mut shard = Self {
             driver,
@@ -60,7 +68,7 @@ impl<D: Driver> Shard<D> {
             log,
             scheduler,
             router,
-            policy,
+            policies,
             mail_log,
             mail_log_in_flight: false,
             roles: HashMap::new(),
@@ -91,7 +99,8 @@ impl<D: Driver> Shard<D> {
             let host = String::from_utf8_lossy(&state.host).into_owned();
             let thread = self.scheduler.thread(&channel, &host);
             let (attempt, next_ms) = (state.attempt, state.next_ms);
-            self.scheduler.restore_thread(self.now, thread, attempt, next_ms, state.reply);
+            self.scheduler
+                .restore_thread(self.now, thread, attempt, next_ms, state.reply);
         }
         for message in recovered.messages {
             self.restore_message(message);
@@ -99,14 +108,29 @@ impl<D: Driver> Shard<D> {
     }
 
     fn restore_message(&mut self, message: RecoveredMessage) {
-        let RecoveredMessage { key, id, envelope, outcomes, .. } = message;
+        let RecoveredMessage {
+            key,
+            id,
+            envelope,
+            outcomes,
+            ..
+        } = message;
         let due = still_open(&outcomes);
         let open_count = due.len() as u32;
         let attempts = outcomes
             .iter()
             .map(|outcome| outcome.as_ref().map_or(0, |outcome| outcome.attempt))
             .collect();
-        self.live.insert(key, Live { id, envelope, content: None, open_count, attempts });
+        self.live.insert(
+            key,
+            Live {
+                id,
+                envelope,
+                content: None,
+                open_count,
+                attempts,
+            },
+        );
         if due.is_empty() {
             // The crash came between the last outcome and the done record.
             self.end_if_finished(key);
@@ -138,12 +162,15 @@ fn still_open(outcomes: &[Option<Outcome>]) -> Vec<Due> {
         .iter()
         .enumerate()
         .filter_map(|(recipient, outcome)| match outcome {
-            None => Some(Due { recipient: recipient as u32, due_ms: 0 }),
-            Some(outcome) if outcome.status == Status::Deferred => {
-                Some(Due { recipient: recipient as u32, due_ms: outcome.next_ms })
-            }
+            None => Some(Due {
+                recipient: recipient as u32,
+                due_ms: 0,
+            }),
+            Some(outcome) if outcome.status == Status::Deferred => Some(Due {
+                recipient: recipient as u32,
+                due_ms: outcome.next_ms,
+            }),
             Some(_) => None,
         })
         .collect()
 }
-

@@ -1,0 +1,487 @@
+//! Group commit: one batch in flight, the next one staged; when to write and what a failure means.
+
+use crate::buffer::AlignedBuf;
+use crate::layout::{COMMIT_HEADER_BYTES, CommitHeader, aligned};
+use crate::log::{Location, Log, Place};
+use crate::op::{Completion, FileId, Op, Request, Token};
+use crate::record::{HEADER_BYTES, Kind, MESSAGE_HEAD_BYTES, MessageHead};
+use crate::types::{Event, MessageKey};
+
+/// First size of a staging buffer.
+const STAGING_BYTES: usize = 512 << 10;
+
+/// Latencies kept for the median.
+const LATENCIES: usize = 31;
+
+/// Bounds of the automatic commit delay.
+const DELAY_NS: (u64, u64) = (100_000, 2_000_000);
+
+/// After both writes of a commit failed, the next is tried after this.
+const RETRY_NS: u64 = 1_000_000_000;
+
+/// A record in a batch.
+#[derive(Debug)]
+struct Entry {
+    /// Offset of the frame in the batch.
+    at: usize,
+    len: usize,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// A client's message: given up when the batch fails.
+    Message(MessageKey),
+    /// A report or a copy: staged again when the batch fails.
+    Kept(MessageKey),
+    /// Likewise, without a place to remember.
+    Small(Option<MessageKey>),
+    /// Voids a sequence; made again from the list of failed ones.
+    Void,
+}
+
+/// The batch being filled.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    batch: u64,
+    buf: AlignedBuf,
+    spare: Option<AlignedBuf>,
+    used: usize,
+    entries: Vec<Entry>,
+    messages_count: u32,
+    first_message_at: u64,
+    first_small_at: u64,
+}
+
+/// A batch being written.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    pub(crate) token: Token,
+    batch: u64,
+    entries: Vec<Entry>,
+    header: CommitHeader,
+    offset: u64,
+    started_at: u64,
+    again: bool,
+    /// Given back by the disk after a first failure; waits for a fresh segment.
+    waiting: Option<AlignedBuf>,
+}
+
+impl InFlight {
+    pub(crate) fn writes_to(&self, segment: u32) -> bool {
+        self.header.segment == segment
+    }
+}
+
+impl Staging {
+    pub(crate) fn new() -> Self {
+        Self {
+            batch: 1,
+            buf: AlignedBuf::zeroed(STAGING_BYTES),
+            spare: None,
+            used: COMMIT_HEADER_BYTES,
+            entries: Vec::new(),
+            messages_count: 0,
+            first_message_at: u64::MAX,
+            first_small_at: u64::MAX,
+        }
+    }
+
+    /// Bytes of the commit as it stands.
+    pub(crate) fn len(&self) -> usize {
+        self.used
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn put(&mut self, parts: &[&[u8]]) {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let needed = aligned(self.used + len);
+        if needed > self.buf.capacity() {
+            let mut larger = AlignedBuf::zeroed(needed.max(self.buf.capacity() * 2));
+            larger.resize(self.used);
+            self.buf.resize(self.used);
+            larger.copy_from_slice(&self.buf);
+            self.buf = larger;
+        }
+        self.buf.resize(self.used + len);
+        let (_, mut rest) = self.buf.split_at_mut(self.used);
+        for part in parts {
+            let (head, tail) = rest.split_at_mut(part.len());
+            head.copy_from_slice(part);
+            rest = tail;
+        }
+        self.used += len;
+    }
+
+    fn frame(&mut self, kind: Kind, parts: &[&[u8]], what: What) {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let sum = parts
+            .iter()
+            .fold(0, |sum, part| crc32c::crc32c_append(sum, part));
+        let mut header = [0u8; HEADER_BYTES];
+        let (kind_byte, rest) = header.split_at_mut(4);
+        kind_byte.copy_from_slice(&[kind as u8, 0, 0, 0]);
+        let (len_bytes, sum_bytes) = rest.split_at_mut(4);
+        len_bytes.copy_from_slice(&(len as u32).to_le_bytes());
+        sum_bytes.copy_from_slice(&sum.to_le_bytes());
+        let at = self.used;
+        self.put(&[&header]);
+        self.put(parts);
+        self.entries.push(Entry {
+            at,
+            len: HEADER_BYTES + len,
+            what,
+        });
+    }
+
+    pub(crate) fn message(
+        &mut self,
+        now: u64,
+        key: MessageKey,
+        kept: bool,
+        head: &MessageHead,
+        envelope: &[u8],
+        content: &[u8],
+    ) -> u64 {
+        let what = if kept {
+            What::Kept(key)
+        } else {
+            What::Message(key)
+        };
+        self.frame(Kind::Message, &[&head.encode(), envelope, content], what);
+        self.messages_count += 1;
+        self.first_message_at = self.first_message_at.min(now);
+        self.batch
+    }
+
+    pub(crate) fn copy(&mut self, now: u64, key: MessageKey, payload: &[u8]) {
+        self.frame(Kind::CopyForward, &[payload], What::Kept(key));
+        self.first_small_at = self.first_small_at.min(now);
+    }
+
+    pub(crate) fn small(&mut self, now: u64, kind: Kind, payload: &[u8], done: Option<MessageKey>) {
+        self.frame(kind, &[payload], What::Small(done));
+        self.first_small_at = self.first_small_at.min(now);
+    }
+
+    fn void(&mut self, sequence: u64) {
+        self.frame(Kind::Void, &[&sequence.to_le_bytes()], What::Void);
+    }
+
+    /// Takes the batch out and starts the next one.
+    fn take(&mut self) -> (AlignedBuf, Vec<Entry>, usize, u64) {
+        let next = self
+            .spare
+            .take()
+            .unwrap_or_else(|| AlignedBuf::zeroed(STAGING_BYTES));
+        let mut buf = std::mem::replace(&mut self.buf, next);
+        let used = self.used;
+        buf.resize(aligned(used));
+        let (_, padding) = buf.split_at_mut(used);
+        padding.fill(0);
+        let batch = self.batch;
+        self.batch += 1;
+        self.used = COMMIT_HEADER_BYTES;
+        self.messages_count = 0;
+        self.first_message_at = u64::MAX;
+        self.first_small_at = u64::MAX;
+        (buf, std::mem::take(&mut self.entries), used, batch)
+    }
+
+    fn reuse(&mut self, buf: AlignedBuf) {
+        if buf.capacity() == STAGING_BYTES {
+            self.spare = Some(buf);
+        }
+    }
+}
+
+impl Log {
+    /// When the staged batch has to be written at the latest; 0: now.
+    fn due_at(&self) -> Option<u64> {
+        let staging = &self.staging;
+        if staging.is_empty() {
+            return None;
+        }
+        if let Some(retry_at) = self.retry_at {
+            return Some(retry_at);
+        }
+        let outcomes_at = staging
+            .first_small_at
+            .saturating_add(self.settings.outcome_delay_ns);
+        if staging.messages_count == 0 {
+            return Some(outcomes_at);
+        }
+        let full = self.receiving == 0
+            || staging.messages_count >= self.settings.batch_messages
+            || staging.len() as u64 >= self.settings.batch_bytes;
+        let messages_at = if full {
+            0
+        } else {
+            staging.first_message_at.saturating_add(self.commit_delay())
+        };
+        Some(messages_at.min(outcomes_at))
+    }
+
+    fn commit_delay(&self) -> u64 {
+        let automatic = (2 * self.commit_ns_median()).clamp(DELAY_NS.0, DELAY_NS.1);
+        self.settings.commit_delay_ns.unwrap_or(automatic)
+    }
+
+    pub(crate) fn commit_ns_median(&self) -> u64 {
+        let mut sorted: Vec<u64> = self.latencies.iter().copied().collect();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn commit_deadline(&self) -> Option<u64> {
+        if self.in_flight.is_some() {
+            None
+        } else {
+            self.due_at()
+        }
+    }
+
+    pub(crate) fn poll_commit(&mut self, now: u64) -> Option<Request> {
+        if let Some(waiting) = self
+            .in_flight
+            .as_mut()
+            .and_then(|commit| commit.waiting.take())
+        {
+            return self.write_again(waiting);
+        }
+        if self.in_flight.is_some() || self.due_at().is_none_or(|at| at > now) {
+            return None;
+        }
+        if !self.void.is_empty() {
+            self.stage_void();
+        }
+        let length = aligned(self.staging.len()) as u64;
+        let (segment, offset) = self.space_for(length)?;
+        let (buf, entries, used, batch) = self.staging.take();
+        let sequence = self.sequence_next;
+        self.sequence_next += 1;
+        let records = buf.get(COMMIT_HEADER_BYTES..used).unwrap_or_default();
+        let header = CommitHeader {
+            epoch: self.settings.epoch,
+            sequence,
+            generation: self.generation(segment),
+            segment,
+            length: length as u32,
+            records: records.len() as u32,
+            previous: self.link,
+            sum: crc32c::crc32c(records),
+        };
+        let token = self.token();
+        self.in_flight = Some(InFlight {
+            token,
+            batch,
+            entries,
+            header,
+            offset,
+            started_at: now,
+            again: false,
+            waiting: None,
+        });
+        Some(self.write(token, buf, header, offset))
+    }
+
+    fn stage_void(&mut self) {
+        let already = self
+            .staging
+            .entries
+            .iter()
+            .any(|entry| matches!(entry.what, What::Void));
+        if !already {
+            for sequence in self.void.clone() {
+                self.staging.void(sequence);
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        token: Token,
+        mut buf: AlignedBuf,
+        header: CommitHeader,
+        offset: u64,
+    ) -> Request {
+        let (head, _) = buf.split_at_mut(COMMIT_HEADER_BYTES);
+        head.copy_from_slice(&header.encode());
+        self.stats.flushes += 1;
+        self.stats.bytes_written += buf.len() as u64;
+        let file = FileId::Segment(header.segment);
+        Request {
+            token,
+            op: Op::Write {
+                file,
+                offset,
+                buf,
+                durable: true,
+            },
+        }
+    }
+
+    /// The same bytes under the same sequence, once, in a fresh segment.
+    fn write_again(&mut self, buf: AlignedBuf) -> Option<Request> {
+        let Some((segment, offset)) = self.space_for(buf.len() as u64) else {
+            if let Some(commit) = &mut self.in_flight {
+                commit.waiting = Some(buf);
+            }
+            return None;
+        };
+        let generation = self.generation(segment);
+        let token = self.token();
+        let commit = self.in_flight.as_mut()?;
+        commit.token = token;
+        commit.offset = offset;
+        commit.header.segment = segment;
+        commit.header.generation = generation;
+        let header = commit.header;
+        Some(self.write(token, buf, header, offset))
+    }
+
+    pub(crate) fn committed(&mut self, now: u64, completion: Completion) {
+        let Some(mut commit) = self.in_flight.take() else {
+            return;
+        };
+        let Some(buf) = completion.buf else { return };
+        if completion.result == Ok(u64::from(commit.header.length)) {
+            self.latencies
+                .push_back(now.saturating_sub(commit.started_at));
+            if self.latencies.len() > LATENCIES {
+                self.latencies.pop_front();
+            }
+            self.apply(&commit);
+            self.staging.reuse(buf);
+            return;
+        }
+        self.trouble(&commit, completion.result);
+        self.close_segment(commit.header.segment);
+        if commit.again {
+            self.give_up(now, commit, &buf);
+            self.staging.reuse(buf);
+        } else {
+            commit.again = true;
+            commit.waiting = Some(buf);
+            self.in_flight = Some(commit);
+        }
+    }
+
+    fn trouble(&mut self, commit: &InFlight, result: Result<u64, i32>) {
+        let what = match result {
+            Ok(bytes) => format!("short write of {bytes} of {} bytes", commit.header.length),
+            Err(errno) => format!("write error, errno {errno}"),
+        };
+        let next = if commit.again {
+            "nothing is accepted until a commit succeeds"
+        } else {
+            "written again to a fresh segment"
+        };
+        let (segment, offset) = (commit.header.segment, commit.offset);
+        self.events.push_back(Event::Trouble(format!(
+            "segment {segment} offset {offset}: {what}; the segment is closed, {next}"
+        )));
+    }
+
+    /// The commit is on disk: its records count.
+    fn apply(&mut self, commit: &InFlight) {
+        let header = &commit.header;
+        self.link = header.link();
+        self.stats.commits += 1;
+        self.retry_at = None;
+        for entry in &commit.entries {
+            match entry.what {
+                What::Message(key) | What::Kept(key) => {
+                    let payload = commit.offset + (entry.at + HEADER_BYTES) as u64;
+                    let payload_len = (entry.len - HEADER_BYTES) as u64;
+                    let place = Location {
+                        segment: header.segment,
+                        payload,
+                        payload_len,
+                    };
+                    self.placed(key, place);
+                }
+                What::Small(Some(key)) => self.forget(key),
+                What::Small(None) => {}
+                What::Void => self.void.clear(),
+            }
+        }
+        for (_, segment) in self.threads.values_mut() {
+            segment.get_or_insert(header.segment);
+        }
+        self.events.push_back(Event::Committed {
+            batch: commit.batch,
+        });
+        if !self.accepting {
+            self.accepting = true;
+            self.events.push_back(Event::Accepting(true));
+        }
+    }
+
+    fn placed(&mut self, key: MessageKey, location: Location) {
+        let Some(live) = self.live.get_mut(&key) else {
+            return;
+        };
+        let before = std::mem::replace(&mut live.place, Place::Disk(location));
+        self.count_live(location.segment, location.payload_len, true);
+        if let Place::Disk(old) = before {
+            self.count_live(old.segment, old.payload_len, false);
+        }
+    }
+
+    fn forget(&mut self, key: MessageKey) {
+        if let Some(live) = self.live.remove(&key)
+            && let Place::Disk(location) = live.place
+        {
+            self.count_live(location.segment, location.payload_len, false);
+        }
+    }
+
+    /// Both writes failed: clients' messages are given up, everything else is staged again, in
+    /// order and before what came since.
+    fn give_up(&mut self, now: u64, commit: InFlight, buf: &AlignedBuf) {
+        self.void.push(commit.header.sequence);
+        let (later, later_entries, _, batch) = self.staging.take();
+        self.staging.batch = batch;
+        for (source, entries) in [(buf, commit.entries), (&later, later_entries)] {
+            let current = std::ptr::eq(source, &raw const later);
+            for entry in entries {
+                let keep = match &entry.what {
+                    What::Message(key) => {
+                        if !current {
+                            self.live.remove(key);
+                        }
+                        current
+                    }
+                    What::Kept(_) | What::Small(_) => true,
+                    What::Void => false,
+                };
+                if keep {
+                    let bytes = source
+                        .get(entry.at..entry.at + entry.len)
+                        .unwrap_or_default();
+                    let at = self.staging.used;
+                    self.staging.put(&[bytes]);
+                    if matches!(entry.what, What::Message(_)) {
+                        self.staging.messages_count += 1;
+                        self.staging.first_message_at = now;
+                    } else {
+                        self.staging.first_small_at = now;
+                    }
+                    self.staging.entries.push(Entry { at, ..entry });
+                }
+            }
+        }
+        self.events.push_back(Event::Failed {
+            batch: commit.batch,
+        });
+        self.accepting = false;
+        self.events.push_back(Event::Accepting(false));
+        self.retry_at = Some(now + RETRY_NS);
+    }
+}
+
+const _: () = assert!(MESSAGE_HEAD_BYTES == 36);

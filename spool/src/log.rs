@@ -1,0 +1,308 @@
+//! The engine of one log: what is staged, what is live, what the caller may do.
+//!
+//! Calls change memory only; [`Log::poll_op`] says what the disk has to do next. Exactly one commit
+//! is in flight, and its buffer has left the engine until the disk gives it back.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use crate::commit::{InFlight, Staging};
+use crate::id::SpoolId;
+use crate::op::{Completion, Request, Token};
+use crate::read::Read;
+use crate::record::{self, Kind, MessageHead};
+use crate::segments::{Job, Segment};
+use crate::types::{
+    Accepted, Envelope, Event, MessageKey, Outcome, Refusal, Settings, Stats, ThreadState,
+};
+
+/// Bytes of a reply that an outcome keeps.
+const REPLY_BYTES_MAX: usize = 512;
+
+/// Where a message's record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In a batch that is not on disk.
+    Staged,
+    /// On disk.
+    Disk(Location),
+}
+
+/// A record on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Location {
+    pub(crate) segment: u32,
+    /// Offset of the payload in the segment.
+    pub(crate) payload: u64,
+    /// Bytes of the payload.
+    pub(crate) payload_len: u64,
+}
+
+/// A live message.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) id: SpoolId,
+    pub(crate) place: Place,
+    pub(crate) content_len: u64,
+    /// Outcomes so far, for a copy-forward; the latest of each recipient.
+    pub(crate) outcomes: Vec<Outcome>,
+    /// A done record is staged.
+    pub(crate) done: bool,
+}
+
+/// The engine of one log.
+#[derive(Debug)]
+pub struct Log {
+    pub(crate) settings: Settings,
+    pub(crate) message_next: u64,
+    pub(crate) key_next: u64,
+    pub(crate) sequence_next: u64,
+    pub(crate) link: u32,
+    pub(crate) live: HashMap<MessageKey, Live>,
+    pub(crate) threads: HashMap<(Vec<u8>, Vec<u8>), (ThreadState, Option<u32>)>,
+    pub(crate) staging: Staging,
+    pub(crate) in_flight: Option<InFlight>,
+    /// Sequences that failed and that the next commit voids.
+    pub(crate) void: Vec<u64>,
+    pub(crate) accepting: bool,
+    pub(crate) retry_at: Option<u64>,
+    pub(crate) receiving: u32,
+    pub(crate) segments: BTreeMap<u32, Segment>,
+    /// Segments that hold commits, oldest first; the active one last.
+    pub(crate) order: VecDeque<u32>,
+    pub(crate) active: Option<u32>,
+    pub(crate) free: VecDeque<u32>,
+    pub(crate) job: Option<Job>,
+    pub(crate) job_requests: VecDeque<Request>,
+    pub(crate) job_flying: Option<Token>,
+    pub(crate) job_failed_until: u64,
+    pub(crate) segment_next: u32,
+    pub(crate) reads: VecDeque<Read>,
+    pub(crate) reading: HashMap<Token, Read>,
+    pub(crate) token_next: u64,
+    pub(crate) ticket_next: u64,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) latencies: VecDeque<u64>,
+    pub(crate) stats: Stats,
+}
+
+impl Log {
+    /// The id of the next message; it stands in the message before the message is complete.
+    pub fn reserve_id(&mut self) -> SpoolId {
+        let id = SpoolId {
+            shard: self.settings.shard,
+            epoch: self.settings.epoch,
+            sequence: self.message_next,
+        };
+        self.message_next += 1;
+        id
+    }
+
+    /// Stages a message.
+    ///
+    /// # Errors
+    /// Why it was not; nothing is left over.
+    pub fn accept(
+        &mut self,
+        now: u64,
+        id: SpoolId,
+        envelope: &Envelope,
+        content: &[u8],
+    ) -> Result<Accepted, Refusal> {
+        if !self.accepting {
+            return Err(Refusal::Failed);
+        }
+        self.stage_message(now, id, envelope, content, false)
+    }
+
+    /// Stages a report: it may use the reserve and is never given up; if its commit fails it is
+    /// staged again in the same order with the outcomes around it.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] and [`Refusal::TooLarge`] only.
+    pub fn accept_report(
+        &mut self,
+        now: u64,
+        id: SpoolId,
+        envelope: &Envelope,
+        content: &[u8],
+    ) -> Result<Accepted, Refusal> {
+        self.stage_message(now, id, envelope, content, true)
+    }
+
+    fn stage_message(
+        &mut self,
+        now: u64,
+        id: SpoolId,
+        envelope: &Envelope,
+        content: &[u8],
+        report: bool,
+    ) -> Result<Accepted, Refusal> {
+        let mut head = Vec::with_capacity(256);
+        record::put_envelope(&mut head, envelope);
+        let size = record::HEADER_BYTES + record::MESSAGE_HEAD_BYTES + head.len() + content.len();
+        self.room_for(size, report)?;
+        let fixed = MessageHead {
+            id,
+            envelope_len: head.len() as u32,
+            outcomes_count: 0,
+            content_len: content.len() as u64,
+            content_sum: crc32c::crc32c(content),
+        };
+        let key = MessageKey(self.key_next);
+        self.key_next += 1;
+        let batch = self
+            .staging
+            .message(now, key, report, &fixed, &head, content);
+        self.live.insert(
+            key,
+            Live {
+                id,
+                place: Place::Staged,
+                content_len: content.len() as u64,
+                outcomes: Vec::new(),
+                done: false,
+            },
+        );
+        Ok(Accepted { key, id, batch })
+    }
+
+    /// Whether a record of `size` bytes can be staged now.
+    fn room_for(&self, size: usize, reserve: bool) -> Result<(), Refusal> {
+        let limit = self.payload_max();
+        if size as u64 > limit {
+            return Err(Refusal::TooLarge { limit });
+        }
+        let staged = self.staging.len() as u64;
+        if staged + size as u64 > self.settings.staging_bytes_max && !self.staging.is_empty() {
+            return Err(Refusal::Busy);
+        }
+        if !reserve && !self.has_space(staged + size as u64) {
+            return Err(Refusal::Full);
+        }
+        Ok(())
+    }
+
+    /// Records the result of an attempt.
+    pub fn outcome(&mut self, now: u64, key: MessageKey, mut outcome: Outcome) {
+        outcome.reply.truncate(REPLY_BYTES_MAX);
+        let Some(live) = self.live.get_mut(&key) else {
+            return;
+        };
+        let mut payload = Vec::with_capacity(64);
+        payload.extend_from_slice(&live.id.bits().to_le_bytes());
+        record::put_outcome(&mut payload, &outcome);
+        live.outcomes
+            .retain(|other| other.recipient != outcome.recipient);
+        live.outcomes.push(outcome);
+        self.staging.small(now, Kind::Outcome, &payload, None);
+    }
+
+    /// Records that all recipients are finished. The key is gone.
+    pub fn done(&mut self, now: u64, key: MessageKey) {
+        let Some(live) = self.live.get_mut(&key) else {
+            return;
+        };
+        if std::mem::replace(&mut live.done, true) {
+            return;
+        }
+        let payload = live.id.bits().to_le_bytes();
+        self.staging.small(now, Kind::Done, &payload, Some(key));
+    }
+
+    /// Records the state of a (channel, host).
+    pub fn thread_state(&mut self, now: u64, mut state: ThreadState) {
+        state.reply.truncate(REPLY_BYTES_MAX);
+        let mut payload = Vec::with_capacity(64);
+        record::put_thread(&mut payload, &state);
+        self.staging.small(now, Kind::Thread, &payload, None);
+        let key = (state.channel.clone(), state.host.clone());
+        if state.attempt == 0 {
+            self.threads.remove(&key);
+        } else {
+            self.threads.insert(key, (state, None));
+        }
+    }
+
+    /// Sessions between DATA and their final dot.
+    pub fn set_receiving(&mut self, sessions: u32) {
+        self.receiving = sessions;
+    }
+
+    /// What the disk has to do next. Call until it is `None`, after every other call.
+    pub fn poll_op(&mut self, now: u64) -> Option<Request> {
+        self.poll_commit(now)
+            .or_else(|| self.poll_read())
+            .or_else(|| self.poll_job(now))
+    }
+
+    /// An answer of the disk.
+    pub fn complete(&mut self, now: u64, completion: Completion) {
+        if self
+            .in_flight
+            .as_ref()
+            .is_some_and(|commit| commit.token == completion.token)
+        {
+            self.committed(now, completion);
+        } else if let Some(read) = self.reading.remove(&completion.token) {
+            self.read_done(read, completion);
+        } else {
+            self.job_done(now, &completion);
+        }
+    }
+
+    /// The next thing the caller should know.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`Self::poll_op`] has to be called without another reason.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        [self.commit_deadline(), self.job_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The content's length of a live message.
+    #[must_use]
+    pub fn content_len(&self, key: MessageKey) -> Option<u64> {
+        self.live.get(&key).map(|live| live.content_len)
+    }
+
+    /// The id of a live message.
+    #[must_use]
+    pub fn id(&self, key: MessageKey) -> Option<SpoolId> {
+        self.live.get(&key).map(|live| live.id)
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.stats;
+        stats.segments = self.segments.len() as u64;
+        stats.bytes = stats.segments * self.settings.segment_bytes;
+        stats.live_bytes = self
+            .segments
+            .values()
+            .map(|segment| segment.live_bytes)
+            .sum();
+        stats.messages = self.live.len() as u64;
+        stats.free_segments = self.free.len() as u64;
+        stats.accepting = self.accepting;
+        stats.staged_bytes = self.staging.len() as u64;
+        stats.commit_ns_median = self.commit_ns_median();
+        stats
+    }
+
+    /// Nothing is staged or being written.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        self.staging.is_empty() && self.in_flight.is_none()
+    }
+
+    pub(crate) fn token(&mut self) -> Token {
+        self.token_next += 1;
+        Token(self.token_next)
+    }
+}

@@ -1,0 +1,445 @@
+//! Records: kinds, encoding, decoding. Byte layouts are in `FORMAT.md`.
+
+use crate::id::SpoolId;
+use crate::types::{BodyKind, Envelope, Outcome, Recipient, Ret, Status, ThreadState};
+
+/// Bytes before every payload: kind, three zero bytes, length, checksum of the payload.
+pub const HEADER_BYTES: usize = 12;
+
+/// Record kinds. A number is never used again for something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// Envelope and content of a message.
+    Message = 1,
+    /// A piece of a routing result.
+    Routing = 2,
+    /// The result of an attempt for one recipient.
+    Outcome = 3,
+    /// State of a (channel, host).
+    Thread = 4,
+    /// An operator's action on queued recipients.
+    Action = 5,
+    /// All recipients of a message are finished.
+    Done = 6,
+    /// A live message copied out of an old segment.
+    CopyForward = 7,
+    /// A commit sequence that failed and must not count.
+    Void = 8,
+    /// State up to a log position.
+    Checkpoint = 9,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 9] = [
+        Self::Message,
+        Self::Routing,
+        Self::Outcome,
+        Self::Thread,
+        Self::Action,
+        Self::Done,
+        Self::CopyForward,
+        Self::Void,
+        Self::Checkpoint,
+    ];
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// Why bytes are not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// They end too early or a length is wrong.
+    Truncated,
+    /// The checksum does not match.
+    Checksum,
+    /// A kind of a newer format, with a good checksum.
+    UnknownKind(u8),
+    /// A value that no writer writes.
+    Value,
+}
+
+/// A record's frame: kind and payload, checksum verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its payload.
+    pub payload: &'a [u8],
+}
+
+/// Takes the next record off `bytes`.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn take_frame<'a>(bytes: &mut &'a [u8]) -> Result<Frame<'a>, DecodeError> {
+    let (header, rest) = bytes
+        .split_at_checked(HEADER_BYTES)
+        .ok_or(DecodeError::Truncated)?;
+    let mut reader = Reader(header);
+    let kind = reader.u8()?;
+    let padding = [reader.u8()?, reader.u8()?, reader.u8()?];
+    let len = reader.u32()? as usize;
+    let sum = reader.u32()?;
+    if padding != [0; 3] {
+        return Err(DecodeError::Value);
+    }
+    let (payload, rest) = rest.split_at_checked(len).ok_or(DecodeError::Truncated)?;
+    if crc32c::crc32c(payload) != sum {
+        return Err(DecodeError::Checksum);
+    }
+    *bytes = rest;
+    let kind = Kind::from_byte(kind).ok_or(DecodeError::UnknownKind(kind))?;
+    Ok(Frame { kind, payload })
+}
+
+/// Reads little-endian values off a slice.
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+        let (head, rest) = self.0.split_at_checked(len).ok_or(DecodeError::Truncated)?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        self.bytes(N)?
+            .try_into()
+            .map_err(|_| DecodeError::Truncated)
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, DecodeError> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    pub(crate) fn u16(&mut self) -> Result<u16, DecodeError> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, DecodeError> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, DecodeError> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    pub(crate) fn u128(&mut self) -> Result<u128, DecodeError> {
+        self.array().map(u128::from_le_bytes)
+    }
+
+    /// A string with a 16-bit length.
+    fn text(&mut self) -> Result<Vec<u8>, DecodeError> {
+        let len = self.u16()?;
+        self.bytes(len.into()).map(<[u8]>::to_vec)
+    }
+
+    fn option(&mut self) -> Result<Option<Vec<u8>>, DecodeError> {
+        match self.u8()? {
+            0 => Ok(None),
+            1 => self.text().map(Some),
+            _ => Err(DecodeError::Value),
+        }
+    }
+
+    fn end(&self) -> Result<(), DecodeError> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::Value)
+        }
+    }
+}
+
+/// Appends little-endian values.
+pub(crate) trait Put {
+    fn put(&mut self, bytes: &[u8]);
+
+    /// A string with a 16-bit length; what is longer is cut, which no caller relies on.
+    fn text(&mut self, text: &[u8]) {
+        let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
+        self.put(&len.to_le_bytes());
+        self.put(text.get(..len.into()).unwrap_or(text));
+    }
+
+    fn option(&mut self, text: Option<&[u8]>) {
+        match text {
+            None => self.put(&[0]),
+            Some(text) => {
+                self.put(&[1]);
+                self.text(text);
+            }
+        }
+    }
+}
+
+impl Put for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// Appends an envelope.
+pub fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope) {
+    out.put(&envelope.arrival_ms.to_le_bytes());
+    let body = match envelope.body {
+        BodyKind::SevenBit => 0u8,
+        BodyKind::EightBit => 1,
+        BodyKind::Binary => 2,
+    };
+    let ret = match envelope.ret {
+        None => 0u8,
+        Some(Ret::Full) => 1,
+        Some(Ret::Headers) => 2,
+    };
+    out.put(&[body, u8::from(envelope.smtputf8), ret]);
+    out.text(&envelope.sender);
+    out.option(envelope.envid.as_deref());
+    out.text(&envelope.client);
+    out.text(&envelope.helo);
+    out.text(&envelope.protocol);
+    out.put(&(envelope.recipients.len() as u32).to_le_bytes());
+    for recipient in &envelope.recipients {
+        out.text(&recipient.address);
+        out.put(&[recipient.notify]);
+        out.option(recipient.orcpt.as_deref());
+    }
+}
+
+/// Reads an envelope that fills `bytes`.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn envelope(bytes: &[u8]) -> Result<Envelope, DecodeError> {
+    let mut reader = Reader(bytes);
+    let arrival_ms = reader.u64()?;
+    let body = match reader.u8()? {
+        0 => BodyKind::SevenBit,
+        1 => BodyKind::EightBit,
+        2 => BodyKind::Binary,
+        _ => return Err(DecodeError::Value),
+    };
+    let smtputf8 = reader.u8()? != 0;
+    let ret = match reader.u8()? {
+        0 => None,
+        1 => Some(Ret::Full),
+        2 => Some(Ret::Headers),
+        _ => return Err(DecodeError::Value),
+    };
+    let sender = reader.text()?;
+    let envid = reader.option()?;
+    let client = reader.text()?;
+    let helo = reader.text()?;
+    let protocol = reader.text()?;
+    let count = reader.u32()? as usize;
+    // A recipient takes four bytes at least: a count that cannot be true allocates nothing.
+    if count > reader.0.len() / 4 {
+        return Err(DecodeError::Truncated);
+    }
+    let mut recipients = Vec::with_capacity(count);
+    for _ in 0..count {
+        let address = reader.text()?;
+        let notify = reader.u8()?;
+        let orcpt = reader.option()?;
+        recipients.push(Recipient {
+            address,
+            notify,
+            orcpt,
+        });
+    }
+    reader.end()?;
+    Ok(Envelope {
+        sender,
+        recipients,
+        arrival_ms,
+        body,
+        smtputf8,
+        ret,
+        envid,
+        client,
+        helo,
+        protocol,
+    })
+}
+
+/// Appends an outcome.
+pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
+    let status = match outcome.status {
+        Status::Delivered => 0u8,
+        Status::Deferred => 1,
+        Status::Failed => 2,
+        Status::Expired => 3,
+    };
+    out.put(&outcome.recipient.to_le_bytes());
+    out.put(&outcome.attempt.to_le_bytes());
+    out.put(&[status]);
+    out.put(&outcome.next_ms.to_le_bytes());
+    out.text(&outcome.reply);
+}
+
+/// Reads an outcome.
+pub(crate) fn outcome(reader: &mut Reader<'_>) -> Result<Outcome, DecodeError> {
+    let recipient = reader.u32()?;
+    let attempt = reader.u32()?;
+    let status = match reader.u8()? {
+        0 => Status::Delivered,
+        1 => Status::Deferred,
+        2 => Status::Failed,
+        3 => Status::Expired,
+        _ => return Err(DecodeError::Value),
+    };
+    let next_ms = reader.u64()?;
+    let reply = reader.text()?;
+    Ok(Outcome {
+        recipient,
+        attempt,
+        status,
+        next_ms,
+        reply,
+    })
+}
+
+/// Appends a thread state.
+pub fn put_thread(out: &mut Vec<u8>, state: &ThreadState) {
+    out.text(&state.channel);
+    out.text(&state.host);
+    out.put(&state.attempt.to_le_bytes());
+    out.put(&state.next_ms.to_le_bytes());
+    out.text(&state.reply);
+}
+
+/// Reads a thread state that fills `bytes`.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn thread(bytes: &[u8]) -> Result<ThreadState, DecodeError> {
+    let mut reader = Reader(bytes);
+    let channel = reader.text()?;
+    let host = reader.text()?;
+    let attempt = reader.u32()?;
+    let next_ms = reader.u64()?;
+    let reply = reader.text()?;
+    reader.end()?;
+    Ok(ThreadState {
+        channel,
+        host,
+        attempt,
+        next_ms,
+        reply,
+    })
+}
+
+/// The fixed part of a message or copy-forward payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageHead {
+    /// The message's id.
+    pub id: SpoolId,
+    /// Bytes of the envelope that follows.
+    pub envelope_len: u32,
+    /// Outcomes that follow the envelope; 0 in a message record.
+    pub outcomes_count: u32,
+    /// Bytes of the content at the end.
+    pub content_len: u64,
+    /// Checksum of the content.
+    pub content_sum: u32,
+}
+
+/// Bytes of a [`MessageHead`].
+pub const MESSAGE_HEAD_BYTES: usize = 36;
+
+impl MessageHead {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; MESSAGE_HEAD_BYTES] {
+        let mut out = Vec::with_capacity(MESSAGE_HEAD_BYTES);
+        out.put(&self.id.bits().to_le_bytes());
+        out.put(&self.envelope_len.to_le_bytes());
+        out.put(&self.outcomes_count.to_le_bytes());
+        out.put(&self.content_len.to_le_bytes());
+        out.put(&self.content_sum.to_le_bytes());
+        let mut bytes = [0; MESSAGE_HEAD_BYTES];
+        bytes.copy_from_slice(&out);
+        bytes
+    }
+
+    /// Reads it.
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            id: SpoolId::from_bits(reader.u128()?),
+            envelope_len: reader.u32()?,
+            outcomes_count: reader.u32()?,
+            content_len: reader.u64()?,
+            content_sum: reader.u32()?,
+        })
+    }
+}
+
+/// The payload of a copy-forward record for the message or copy in `payload`.
+///
+/// # Errors
+/// When `payload` is damaged.
+pub fn copy_payload(payload: &[u8], outcomes: &[Outcome]) -> Result<Vec<u8>, DecodeError> {
+    let message = message(payload)?;
+    if crc32c::crc32c(message.content) != message.head.content_sum {
+        return Err(DecodeError::Checksum);
+    }
+    let head = MessageHead {
+        outcomes_count: outcomes.len() as u32,
+        ..message.head
+    };
+    let mut out = Vec::with_capacity(payload.len() + 64);
+    out.put(&head.encode());
+    out.put(message.envelope);
+    for outcome in outcomes {
+        put_outcome(&mut out, outcome);
+    }
+    out.put(message.content);
+    Ok(out)
+}
+
+/// A message or copy-forward payload, taken apart; the content's checksum is not verified here.
+#[derive(Debug)]
+pub struct MessageParts<'a> {
+    /// The fixed part.
+    pub head: MessageHead,
+    /// Encoded envelope.
+    pub envelope: &'a [u8],
+    /// Outcomes of a copy.
+    pub outcomes: Vec<Outcome>,
+    /// Content.
+    pub content: &'a [u8],
+}
+
+/// Takes a payload apart.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn message(payload: &[u8]) -> Result<MessageParts<'_>, DecodeError> {
+    let mut reader = Reader(payload);
+    let head = MessageHead::decode(&mut reader)?;
+    let envelope = reader.bytes(head.envelope_len as usize)?;
+    let mut outcomes = Vec::new();
+    for _ in 0..head.outcomes_count {
+        outcomes.push(outcome(&mut reader)?);
+    }
+    let len = usize::try_from(head.content_len).map_err(|_| DecodeError::Truncated)?;
+    let content = reader.bytes(len)?;
+    reader.end()?;
+    Ok(MessageParts {
+        head,
+        envelope,
+        outcomes,
+        content,
+    })
+}
+
+/// The id at the start of an outcome, done or message payload and what follows it.
+pub(crate) fn id_and_rest(payload: &[u8]) -> Result<(SpoolId, Reader<'_>), DecodeError> {
+    let mut reader = Reader(payload);
+    let id = SpoolId::from_bits(reader.u128()?);
+    Ok((id, reader))
+}

@@ -1,0 +1,363 @@
+//! Segments: prepared ahead, filled once, freed oldest first, recycled.
+//!
+//! One background job runs at a time: making a new segment, recycling an empty one, or copying a
+//! live message out of the oldest one.
+
+use std::collections::VecDeque;
+
+use crate::buffer::{ALIGN_BYTES, AlignedBuf};
+use crate::layout::COMMIT_HEADER_BYTES;
+use crate::layout::{DATA_START, SegmentHeader, aligned};
+use crate::log::{Live, Log, Place};
+use crate::op::{Completion, FileId, Op, Request};
+use crate::record::{self, HEADER_BYTES, Kind};
+use crate::types::{Event, MessageKey, ThreadState};
+
+/// Bytes of zeroes written at a time.
+const ZEROES_BYTES: u64 = 1 << 20;
+
+/// After a job failed, the next is started after this.
+const JOB_RETRY_NS: u64 = 5_000_000_000;
+
+/// Copying forward begins when more segments than this are in use...
+const COPY_SEGMENTS_MIN: usize = 6;
+
+/// ... and the oldest is live to less than one part in this.
+const COPY_LIVE_SHARE: u64 = 4;
+
+/// A segment file.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) generation: u64,
+    /// End of what has been written in this generation.
+    pub(crate) end: u64,
+    pub(crate) live_count: u64,
+    pub(crate) live_bytes: u64,
+}
+
+/// The background job.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// A new file is being made; its header is in the requests.
+    Make { segment: u32 },
+    /// The header of an empty segment is being written.
+    Recycle { segment: u32 },
+    /// A message's record is being read to be copied.
+    Copy { key: MessageKey },
+}
+
+impl Log {
+    /// Bytes of the largest payload a segment holds.
+    pub(crate) fn payload_max(&self) -> u64 {
+        self.settings.segment_bytes
+            - DATA_START
+            - (COMMIT_HEADER_BYTES + HEADER_BYTES + ALIGN_BYTES) as u64
+    }
+
+    pub(crate) fn generation(&self, segment: u32) -> u64 {
+        self.segments
+            .get(&segment)
+            .map_or(0, |segment| segment.generation)
+    }
+
+    /// Whether new mail of `staged` bytes fits without the reserve.
+    pub(crate) fn has_space(&self, staged: u64) -> bool {
+        let rest = self
+            .active
+            .and_then(|active| self.segments.get(&active))
+            .map_or(0, |segment| {
+                self.settings.segment_bytes.saturating_sub(segment.end)
+            });
+        let flying = self.in_flight.is_some();
+        if !flying && aligned(staged as usize) as u64 <= rest {
+            return true;
+        }
+        let spare = self.free.len() as u64;
+        let growing =
+            u64::from(self.settings.segments_max).saturating_sub(self.segments.len() as u64);
+        let failing = self.job_failed_until > 0;
+        spare > u64::from(self.settings.reserve_segments) || (growing > 0 && !failing)
+    }
+
+    /// A place for a commit; switches to a fresh segment where the active one has no room.
+    pub(crate) fn space_for(&mut self, length: u64) -> Option<(u32, u64)> {
+        let fits = self.active.filter(|active| {
+            self.segments
+                .get(active)
+                .is_some_and(|segment| segment.end + length <= self.settings.segment_bytes)
+        });
+        let number = match fits {
+            Some(active) => active,
+            None => {
+                let fresh = self.free.pop_front()?;
+                self.active = Some(fresh);
+                self.order.push_back(fresh);
+                fresh
+            }
+        };
+        let segment = self.segments.get_mut(&number)?;
+        let offset = segment.end;
+        segment.end += length;
+        Some((number, offset))
+    }
+
+    /// No commit goes to this segment any more in this run.
+    pub(crate) fn close_segment(&mut self, number: u32) {
+        if self.active == Some(number) {
+            self.active = None;
+        }
+    }
+
+    pub(crate) fn count_live(&mut self, segment: u32, bytes: u64, more: bool) {
+        let Some(segment) = self.segments.get_mut(&segment) else {
+            return;
+        };
+        if more {
+            segment.live_count += 1;
+            segment.live_bytes += bytes;
+        } else {
+            segment.live_count -= 1;
+            segment.live_bytes -= bytes;
+        }
+    }
+
+    pub(crate) fn job_deadline(&self) -> Option<u64> {
+        (self.job_failed_until > 0).then_some(self.job_failed_until)
+    }
+
+    pub(crate) fn poll_job(&mut self, now: u64) -> Option<Request> {
+        if self.job.is_none() {
+            if self.job_failed_until > now {
+                return None;
+            }
+            self.job_failed_until = 0;
+            self.start_job(now);
+        }
+        // The requests of a job run one after the other.
+        if self.job_flying.is_some() {
+            return None;
+        }
+        let request = self.job_requests.pop_front()?;
+        self.job_flying = Some(request.token);
+        Some(request)
+    }
+
+    fn start_job(&mut self, now: u64) {
+        if self.recycle_oldest(now) {
+            return;
+        }
+        let wanted = self.settings.reserve_segments as usize + 1;
+        let room = self.segments.len() < self.settings.segments_max as usize;
+        if self.free.len() < wanted && room {
+            self.make_segment();
+        }
+    }
+
+    fn make_segment(&mut self) {
+        let segment = self.segment_next;
+        self.segment_next += 1;
+        let file = FileId::Segment(segment);
+        let mut ops = VecDeque::from([Op::Create { file }]);
+        let mut offset = DATA_START;
+        while offset < self.settings.segment_bytes {
+            let len = ZEROES_BYTES.min(self.settings.segment_bytes - offset);
+            let buf = AlignedBuf::zeroed(len as usize);
+            ops.push_back(Op::Write {
+                file,
+                offset,
+                buf,
+                durable: false,
+            });
+            offset += len;
+        }
+        ops.push_back(self.header_write(segment, 1, false));
+        ops.push_back(Op::SyncFile { file });
+        ops.push_back(Op::SyncDir);
+        self.start_requests(Job::Make { segment }, ops);
+    }
+
+    fn header_write(&self, segment: u32, generation: u64, durable: bool) -> Op {
+        let header = SegmentHeader {
+            shard: self.settings.shard,
+            segment,
+            generation,
+        };
+        let mut buf = AlignedBuf::zeroed(ALIGN_BYTES);
+        buf.copy_from_slice(&header.encode());
+        let offset = SegmentHeader::offset(generation);
+        Op::Write {
+            file: FileId::Segment(segment),
+            offset,
+            buf,
+            durable,
+        }
+    }
+
+    fn start_requests(&mut self, job: Job, ops: VecDeque<Op>) {
+        for op in ops {
+            let token = self.token();
+            self.job_requests.push_back(Request { token, op });
+        }
+        self.job = Some(job);
+    }
+
+    /// The oldest segment goes back when nothing in it is needed. Oldest first is what makes that
+    /// a local question: whatever its outcome and done records speak of was in it or in segments
+    /// that have been freed durably before.
+    fn recycle_oldest(&mut self, now: u64) -> bool {
+        let Some(oldest) = self.order.front().copied() else {
+            return false;
+        };
+        if Some(oldest) == self.active || self.order.len() < 2 {
+            return false;
+        }
+        if self
+            .in_flight
+            .as_ref()
+            .is_some_and(|commit| commit.writes_to(oldest))
+        {
+            return false;
+        }
+        let live = self
+            .segments
+            .get(&oldest)
+            .map_or(0, |segment| segment.live_count);
+        if live > 0 {
+            return self.copy_oldest(oldest);
+        }
+        if self.keep_threads(now, oldest) {
+            return false;
+        }
+        let generation = self.generation(oldest) + 1;
+        let op = self.header_write(oldest, generation, true);
+        self.start_requests(Job::Recycle { segment: oldest }, VecDeque::from([op]));
+        true
+    }
+
+    /// States of next hops that only this segment records are written again first.
+    fn keep_threads(&mut self, now: u64, oldest: u32) -> bool {
+        let stale: Vec<ThreadState> = self
+            .threads
+            .values()
+            .filter(|(_, segment)| *segment == Some(oldest))
+            .map(|(state, _)| state.clone())
+            .collect();
+        let waiting = self.threads.values().any(|(_, segment)| segment.is_none());
+        for state in &stale {
+            self.thread_state(now, state.clone());
+        }
+        !stale.is_empty() || waiting
+    }
+
+    /// Starts copying one message out of the oldest segment when that is worth it.
+    fn copy_oldest(&mut self, oldest: u32) -> bool {
+        let Some(segment) = self.segments.get(&oldest) else {
+            return false;
+        };
+        let sparse = segment.live_bytes < self.settings.segment_bytes / COPY_LIVE_SHARE;
+        let room = self.segments.len() < self.settings.segments_max as usize;
+        let pressed = self.order.len() > COPY_SEGMENTS_MIN || !room;
+        if !sparse || !pressed || !self.staging.is_empty() || self.in_flight.is_some() {
+            return false;
+        }
+        let found = self.live.iter().find_map(|(key, live)| match live.place {
+            Place::Disk(place) if place.segment == oldest => Some((*key, place)),
+            _ => None,
+        });
+        let Some((key, place)) = found else {
+            return false;
+        };
+        let from = place.payload / ALIGN_BYTES as u64 * ALIGN_BYTES as u64;
+        let len = aligned((place.payload + place.payload_len - from) as usize);
+        let file = FileId::Segment(oldest);
+        let op = Op::Read {
+            file,
+            offset: from,
+            buf: AlignedBuf::zeroed(len),
+        };
+        self.start_requests(Job::Copy { key }, VecDeque::from([op]));
+        true
+    }
+
+    pub(crate) fn job_done(&mut self, now: u64, completion: &Completion) {
+        if self.job_flying != Some(completion.token) {
+            return;
+        }
+        self.job_flying = None;
+        if let Err(errno) = completion.result {
+            self.job_failed(now, errno);
+            return;
+        }
+        if !self.job_requests.is_empty() {
+            return;
+        }
+        match self.job.take() {
+            Some(Job::Make { segment }) => self.made(segment, 1),
+            Some(Job::Recycle { segment }) => {
+                let generation = self.generation(segment) + 1;
+                self.order.pop_front();
+                self.stats.flushes += 1;
+                self.made(segment, generation);
+            }
+            Some(Job::Copy { key }) => self.copied(now, key, completion),
+            None => {}
+        }
+    }
+
+    fn made(&mut self, number: u32, generation: u64) {
+        let segment = Segment {
+            generation,
+            end: DATA_START,
+            live_count: 0,
+            live_bytes: 0,
+        };
+        self.segments.insert(number, segment);
+        self.free.push_back(number);
+    }
+
+    fn copied(&mut self, now: u64, key: MessageKey, completion: &Completion) {
+        let Some(Live {
+            place: Place::Disk(place),
+            done: false,
+            ..
+        }) = self.live.get(&key)
+        else {
+            return;
+        };
+        let Some(buf) = &completion.buf else { return };
+        let at = (place.payload % ALIGN_BYTES as u64) as usize;
+        let Some(payload) = buf.get(at..at + place.payload_len as usize) else {
+            return;
+        };
+        let outcomes = self
+            .live
+            .get(&key)
+            .map(|live| live.outcomes.clone())
+            .unwrap_or_default();
+        let Ok(copy) = record::copy_payload(payload, &outcomes) else {
+            let id = self.id(key).map(|id| id.to_string()).unwrap_or_default();
+            self.events.push_back(Event::Trouble(format!(
+                "message {id} is damaged on disk and cannot be copied; its segment stays"
+            )));
+            self.job_failed_until = now + JOB_RETRY_NS;
+            return;
+        };
+        self.staging.copy(now, key, &copy);
+        debug_assert!(
+            !self.staging.is_empty(),
+            "a copy is staged under {:?}",
+            Kind::CopyForward
+        );
+    }
+
+    fn job_failed(&mut self, now: u64, errno: i32) {
+        if let Some(Job::Make { segment }) = &self.job {
+            self.events.push_back(Event::Trouble(format!(
+                "segment {segment} cannot be made, errno {errno}; tried again in 5 s"
+            )));
+        }
+        self.job = None;
+        self.job_requests.clear();
+        self.job_failed_until = now + JOB_RETRY_NS;
+    }
+}

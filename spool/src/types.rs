@@ -1,0 +1,255 @@
+//! What goes into the spool and what comes out.
+
+use core::fmt;
+
+use crate::id::SpoolId;
+
+/// Settings of one log.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The shard it belongs to.
+    pub shard: u16,
+    /// Size of a segment file.
+    pub segment_bytes: u64,
+    /// Segments at most, the reserve included.
+    pub segments_max: u32,
+    /// Free segments that only outcomes, reports and reclaim may use.
+    pub reserve_segments: u32,
+    /// A batch of this many messages is written without waiting for more.
+    pub batch_messages: u32,
+    /// A batch of this many bytes is written without waiting for more.
+    pub batch_bytes: u64,
+    /// Longest wait of a message for others; none: twice the median commit latency.
+    pub commit_delay_ns: Option<u64>,
+    /// Longest wait of an outcome for a commit to ride on.
+    pub outcome_delay_ns: u64,
+    /// Bytes staged at most, one larger message excepted.
+    pub staging_bytes_max: u64,
+    /// Random number of this run.
+    pub epoch: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            shard: 0,
+            segment_bytes: 16 << 20,
+            segments_max: 1024,
+            reserve_segments: 2,
+            batch_messages: 16,
+            batch_bytes: 256 << 10,
+            commit_delay_ns: None,
+            outcome_delay_ns: 100_000_000,
+            staging_bytes_max: 4 << 20,
+            epoch: 1,
+        }
+    }
+}
+
+/// In-memory name of a live message; not used again within a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MessageKey(pub u64);
+
+/// How the content is declared (RFC 6152, RFC 3030).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum BodyKind {
+    /// 7BIT.
+    #[default]
+    SevenBit,
+    /// 8BITMIME.
+    EightBit,
+    /// BINARYMIME.
+    Binary,
+}
+
+/// The RET parameter (RFC 3461 4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ret {
+    /// The whole message.
+    Full,
+    /// Its header.
+    Headers,
+}
+
+/// One recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Recipient {
+    /// Address without angle brackets.
+    pub address: Vec<u8>,
+    /// NOTIFY: 1 NEVER, 2 SUCCESS, 4 FAILURE, 8 DELAY; 0 not given.
+    pub notify: u8,
+    /// ORCPT as given.
+    pub orcpt: Option<Vec<u8>>,
+}
+
+/// Envelope and arrival facts of a message.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Envelope {
+    /// Reverse path without angle brackets; empty: null.
+    pub sender: Vec<u8>,
+    /// All recipients.
+    pub recipients: Vec<Recipient>,
+    /// Wall time of arrival.
+    pub arrival_ms: u64,
+    /// Declared body.
+    pub body: BodyKind,
+    /// SMTPUTF8 was given.
+    pub smtputf8: bool,
+    /// RET.
+    pub ret: Option<Ret>,
+    /// ENVID.
+    pub envid: Option<Vec<u8>>,
+    /// The client's address as text.
+    pub client: Vec<u8>,
+    /// What it called itself.
+    pub helo: Vec<u8>,
+    /// How it came: "ESMTP".
+    pub protocol: Vec<u8>,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The next hop took it.
+    Delivered,
+    /// To be tried again.
+    Deferred,
+    /// Refused for good.
+    Failed,
+    /// Tried long enough.
+    Expired,
+}
+
+/// The result of an attempt for one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Number of the recipient in the envelope.
+    pub recipient: u32,
+    /// Attempts so far.
+    pub attempt: u32,
+    /// What happened.
+    pub status: Status,
+    /// Wall time before which a deferred one is not tried.
+    pub next_ms: u64,
+    /// The reply, one line.
+    pub reply: Vec<u8>,
+}
+
+/// State of a (channel, host); attempt 0: healthy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadState {
+    /// Channel.
+    pub channel: Vec<u8>,
+    /// Next hop.
+    pub host: Vec<u8>,
+    /// Failed attempts in a row.
+    pub attempt: u32,
+    /// Wall time of the next attempt.
+    pub next_ms: u64,
+    /// What the last attempt got.
+    pub reply: Vec<u8>,
+}
+
+/// A message that has been staged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its key.
+    pub key: MessageKey,
+    /// Its id.
+    pub id: SpoolId,
+    /// The batch whose commit makes it durable.
+    pub batch: u64,
+}
+
+/// Why a message was not staged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Staging is full: try again after the next commit.
+    Busy,
+    /// Only the reserve is left.
+    Full,
+    /// The disk refuses commits.
+    Failed,
+    /// Larger than a segment holds.
+    TooLarge {
+        /// Bytes that fit.
+        limit: u64,
+    },
+}
+
+/// Names a read under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReadTicket(pub u64);
+
+/// Why content could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    /// The disk answered with this errno.
+    Disk(i32),
+    /// What was read is not what was written.
+    Damaged,
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disk(errno) => write!(f, "read error, errno {errno}"),
+            Self::Damaged => f.write_str("checksum or id do not match"),
+        }
+    }
+}
+
+/// What the engine has to say.
+#[derive(Debug)]
+pub enum Event {
+    /// A batch is on disk.
+    Committed {
+        /// Its number; all earlier ones are on disk or have failed.
+        batch: u64,
+    },
+    /// A batch could not be written: its messages are gone, its other records are staged again.
+    Failed {
+        /// Its number.
+        batch: u64,
+    },
+    /// The answer to a read.
+    Content {
+        /// Which read.
+        ticket: ReadTicket,
+        /// Which message.
+        key: MessageKey,
+        /// Verified content.
+        content: Result<Vec<u8>, ReadError>,
+    },
+    /// New mail is accepted again, or not any more.
+    Accepting(bool),
+    /// For the operator.
+    Trouble(String),
+}
+
+/// Counters of a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Segment files.
+    pub segments: u64,
+    /// Their size together.
+    pub bytes: u64,
+    /// Bytes of live messages.
+    pub live_bytes: u64,
+    /// Live messages.
+    pub messages: u64,
+    /// Commits.
+    pub commits: u64,
+    /// Writes and syncs that waited for the disk.
+    pub flushes: u64,
+    /// Bytes written.
+    pub bytes_written: u64,
+    /// Median commit latency of the last ones.
+    pub commit_ns_median: u64,
+    /// Segments that hold nothing.
+    pub free_segments: u64,
+    /// Whether new mail is taken.
+    pub accepting: bool,
+    /// Bytes staged.
+    pub staged_bytes: u64,
+}

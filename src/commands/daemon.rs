@@ -1,0 +1,188 @@
+//! What all shards of a daemon share, and what the control thread may ask of it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_queue::ArrayQueue;
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::control::postman::Kept;
+use crate::control::resolver::Answer;
+use crate::control::{self, Answers, Request, Requests};
+use crate::io::doorbell::Doorbells;
+use crate::observe::metrics::Reading;
+use crate::shard::{Outside, Shared};
+
+/// Answers that wait for a shard.
+const ANSWERS_MAX: usize = 4096;
+
+/// A daemon about to start.
+pub(super) struct Plan {
+    pub(super) config: Arc<Config>,
+    pub(super) shards: usize,
+    pub(super) sessions_max: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) doorbells: Arc<Doorbells>,
+    pub(super) requests: Arc<Requests>,
+    mailboxes: Arc<Vec<Mailbox>>,
+}
+
+/// Answers for one shard.
+struct Mailbox {
+    answers: Arc<ArrayQueue<Answer>>,
+    kept: Arc<ArrayQueue<Kept>>,
+}
+
+impl Plan {
+    pub(super) fn new(config: &Config, shards: usize, sessions_max: usize) -> io::Result<Self> {
+        let mailboxes = (0..shards).map(|_| Mailbox {
+            answers: Arc::new(ArrayQueue::new(ANSWERS_MAX)),
+            kept: Arc::new(ArrayQueue::new(ANSWERS_MAX)),
+        });
+        Ok(Self {
+            config: Arc::new(config.clone()),
+            shards,
+            sessions_max,
+            shared: Arc::new(Shared::new(shards)),
+            doorbells: Arc::new(Doorbells::new(shards)?),
+            requests: control::requests(),
+            mailboxes: Arc::new(mailboxes.collect()),
+        })
+    }
+
+    /// The queues of one shard.
+    pub(super) fn outside(&self, shard: usize) -> Outside {
+        let (asks, keeps) = (Arc::clone(&self.requests), Arc::clone(&self.requests));
+        Outside {
+            ask: Box::new(move |question| {
+                asks.push(Request::Resolve(question))
+                    .map_err(|request| match request {
+                        Request::Resolve(question) => question,
+                        Request::Keep(_) => {
+                            unreachable!("a full queue gives back what was offered")
+                        }
+                    })
+            }),
+            keep: Box::new(move |message| {
+                keeps
+                    .push(Request::Keep(message))
+                    .map_err(|request| match request {
+                        Request::Keep(message) => message,
+                        Request::Resolve(_) => {
+                            unreachable!("a full queue gives back what was offered")
+                        }
+                    })
+            }),
+            answers: Arc::clone(&self.mailboxes[shard].answers),
+            kept: Arc::clone(&self.mailboxes[shard].kept),
+        }
+    }
+}
+
+/// A running daemon, as the control thread sees it.
+pub(super) struct Daemon {
+    shared: Arc<Shared>,
+    doorbells: Arc<Doorbells>,
+    mailboxes: Arc<Vec<Mailbox>>,
+    started_at: Instant,
+}
+
+impl Daemon {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self {
+            shared: Arc::clone(&plan.shared),
+            doorbells: Arc::clone(&plan.doorbells),
+            mailboxes: Arc::clone(&plan.mailboxes),
+            started_at: Instant::now(),
+        }
+    }
+}
+
+impl Answers for Daemon {
+    fn resolved(&self, shard: u16, answer: Answer) {
+        // A full queue drops the answer: the shard's own time limit ends the wait.
+        if self.mailboxes[usize::from(shard)]
+            .answers
+            .push(answer)
+            .is_err()
+        {
+            tracing::warn!(
+                shard,
+                "an answer of the resolver was dropped: the shard is behind"
+            );
+        }
+        self.doorbells.ring_from_outside(shard.into());
+    }
+
+    fn kept(&self, shard: u16, kept: Kept) {
+        if self.mailboxes[usize::from(shard)].kept.push(kept).is_err() {
+            tracing::warn!(
+                shard,
+                "an answer about postman/ was dropped: the shard is behind"
+            );
+        }
+        self.doorbells.ring_from_outside(shard.into());
+    }
+}
+
+impl control::Daemon for Daemon {
+    fn stop(&self) {
+        tracing::info!("stopping");
+        self.shared.request_stop();
+        for shard in 0..self.mailboxes.len() {
+            self.doorbells.ring_from_outside(shard);
+        }
+    }
+
+    fn status(&self) -> Value {
+        let readings: Vec<Reading> = self
+            .shared
+            .all_metrics()
+            .iter()
+            .map(|metrics| metrics.read())
+            .collect();
+        let mut all = Reading::default();
+        for reading in &readings {
+            all.add(reading);
+        }
+        let commit_ns = readings
+            .iter()
+            .map(|reading| reading.commit_ns)
+            .max()
+            .unwrap_or(0);
+        let shards: Vec<Value> = readings.iter().map(Reading::to_json).collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "uptime_s": self.started_at.elapsed().as_secs(),
+            "subsystems": { "smtpserver": "running", "router": "running", "scheduler": "running" },
+            "queue": {
+                "messages": all.queue_messages,
+                "recipients": all.queue_recipients,
+                "bytes": all.queue_bytes,
+                "by_channel": { "smtp": all.queue_recipients },
+            },
+            "spool": {
+                "segments": all.segments,
+                "bytes": all.segment_bytes,
+                "live_bytes": all.live_bytes,
+                "free_segments": all.free_segments,
+                "commits": all.commits,
+                "commit_us": commit_ns / 1000,
+                "flushes": all.flushes,
+                "bytes_written": all.bytes_written,
+            },
+            "mail": {
+                "accepted": all.accepted,
+                "delivered": all.delivered,
+                "deferred": all.deferred,
+                "failed": all.failed,
+            },
+            "sessions": all.sessions,
+            "connections": all.connections,
+            "shards": shards,
+        })
+    }
+}

@@ -1,0 +1,179 @@
+//! `zmailer run`: the daemon in the foreground.
+//!
+//! Order: settings, limits, lock, listeners, identity, then threads and rings; whatever is wrong is
+//! found before the first client is greeted.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::daemon::{Daemon, Plan};
+use super::{exit, fail, listen, worker};
+use crate::config::{Config, Durability};
+use crate::control;
+use crate::observe::log;
+use crate::router::Table;
+use crate::sys::process::User;
+use crate::sys::{filesystem, limits, lock, process};
+
+/// Directories of the postoffice.
+const DIRECTORIES: [&str; 7] = [
+    "spool", "public", "router", "input", "freezer", "postman", "deferred",
+];
+
+/// Descriptors a shard needs besides its sessions.
+const OTHER_DESCRIPTORS: u64 = 512;
+
+/// Runs until it is stopped.
+pub(super) fn run(config: &Config) -> ExitCode {
+    log::start();
+    match start(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(code) => code,
+    }
+}
+
+/// What a start checks about the settings beyond their form.
+pub(super) fn validate(config: &Config) -> Result<Option<User>, ExitCode> {
+    if let Some(script) = &config.router.config
+        && !script.exists()
+    {
+        return Err(fail(
+            exit::CONFIG,
+            format!("router.config: {} does not exist", script.display()),
+        ));
+    }
+    match (&config.daemon.user, process::is_root()) {
+        (None, true) => Err(fail(
+            exit::CONFIG,
+            "started as root: set daemon.user in [daemon] to the user to run as",
+        )),
+        (Some(name), true) => process::user(name)
+            .map(Some)
+            .map_err(|error| fail(exit::CONFIG, error)),
+        (_, false) => Ok(None),
+    }
+}
+
+fn start(config: &Config) -> Result<(), ExitCode> {
+    let user = validate(config)?;
+    let files = limits::raise_open_files();
+    prepare(config, user).map_err(|error| fail(exit::UNAVAILABLE, error))?;
+    let postoffice = &config.paths.postoffice;
+    let _lock = lock::take(postoffice).map_err(|error| fail(exit::UNAVAILABLE, error))?;
+    let shards = if config.daemon.shards == 0 {
+        limits::cores()
+    } else {
+        config.daemon.shards
+    };
+    let addresses: Vec<_> = config
+        .smtpserver
+        .services
+        .iter()
+        .flat_map(|service| &service.listen)
+        .copied()
+        .collect();
+    let listeners =
+        listen::bind(&addresses, shards).map_err(|error| fail(exit::UNAVAILABLE, error))?;
+    if let Some(user) = user {
+        process::become_user(user).map_err(|error| fail(exit::UNAVAILABLE, error))?;
+    }
+    report_file_system(config);
+    let sessions_max = sessions_max(config, files, shards as u64);
+    tracing::info!(
+        shards,
+        sessions_max,
+        "zmailer {} starts",
+        env!("CARGO_PKG_VERSION")
+    );
+    let plan =
+        Plan::new(config, shards, sessions_max).map_err(|error| fail(exit::UNAVAILABLE, error))?;
+    serve(config, plan, listeners)
+}
+
+fn serve(
+    config: &Config,
+    plan: Plan,
+    listeners: Vec<Vec<std::net::TcpListener>>,
+) -> Result<(), ExitCode> {
+    let postoffice = &config.paths.postoffice;
+    let daemon = Arc::new(Daemon::new(&plan));
+    let setup = control::Setup {
+        socket: postoffice.join("control.sock"),
+        postman: postoffice.join("postman"),
+        dns_servers: config.dns_servers.clone(),
+        answers: Arc::clone(&daemon) as _,
+        daemon: Arc::clone(&daemon) as _,
+    };
+    let socket = setup.socket.clone();
+    control::start(setup, Arc::clone(&plan.requests))
+        .map_err(|error| fail(exit::UNAVAILABLE, format!("{}: {error}", socket.display())))?;
+    let result = worker::run_all(plan, listeners);
+    // Left behind it would look like a daemon that does not answer.
+    let _ = fs::remove_file(socket);
+    result.map_err(|(code, error)| fail(code, error))
+}
+
+/// Makes the directories and gives them to the daemon's user.
+fn prepare(config: &Config, user: Option<User>) -> Result<(), String> {
+    let postoffice = &config.paths.postoffice;
+    let mut made: Vec<PathBuf> = DIRECTORIES
+        .iter()
+        .map(|name| postoffice.join(name))
+        .collect();
+    made.insert(0, postoffice.clone());
+    made.push(config.paths.log_dir.clone());
+    for dir in &made {
+        make_dir(dir, user).map_err(|error| format!("{}: {error}", dir.display()))?;
+    }
+    Ok(())
+}
+
+fn make_dir(dir: &Path, user: Option<User>) -> std::io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(dir)?;
+    // Submission needs to enter public/ and router/ without reading them (design, part 3).
+    let open = dir.ends_with("public") || dir.ends_with("router");
+    fs::set_permissions(
+        dir,
+        fs::Permissions::from_mode(if open { 0o3773 } else { 0o755 }),
+    )?;
+    match user {
+        Some(user) => chown(dir, Some(user.uid), Some(user.gid)),
+        None => Ok(()),
+    }
+}
+
+fn report_file_system(config: &Config) {
+    let dir = &config.paths.postoffice;
+    match filesystem::of(dir) {
+        Ok(found) => match found.warning {
+            Some(warning) => tracing::warn!("the spool is on {}: {warning}", found.name),
+            None => tracing::info!("the spool is on {}", found.name),
+        },
+        Err(error) => tracing::warn!("the spool's file system is not known: {error}"),
+    }
+    if config.spool.durability == Durability::None {
+        tracing::warn!("durability = \"none\": a 250 is not on disk; a power cut loses mail");
+    }
+}
+
+/// Clients a shard can serve with the descriptors there are.
+fn sessions_max(config: &Config, files: u64, shards: u64) -> usize {
+    let share = files.saturating_sub(OTHER_DESCRIPTORS) / shards.max(1) / 2;
+    let wanted = config.smtpserver.sessions_max;
+    if share < wanted {
+        tracing::info!("{files} open files allow {share} sessions a shard, not {wanted}");
+    }
+    share.min(wanted).max(1) as usize
+}
+
+/// The router of the settings; loading has already proved it good.
+pub(super) fn router(config: &Config) -> Result<Table, String> {
+    Table::new(&config.router.default_route, &config.router.routes)
+        .map_err(|error| error.to_string())
+}

@@ -1,0 +1,244 @@
+//! The threads of the daemon, one a shard: recovery with plain file calls, then the ring.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use spool::blocking::BlockingDisk;
+use spool::{Log, RecoverError, Recovered, Recovery};
+
+use super::daemon::Plan;
+use super::{exit, run};
+use crate::config::{Config, Durability};
+use crate::io::ring_driver::{self, RingConfig, RingDriver};
+use crate::observe::mail_log::MailLog;
+use crate::policy::Policy;
+use crate::scheduler::{self, Scheduler};
+use crate::shard::{Neighbours, Parts, Settings, Shard, neighbours};
+
+/// Submissions and completions of a shard's ring.
+const RING_ENTRIES: u32 = 1024;
+const COMPLETION_ENTRIES: u32 = 8192;
+
+/// Receive buffers of a shard: 4 MiB.
+const RECEIVE_BUFFERS: u16 = 512;
+const RECEIVE_BUFFER_BYTES: u32 = 8192;
+
+/// Lines of mail log a shard keeps in memory.
+const MAIL_LOG_BYTES: usize = 4 << 20;
+
+/// Connections of a shard to next hops.
+const CONNECTIONS_MAX: usize = 10_000;
+
+type Failure = (u8, String);
+
+/// Starts all shards and waits until they have ended.
+pub(super) fn run_all(plan: Plan, listeners: Vec<Vec<TcpListener>>) -> Result<(), Failure> {
+    let plan = Arc::new(plan);
+    let logs = recover_all(&plan)?;
+    let lanes = neighbours(plan.shards);
+    let mut threads = Vec::new();
+    for (shard, ((listeners, log), lanes)) in listeners.into_iter().zip(logs).zip(lanes).enumerate()
+    {
+        let worker_plan = Arc::clone(&plan);
+        let thread = thread::Builder::new()
+            .name(format!("shard {shard}"))
+            .spawn(move || work(&worker_plan, shard, listeners, log, lanes))
+            .map_err(|error| (exit::UNAVAILABLE, format!("shard {shard}: {error}")))?;
+        threads.push(thread);
+    }
+    let mut result = Ok(());
+    for thread in threads {
+        match thread.join() {
+            Ok(ended) => {
+                // One shard that cannot start takes the others with it.
+                if ended.is_err() && result.is_ok() {
+                    plan.shared.request_stop();
+                    result = ended;
+                }
+            }
+            Err(_) => result = Err((70, "a shard has failed".to_owned())),
+        }
+    }
+    result
+}
+
+fn work(
+    plan: &Plan,
+    shard: usize,
+    listeners: Vec<TcpListener>,
+    (log, recovered): (Log, Recovered),
+    lanes: Neighbours,
+) -> Result<(), Failure> {
+    let config = &plan.config;
+    let log_file = config.paths.log_dir.join(format!("mail.{shard}.log"));
+    let driver = RingDriver::new(RingConfig {
+        shard,
+        spool_dir: spool_dir(config, shard),
+        log_file: Some(log_file),
+        listeners,
+        doorbells: Arc::clone(&plan.doorbells),
+        ring_entries: RING_ENTRIES,
+        completion_entries: COMPLETION_ENTRIES,
+        receive_buffers: RECEIVE_BUFFERS,
+        receive_buffer_bytes: RECEIVE_BUFFER_BYTES,
+        sessions_max: plan.sessions_max,
+        durability: match config.spool.durability {
+            Durability::Sync => ring_driver::Durability::Sync,
+            Durability::None => ring_driver::Durability::None,
+        },
+    })
+    .map_err(|error| {
+        // Without this shard the daemon is not what was asked for.
+        plan.shared.request_stop();
+        (exit::UNAVAILABLE, error.to_string())
+    })?;
+    let parts = parts(plan, shard, lanes)?;
+    Shard::new(driver, parts, log, recovered).run();
+    Ok(())
+}
+
+fn parts(plan: &Plan, shard: usize, lanes: Neighbours) -> Result<Parts, Failure> {
+    let config = &plan.config;
+    let router = run::router(config).map_err(|error| (exit::CONFIG, error))?;
+    let scheduler = Scheduler::new(scheduler::Settings {
+        rules: config.rules.clone(),
+        shard: shard as u16,
+        shards: plan.shards as u16,
+        seed: random(),
+    });
+    Ok(Parts {
+        settings: settings(plan, shard),
+        shared: Arc::clone(&plan.shared),
+        outside: plan.outside(shard),
+        scheduler,
+        router: Box::new(router),
+        policies: config
+            .smtpserver
+            .services
+            .iter()
+            .flat_map(|service| {
+                let policy = Policy::new(
+                    service.trusted_networks.clone(),
+                    &config.router.local_domains,
+                );
+                std::iter::repeat_n(policy, service.listen.len())
+            })
+            .collect(),
+        mail_log: MailLog::new(MAIL_LOG_BYTES),
+        neighbours: lanes,
+    })
+}
+
+fn settings(plan: &Plan, shard: usize) -> Settings {
+    let config = &plan.config;
+    let hostname = hostname(config);
+    let mut client = config.smtp.session.clone();
+    client.hostname.clone_from(&hostname);
+    let services = config.smtpserver.services.iter().flat_map(|service| {
+        let mut session = service.session.clone();
+        session.hostname.clone_from(&hostname);
+        std::iter::repeat_n(Arc::new(session), service.listen.len())
+    });
+    Settings {
+        shard: shard as u16,
+        services: services.collect(),
+        hostname,
+        client: Arc::new(client),
+        memory_bytes: config.spool.memory_bytes as usize,
+        sessions_max: plan.sessions_max,
+        connections_max: CONNECTIONS_MAX,
+        transaction_recipients_max: config.smtp.recipients_max,
+    }
+}
+
+fn hostname(config: &Config) -> String {
+    config.daemon.hostname.clone().unwrap_or_else(|| {
+        rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned()
+    })
+}
+
+fn spool_dir(config: &Config, shard: usize) -> PathBuf {
+    config
+        .paths
+        .postoffice
+        .join("spool")
+        .join(format!("{shard:04}"))
+}
+
+/// Recovers the logs of all shards, and moves what directories beyond their number hold into them.
+fn recover_all(plan: &Plan) -> Result<Vec<(Log, Recovered)>, Failure> {
+    let config = &plan.config;
+    let mut logs = Vec::new();
+    for shard in 0..plan.shards {
+        let dir = spool_dir(config, shard);
+        fs::create_dir_all(&dir).map_err(|error| unavailable(&dir, error))?;
+        let settings = log_settings(config, shard);
+        logs.push(recover(&dir, settings)?);
+    }
+    Ok(logs)
+}
+
+/// The log in `dir` and what it holds.
+fn recover(dir: &Path, settings: spool::Settings) -> Result<(Log, Recovered), Failure> {
+    let mut disk = BlockingDisk::open(dir).map_err(|error| unavailable(dir, error))?;
+    let mut recovery = Recovery::new(settings);
+    disk.drive(&mut recovery);
+    let (log, recovered) = recovery.finish().map_err(|error| {
+        let code = match error {
+            RecoverError::NewerFormat { .. } => exit::DATA,
+            RecoverError::Disk { .. } | RecoverError::Foreign { .. } => exit::UNAVAILABLE,
+        };
+        (code, format!("{}: {error}", dir.display()))
+    })?;
+    let report = &recovered.report;
+    if report.commits > 0 || !report.damaged.is_empty() {
+        tracing::info!(
+            messages = recovered.messages.len(),
+            commits = report.commits,
+            unfinished = report.torn,
+            "recovered {}",
+            dir.display()
+        );
+    }
+    for (segment, offset) in &report.damaged {
+        tracing::error!(
+            "{}: damaged commit in segment {segment} at {offset}, set aside",
+            dir.display()
+        );
+    }
+    Ok((log, recovered))
+}
+
+fn log_settings(config: &Config, shard: usize) -> spool::Settings {
+    spool::Settings {
+        shard: shard as u16,
+        segment_bytes: config.spool.segment_bytes,
+        segments_max: config.spool.segments_max,
+        reserve_segments: config.spool.reserve_segments,
+        batch_messages: config.spool.batch_messages,
+        batch_bytes: config.spool.batch_bytes,
+        commit_delay_ns: config.spool.commit_delay_ns,
+        epoch: random(),
+        ..spool::Settings::default()
+    }
+}
+
+fn unavailable(dir: &Path, error: std::io::Error) -> Failure {
+    (exit::UNAVAILABLE, format!("{}: {error}", dir.display()))
+}
+
+/// A number nobody can foresee.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+        Ok(8) => u64::from_le_bytes(bytes),
+        // Cannot happen for eight bytes after boot; ids would repeat, so do not go on.
+        _ => unreachable!("the kernel gives eight random bytes"),
+    }
+}

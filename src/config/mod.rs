@@ -1,0 +1,395 @@
+//! Settings: `zmailer.toml` to typed values. One list (`knobs`) says what exists; parsing, defaults
+//! and the reference are derived from it. All errors of a file are reported at once.
+
+mod knob;
+mod knobs;
+mod parse;
+pub mod reference;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::policy::network::Network;
+use crate::router::Table;
+use crate::scheduler::Rule;
+use parse::{Values, parse};
+
+/// Something wrong with the settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// File it stands in.
+    pub file: String,
+    /// Line, from 1; 0: the file as a whole.
+    pub line: usize,
+    /// What is wrong and what is allowed.
+    pub text: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line == 0 {
+            write!(f, "{}: {}", self.file, self.text)
+        } else {
+            write!(f, "{}:{}: {}", self.file, self.line, self.text)
+        }
+    }
+}
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// The spool and what stands around it.
+    pub postoffice: PathBuf,
+    /// The mail log.
+    pub log_dir: PathBuf,
+}
+
+/// The process.
+#[derive(Clone, Debug)]
+pub struct Daemon {
+    /// Shards; 0: one a core.
+    pub shards: usize,
+    /// This host's name; none: the system's.
+    pub hostname: Option<String>,
+    /// Who to run as when started as root.
+    pub user: Option<String>,
+}
+
+/// What a commit means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// On disk before 250.
+    Sync,
+    /// Written, not synced: a power cut loses mail.
+    None,
+}
+
+/// The spool.
+#[derive(Clone, Debug)]
+pub struct Spool {
+    /// What a commit means.
+    pub durability: Durability,
+    /// Content in memory, a shard.
+    pub memory_bytes: u64,
+    /// Size of a segment.
+    pub segment_bytes: u64,
+    /// Segments of a shard.
+    pub segments_max: u32,
+    /// Segments kept for outcomes and reports.
+    pub reserve_segments: u32,
+    /// Messages that make a batch full.
+    pub batch_messages: u32,
+    /// Bytes that make a batch full.
+    pub batch_bytes: u64,
+    /// Longest wait for others; none: measured.
+    pub commit_delay_ns: Option<u64>,
+}
+
+/// One set of listeners with its limits.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Addresses.
+    pub listen: Vec<SocketAddr>,
+    /// Clients that may relay.
+    pub trusted_networks: Vec<Network>,
+    /// Limits of a session; the host name is filled in at start.
+    pub session: crate::protocol::server::Settings,
+}
+
+/// The receiving side.
+#[derive(Clone, Debug)]
+pub struct SmtpServer {
+    /// Services, one at least.
+    pub services: Vec<Service>,
+    /// Clients of one shard at a time.
+    pub sessions_max: u64,
+}
+
+/// Routing.
+#[derive(Clone, Debug)]
+pub struct Router {
+    /// Routing script, for the interpreter.
+    pub config: Option<PathBuf>,
+    /// Route of all that has none.
+    pub default_route: String,
+    /// Domains everybody may send to.
+    pub local_domains: Vec<String>,
+    /// Routes by domain.
+    pub routes: Vec<(String, String)>,
+}
+
+/// The sending side.
+#[derive(Clone, Debug)]
+pub struct Smtp {
+    /// Settings of a session; the host name is filled in at start.
+    pub session: crate::protocol::client::Settings,
+    /// Recipients in one transaction.
+    pub recipients_max: usize,
+}
+
+/// All settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[paths]`.
+    pub paths: Paths,
+    /// `[daemon]`.
+    pub daemon: Daemon,
+    /// `[spool]`.
+    pub spool: Spool,
+    /// `[smtpserver]`.
+    pub smtpserver: SmtpServer,
+    /// `[router]`.
+    pub router: Router,
+    /// `[[scheduler.rule]]`.
+    pub rules: Vec<Rule>,
+    /// `[transport.smtp]`.
+    pub smtp: Smtp,
+    /// `[dns] servers`; empty: the system's.
+    pub dns_servers: Vec<SocketAddr>,
+}
+
+/// Reads the settings: `path`, else `$ZMAILER_CONFIG`, else `/etc/zmailer/zmailer.toml` if it exists,
+/// else the built-in ones.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub fn load(path: Option<&Path>) -> Result<Config, Vec<ConfigError>> {
+    let named = path
+        .map(Path::to_owned)
+        .or_else(|| std::env::var_os("ZMAILER_CONFIG").map(Into::into));
+    let usual = PathBuf::from("/etc/zmailer/zmailer.toml");
+    let Some(path) = named.or_else(|| usual.exists().then_some(usual)) else {
+        return from_text("", "built-in");
+    };
+    let file = path.display().to_string();
+    match std::fs::read_to_string(&path) {
+        Ok(text) => from_text(&text, &file),
+        Err(error) => Err(vec![ConfigError {
+            file,
+            line: 0,
+            text: format!("cannot be read: {error}"),
+        }]),
+    }
+}
+
+/// The settings in `text`, named `file` in errors.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub fn from_text(text: &str, file: &str) -> Result<Config, Vec<ConfigError>> {
+    let (values, mut errors) = parse(text, file);
+    let config = build(&values);
+    if let Err(bad) = Table::new(&config.router.default_route, &config.router.routes) {
+        errors.push(ConfigError {
+            file: file.to_owned(),
+            line: values.line_of("router"),
+            text: bad.to_string(),
+        });
+    }
+    errors.sort_by_key(|error| error.line);
+    if errors.is_empty() {
+        Ok(config)
+    } else {
+        Err(errors)
+    }
+}
+
+fn build(values: &Values) -> Config {
+    let base = values.table("smtpserver");
+    let services = values.tables("smtpserver.service");
+    let services: Vec<Service> = if services.is_empty() {
+        vec![service(base)]
+    } else {
+        services
+            .into_iter()
+            .map(|own| service(own.over(base)))
+            .collect()
+    };
+    let paths = values.table("paths");
+    let postoffice = PathBuf::from(paths.text("postoffice"));
+    let log_dir = match paths.text("log_dir") {
+        "" => postoffice.join("log"),
+        dir => dir.into(),
+    };
+    let daemon = values.table("daemon");
+    let optional = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let router = values.table("router");
+    Config {
+        paths: Paths {
+            postoffice,
+            log_dir,
+        },
+        daemon: Daemon {
+            shards: daemon.number("shards") as usize,
+            hostname: optional(daemon.text("hostname")),
+            user: optional(daemon.text("user")),
+        },
+        spool: spool(values),
+        smtpserver: SmtpServer {
+            services,
+            sessions_max: base.number("sessions_max"),
+        },
+        router: Router {
+            config: optional(router.text("config")).map(PathBuf::from),
+            default_route: router.text("default_route").to_owned(),
+            local_domains: router.list("local_domains"),
+            routes: router.pairs("routes").to_vec(),
+        },
+        rules: values
+            .tables("scheduler.rule")
+            .into_iter()
+            .map(rule)
+            .collect(),
+        smtp: smtp(values),
+        dns_servers: addresses(&values.table("dns").list("servers")),
+    }
+}
+
+fn spool(values: &Values) -> Spool {
+    let spool = values.table("spool");
+    let delay = spool.number("commit_delay");
+    Spool {
+        durability: if spool.text("durability") == "none" {
+            Durability::None
+        } else {
+            Durability::Sync
+        },
+        memory_bytes: spool.number("memory"),
+        segment_bytes: spool.number("segment_size"),
+        segments_max: spool.number("segments_max") as u32,
+        reserve_segments: spool.number("reserve_segments") as u32,
+        batch_messages: spool.number("batch_messages") as u32,
+        batch_bytes: spool.number("batch_size"),
+        commit_delay_ns: (delay > 0).then_some(delay),
+    }
+}
+
+fn service(own: parse::TableView<'_>) -> Service {
+    Service {
+        listen: addresses(&own.list("listen")),
+        // The parser has accepted each of them.
+        trusted_networks: own
+            .list("trusted_networks")
+            .iter()
+            .filter_map(|text| text.parse().ok())
+            .collect(),
+        session: crate::protocol::server::Settings {
+            message_bytes_max: own.number("message_size_max"),
+            recipients_max: own.number("recipients_max") as u32,
+            errors_max: own.number("errors_max") as u32,
+            line_bytes_max: own.number("line_size_max") as usize,
+            header_bytes_max: own.number("header_size_max") as usize,
+            received_max: own.number("received_max") as usize,
+            idle_ns: own.number("idle_timeout"),
+            total_ns: own.number("session_timeout"),
+            ..crate::protocol::server::Settings::default()
+        },
+    }
+}
+
+fn addresses(texts: &[String]) -> Vec<SocketAddr> {
+    // The parser has accepted each of them.
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+fn rule(own: parse::TableView<'_>) -> Rule {
+    const MS: u64 = 1_000_000;
+    Rule {
+        pattern: own.text("match").to_owned(),
+        max_connections: own.number("max_connections") as u32,
+        retry_ms: own
+            .numbers("retry")
+            .iter()
+            .map(|ns| (ns / MS).max(1))
+            .collect(),
+        expiry_ms: own.number("expiry") / MS,
+        idle_ns: own.number("idle_timeout"),
+        messages_per_connection: own.number("messages_per_connection") as u32,
+    }
+}
+
+fn smtp(values: &Values) -> Smtp {
+    let own = values.table("transport.smtp");
+    let session = crate::protocol::client::Settings {
+        connect_ns: own.number("connect_timeout"),
+        greeting_ns: own.number("greeting_timeout"),
+        final_ns: own.number("final_timeout"),
+        chunking: own.flag("chunking"),
+        pipelining: own.flag("pipelining"),
+        ..crate::protocol::client::Settings::default()
+    };
+    Smtp {
+        session,
+        recipients_max: own.number("recipients_max") as usize,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_settings_are_those_of_the_interface() {
+        let config = from_text("", "built-in").unwrap();
+        assert_eq!(
+            config.smtpserver.services[0].listen,
+            ["127.0.0.1:2525".parse().unwrap()]
+        );
+        assert_eq!(config.paths.postoffice, PathBuf::from("./postoffice"));
+        assert_eq!(config.spool.memory_bytes, 64 << 20);
+        assert_eq!(config.smtpserver.services[0].trusted_networks.len(), 2);
+    }
+
+    #[test]
+    fn the_example_of_the_interface_is_accepted() {
+        let text = include_str!("example.toml");
+        let config = from_text(text, "example.toml").unwrap_or_else(|errors| panic!("{errors:?}"));
+        assert_eq!(
+            config.rules[0].retry_ms,
+            [60_000, 300_000, 900_000, 3_600_000]
+        );
+        assert_eq!(config.rules[0].expiry_ms, 5 * 86_400_000);
+        assert_eq!(config.daemon.user.as_deref(), Some("zmailer"));
+    }
+
+    #[test]
+    fn every_error_names_line_key_and_what_is_allowed() {
+        let text = "[spool]\ndurability = \"maybe\"\nmemory = 64\nmemry = \"1MiB\"\n[daemon]\n\
+                    shards = 5000\nshards2 = 1\n[smtpserver]\nlisten = [\"localhost\"]\n\
+                    trusted_networks = [\"10.0.0.1/8\"]\n[nothing]\nx = 1\n[router]\ndefault_route = \"uucp!x\"\n";
+        let errors = from_text(text, "z.toml").unwrap_err();
+        let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        for (line, words) in [
+            (2, "spool.durability \"sync\" \"none\""),
+            (3, "spool.memory unit"),
+            (4, "memry memory"),
+            (6, "daemon.shards 1024"),
+            (7, "shards2 shards"),
+            (9, "smtpserver.listen localhost"),
+            (10, "smtpserver.trusted_networks 10.0.0.1/8"),
+            (11, "nothing"),
+            (13, "uucp"),
+        ] {
+            let start = format!("z.toml:{line}: ");
+            let found = all.iter().any(|error| {
+                error.starts_with(&start) && words.split(' ').all(|word| error.contains(word))
+            });
+            assert!(found, "{start}{words} is missing in {all:#?}");
+        }
+    }
+
+    #[test]
+    fn services_inherit() {
+        let text = "[smtpserver]\nrecipients_max = 7\n[[smtpserver.service]]\nlisten = [\"127.0.0.1:1\"]\n\
+                    [[smtpserver.service]]\nlisten = [\"[::1]:2\"]\nrecipients_max = 9\n";
+        let config = from_text(text, "z.toml").unwrap();
+        let limits: Vec<u32> = config
+            .smtpserver
+            .services
+            .iter()
+            .map(|service| service.session.recipients_max)
+            .collect();
+        assert_eq!(limits, [7, 9]);
+    }
+}

@@ -1,0 +1,155 @@
+//! The control thread: what may take its time. Names, the control socket, signals, files in
+//! `postman/`. Shards reach it through bounded queues and never wait for it.
+
+pub mod client;
+pub mod postman;
+pub mod resolver;
+mod server;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_queue::ArrayQueue;
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use postman::{Kept, Undeliverable};
+use resolver::{Answer, Question, Resolver};
+
+/// Requests of all shards that wait for the control thread.
+const REQUESTS_MAX: usize = 4096;
+
+/// What shards ask for.
+#[derive(Debug)]
+pub enum Request {
+    /// The addresses of a name.
+    Resolve(Question),
+    /// A file in `postman/`.
+    Keep(Undeliverable),
+}
+
+/// Where answers go.
+pub trait Answers: Send + Sync {
+    /// Hands an answer to the shard that asked.
+    fn resolved(&self, shard: u16, answer: Answer);
+    /// Hands an answer to the shard that asked.
+    fn kept(&self, shard: u16, kept: Kept);
+}
+
+/// What an operator or a signal asks of the daemon.
+pub trait Daemon: Send + Sync {
+    /// Drain and stop; a second time: stop now.
+    fn stop(&self);
+    /// The status object of the interface.
+    fn status(&self) -> Value;
+}
+
+/// The queue to the control thread.
+#[derive(Debug)]
+pub struct Requests {
+    queue: ArrayQueue<Request>,
+    notify: Notify,
+}
+
+impl Requests {
+    /// Puts a request in.
+    ///
+    /// # Errors
+    /// Gives it back when the queue is full.
+    pub fn push(&self, request: Request) -> Result<(), Request> {
+        self.queue.push(request)?;
+        self.notify.notify_one();
+        Ok(())
+    }
+}
+
+/// What the control thread is made from.
+pub struct Setup {
+    /// Path of the control socket.
+    pub socket: PathBuf,
+    /// The directory for undeliverable messages.
+    pub postman: PathBuf,
+    /// Name servers; empty: those of the system.
+    pub dns_servers: Vec<SocketAddr>,
+    /// Where answers go.
+    pub answers: Arc<dyn Answers>,
+    /// Whom signals and commands concern.
+    pub daemon: Arc<dyn Daemon>,
+}
+
+/// A queue for [`start`].
+#[must_use]
+pub fn requests() -> Arc<Requests> {
+    Arc::new(Requests {
+        queue: ArrayQueue::new(REQUESTS_MAX),
+        notify: Notify::new(),
+    })
+}
+
+/// Starts the control thread. It ends with the process.
+///
+/// # Errors
+/// When the control socket cannot be bound or the thread not be made.
+pub fn start(setup: Setup, requests: Arc<Requests>) -> io::Result<JoinHandle<()>> {
+    let socket = server::bind(&setup.socket)?;
+    thread::Builder::new()
+        .name("control".to_owned())
+        .spawn(move || {
+            tokio_uring::start(serve(setup, requests, socket));
+        })
+}
+
+async fn serve(setup: Setup, requests: Arc<Requests>, socket: std::os::unix::net::UnixListener) {
+    let daemon = Arc::clone(&setup.daemon);
+    tokio_uring::spawn(server::serve(socket, Arc::clone(&daemon)));
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        tokio_uring::spawn(watch_signal(kind, Arc::clone(&daemon)));
+    }
+    let resolver = Arc::new(Resolver::new(&setup.dns_servers));
+    loop {
+        while let Some(request) = requests.queue.pop() {
+            match request {
+                Request::Resolve(question) => {
+                    let (resolver, answers) = (Arc::clone(&resolver), Arc::clone(&setup.answers));
+                    tokio_uring::spawn(async move {
+                        let result = resolver.resolve(&question.lookup).await;
+                        answers.resolved(
+                            question.shard,
+                            Answer {
+                                token: question.token,
+                                result,
+                            },
+                        );
+                    });
+                }
+                Request::Keep(message) => {
+                    let result = postman::keep(&setup.postman, &message);
+                    let result = result.map_err(|error| error.to_string());
+                    setup.answers.kept(
+                        message.shard,
+                        Kept {
+                            token: message.token,
+                            result,
+                        },
+                    );
+                }
+            }
+        }
+        requests.notify.notified().await;
+    }
+}
+
+async fn watch_signal(kind: SignalKind, daemon: Arc<dyn Daemon>) {
+    match signal(kind) {
+        Ok(mut stream) => {
+            while stream.recv().await.is_some() {
+                daemon.stop();
+            }
+        }
+        Err(error) => tracing::error!("signals cannot be watched: {error}"),
+    }
+}

@@ -1,0 +1,62 @@
+//! `postman/`: failed messages without a sender to tell, as message files (zmailer.md 1.4).
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A failed message without a sender.
+#[derive(Clone, Debug)]
+pub struct Undeliverable {
+    /// The shard that waits for the answer.
+    pub shard: u16,
+    /// Comes back in [`Kept`].
+    pub token: u64,
+    /// Its id, the file's name.
+    pub id: String,
+    /// Failed recipients with the reply that failed them.
+    pub recipients: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The message.
+    pub content: Arc<Vec<u8>>,
+}
+
+/// The answer to an [`Undeliverable`]: it is on disk, or why not.
+#[derive(Debug)]
+pub struct Kept {
+    /// Of the request.
+    pub token: u64,
+    /// The error's text.
+    pub result: Result<(), String>,
+}
+
+/// Writes the file under a name that is not seen, syncs it, renames it, syncs the directory.
+///
+/// # Errors
+/// Those of the file operations; nothing half-written is left under the final name.
+pub fn keep(dir: &Path, message: &Undeliverable) -> io::Result<()> {
+    let hidden = dir.join(format!(".{}.{}", message.id, message.token));
+    let mut file = File::create(&hidden)?;
+    file.write_all(b"channel error\n")?;
+    for (recipient, reply) in &message.recipients {
+        file.write_all(b"comment ")?;
+        file.write_all(&printable(reply))?;
+        file.write_all(b"\nto <")?;
+        file.write_all(&printable(recipient))?;
+        file.write_all(b">\n")?;
+    }
+    file.write_all(b"env-end\n")?;
+    file.write_all(&message.content)?;
+    file.sync_all()?;
+    fs::rename(
+        &hidden,
+        dir.join(format!("{}.{}", message.id, message.token)),
+    )?;
+    File::open(dir)?.sync_all()
+}
+
+/// One envelope line stays one line.
+fn printable(text: &[u8]) -> Vec<u8> {
+    text.iter()
+        .map(|byte| if byte.is_ascii_control() { b' ' } else { *byte })
+        .collect()
+}

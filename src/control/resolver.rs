@@ -1,0 +1,190 @@
+//! Names to addresses: MX by preference, then their addresses (RFC 5321 5.1).
+
+use std::net::{IpAddr, SocketAddr};
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::{RData, RecordType};
+
+/// SMTP's port.
+const PORT: u16 = 25;
+
+/// What is looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// A domain's MX hosts.
+    Mx(String),
+    /// One host's addresses.
+    Host {
+        /// Name.
+        name: String,
+        /// Port.
+        port: u16,
+    },
+}
+
+/// A shard's question.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The shard that waits.
+    pub shard: u16,
+    /// Comes back in the answer.
+    pub token: u64,
+    /// What is looked up.
+    pub lookup: Lookup,
+}
+
+/// The answer: addresses, best first.
+#[derive(Debug)]
+pub struct Answer {
+    /// Of the question.
+    pub token: u64,
+    /// Addresses or why there are none.
+    pub result: Result<Vec<SocketAddr>, Failure>,
+}
+
+/// No addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// It will not change by waiting.
+    pub permanent: bool,
+    /// RFC 3463 code.
+    pub status: &'static str,
+    /// Why.
+    pub text: String,
+}
+
+impl Failure {
+    /// As a reply line.
+    #[must_use]
+    pub fn reply(&self) -> Vec<u8> {
+        let code = if self.permanent { 550 } else { 451 };
+        format!("{code} {} {}", self.status, self.text).into_bytes()
+    }
+
+    fn permanent(status: &'static str, text: String) -> Self {
+        Self {
+            permanent: true,
+            status,
+            text,
+        }
+    }
+
+    fn temporary(text: String) -> Self {
+        Self {
+            permanent: false,
+            status: "4.4.3",
+            text,
+        }
+    }
+}
+
+/// See the module.
+pub struct Resolver {
+    inner: Result<TokioResolver, String>,
+}
+
+impl Resolver {
+    /// With these name servers, or the system's when there are none.
+    #[must_use]
+    pub fn new(servers: &[SocketAddr]) -> Self {
+        let inner = if servers.is_empty() {
+            TokioResolver::builder_tokio().map_err(|error| error.to_string())
+        } else {
+            let servers = servers.iter().map(|server| {
+                let mut udp = ConnectionConfig::udp();
+                let mut tcp = ConnectionConfig::tcp();
+                udp.port = server.port();
+                tcp.port = server.port();
+                NameServerConfig::new(server.ip(), true, vec![udp, tcp])
+            });
+            let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
+            Ok(TokioResolver::builder_with_config(
+                config,
+                TokioRuntimeProvider::default(),
+            ))
+        };
+        let inner = inner.and_then(|builder| builder.build().map_err(|error| error.to_string()));
+        Self { inner }
+    }
+
+    /// Looks up.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn resolve(&self, lookup: &Lookup) -> Result<Vec<SocketAddr>, Failure> {
+        let resolver = self
+            .inner
+            .as_ref()
+            .map_err(|text| Failure::temporary(text.clone()))?;
+        match lookup {
+            Lookup::Mx(domain) => mx(resolver, domain).await,
+            Lookup::Host { name, port } => host(resolver, name, *port).await,
+        }
+    }
+}
+
+async fn mx(resolver: &TokioResolver, domain: &str) -> Result<Vec<SocketAddr>, Failure> {
+    let absolute = format!("{}.", domain.trim_end_matches('.'));
+    let mut hosts = match resolver.lookup(absolute.as_str(), RecordType::MX).await {
+        Ok(found) => found
+            .answers()
+            .iter()
+            .filter_map(|record| match &record.data {
+                RData::MX(mx) => Some((mx.preference, mx.exchange.to_ascii())),
+                _ => None,
+            })
+            .collect(),
+        // RFC 5321 5.1: without MX the domain itself is the host.
+        Err(error) if error.is_no_records_found() && !error.is_nx_domain() => Vec::new(),
+        Err(error) if error.is_nx_domain() => {
+            return Err(Failure::permanent(
+                "5.1.2",
+                format!("the domain {domain} does not exist"),
+            ));
+        }
+        Err(error) => return Err(Failure::temporary(format!("MX of {domain}: {error}"))),
+    };
+    if hosts.is_empty() {
+        return host(resolver, domain, PORT).await;
+    }
+    // RFC 7505: a single "." means that the domain takes no mail.
+    if hosts.iter().all(|(_, exchange)| exchange == ".") {
+        return Err(Failure::permanent(
+            "5.1.10",
+            format!("{domain} takes no mail (null MX)"),
+        ));
+    }
+    hosts.sort();
+    let mut addresses = Vec::new();
+    let mut last = None;
+    for (_, exchange) in hosts {
+        match host(resolver, &exchange, PORT).await {
+            Ok(found) => addresses.extend(found),
+            Err(failure) => last = Some(failure),
+        }
+    }
+    match last {
+        // RFC 5321 5.1: MX records without a usable host are an error.
+        Some(failure) if addresses.is_empty() => Err(failure),
+        _ => Ok(addresses),
+    }
+}
+
+async fn host(resolver: &TokioResolver, name: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+    let absolute = format!("{}.", name.trim_end_matches('.'));
+    match resolver.lookup_ip(absolute.as_str()).await {
+        Ok(found) => {
+            let addresses: Vec<IpAddr> = found.iter().collect();
+            Ok(addresses
+                .into_iter()
+                .map(|address| SocketAddr::new(address, port))
+                .collect())
+        }
+        Err(error) if error.is_no_records_found() || error.is_nx_domain() => Err(
+            Failure::permanent("5.4.4", format!("the host {name} has no address")),
+        ),
+        Err(error) => Err(Failure::temporary(format!("address of {name}: {error}"))),
+    }
+}

@@ -1,0 +1,4 @@
+//! Message syntax: dates and reports.
+
+pub mod date;
+pub mod report;

@@ -1,0 +1,296 @@
+//! The mail log: a bounded buffer of key=value lines, written by the shard in pieces.
+//!
+//! Two lines a message by default: accepted, and the result of each delivery. When the buffer is
+//! full or writing is blocked, lines are counted, and the count is a line of its own later: mail
+//! never waits for its log.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use crate::base::clock::Now;
+use crate::mail::date;
+
+/// Lines are written when they have waited this long...
+const FLUSH_NS: u64 = 100_000_000;
+
+/// ... or when there are this many bytes.
+const FLUSH_BYTES: usize = 64 << 10;
+
+/// A message was accepted.
+#[derive(Debug)]
+pub struct Accepted<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// The client's address.
+    pub client: &'a [u8],
+    /// What it called itself.
+    pub helo: &'a [u8],
+    /// How it came.
+    pub protocol: &'a [u8],
+    /// Sender; empty: null.
+    pub sender: &'a [u8],
+    /// Bytes of content.
+    pub size_bytes: u64,
+    /// Recipients.
+    pub recipients_count: u32,
+}
+
+/// An attempt for one recipient ended.
+#[derive(Debug)]
+pub struct Result<'a> {
+    /// The message's id.
+    pub id: &'a str,
+    /// Recipient.
+    pub recipient: &'a [u8],
+    /// Channel.
+    pub channel: &'a str,
+    /// Next hop.
+    pub host: &'a str,
+    /// The address that answered.
+    pub relay: Option<SocketAddr>,
+    /// What happened.
+    pub status: &'static str,
+    /// Since arrival.
+    pub delay_ms: u64,
+    /// The reply.
+    pub reply: &'a [u8],
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct MailLog {
+    buffer: Vec<u8>,
+    spare: Vec<u8>,
+    bytes_max: usize,
+    oldest_ns: Option<u64>,
+    lost_count: u64,
+    lost_reported: u64,
+    line: Vec<u8>,
+}
+
+impl MailLog {
+    /// Holds at most `bytes_max` bytes of lines.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Self {
+        Self {
+            buffer: Vec::new(),
+            spare: Vec::new(),
+            bytes_max,
+            oldest_ns: None,
+            lost_count: 0,
+            lost_reported: 0,
+            line: Vec::new(),
+        }
+    }
+
+    /// Logs an accepted message.
+    pub fn accepted(&mut self, now: Now, event: &Accepted<'_>) {
+        self.begin(now, "accepted");
+        self.word("id", event.id.as_bytes());
+        self.word("client", event.client);
+        self.word("helo", event.helo);
+        self.word("proto", event.protocol);
+        self.word("from", event.sender);
+        self.number("size", event.size_bytes);
+        self.number("nrcpt", event.recipients_count.into());
+        self.end(now);
+    }
+
+    /// Logs a result.
+    pub fn result(&mut self, now: Now, event: &Result<'_>) {
+        self.begin(now, event.status);
+        self.word("id", event.id.as_bytes());
+        self.word("to", event.recipient);
+        self.word("channel", event.channel.as_bytes());
+        self.word("host", event.host.as_bytes());
+        if let Some(relay) = event.relay {
+            self.display("relay", &relay);
+        }
+        self.number("delay_ms", event.delay_ms);
+        self.word("reply", event.reply);
+        self.end(now);
+    }
+
+    /// Logs a next hop that could not be reached.
+    pub fn thread(
+        &mut self,
+        now: Now,
+        channel: &str,
+        host: &str,
+        relay: Option<SocketAddr>,
+        reply: &[u8],
+    ) {
+        self.begin(now, "unreachable");
+        self.word("channel", channel.as_bytes());
+        self.word("host", host.as_bytes());
+        if let Some(relay) = relay {
+            self.display("relay", &relay);
+        }
+        self.word("reply", reply);
+        self.end(now);
+    }
+
+    fn begin(&mut self, now: Now, event: &str) {
+        self.line.clear();
+        let at = date::civil(now.wall_ms);
+        let text = format_args!(
+            "time={:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z event={event}",
+            at.year, at.month, at.day, at.hour, at.minute, at.second, at.milli
+        );
+        self.formatted(text);
+    }
+
+    fn formatted(&mut self, text: std::fmt::Arguments<'_>) {
+        struct Bytes<'a>(&'a mut Vec<u8>);
+        impl std::fmt::Write for Bytes<'_> {
+            fn write_str(&mut self, text: &str) -> std::fmt::Result {
+                self.0.extend_from_slice(text.as_bytes());
+                Ok(())
+            }
+        }
+        // Writing to memory cannot fail.
+        let _ = Bytes(&mut self.line).write_fmt(text);
+    }
+
+    fn number(&mut self, key: &str, value: u64) {
+        self.formatted(format_args!(" {key}={value}"));
+    }
+
+    fn display(&mut self, key: &str, value: &dyn std::fmt::Display) {
+        self.formatted(format_args!(" {key}={value}"));
+    }
+
+    /// A value from outside: quoted unless it is plain, and without any byte that could forge
+    /// another key or line.
+    fn word(&mut self, key: &str, value: &[u8]) {
+        self.line.push(b' ');
+        self.line.extend_from_slice(key.as_bytes());
+        self.line.push(b'=');
+        let plain = |byte: &u8| byte.is_ascii_graphic() && !b"\"\\=".contains(byte);
+        if !value.is_empty() && value.iter().all(plain) {
+            self.line.extend_from_slice(value);
+            return;
+        }
+        self.line.push(b'"');
+        for byte in value {
+            match byte {
+                b'"' | b'\\' => self.line.extend_from_slice(&[b'\\', *byte]),
+                0x20..=0x7e => self.line.push(*byte),
+                _ => self.formatted(format_args!("\\x{byte:02x}")),
+            }
+        }
+        self.line.push(b'"');
+    }
+
+    fn end(&mut self, now: Now) {
+        self.line.push(b'\n');
+        if self.buffer.len() + self.line.len() > self.bytes_max {
+            self.lost_count += 1;
+            return;
+        }
+        self.buffer.extend_from_slice(&self.line);
+        self.oldest_ns.get_or_insert(now.mono_ns);
+    }
+
+    /// When lines have to be written.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        self.oldest_ns.map(|oldest| oldest + FLUSH_NS)
+    }
+
+    /// The lines to be written now, if it is time.
+    pub fn take(&mut self, now: Now) -> Option<Vec<u8>> {
+        let due = self.deadline().is_some_and(|at| at <= now.mono_ns);
+        if !due && self.buffer.len() < FLUSH_BYTES {
+            return None;
+        }
+        self.report_lost(now);
+        self.oldest_ns = None;
+        let spare = std::mem::take(&mut self.spare);
+        Some(std::mem::replace(&mut self.buffer, spare))
+    }
+
+    fn report_lost(&mut self, now: Now) {
+        let lost = self.lost_count - self.lost_reported;
+        if lost > 0 {
+            self.lost_reported = self.lost_count;
+            self.begin(now, "lost");
+            self.number("lines", lost);
+            self.line.push(b'\n');
+            self.buffer.extend_from_slice(&self.line);
+        }
+    }
+
+    /// Gives the written buffer back; `written` lines that were not are counted as one loss.
+    pub fn give_back(&mut self, buffer: Vec<u8>, written: bool) {
+        if !written {
+            self.lost_count += 1;
+        }
+        self.spare = buffer;
+    }
+
+    /// Nothing waits to be written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Lines lost so far.
+    #[must_use]
+    pub fn lost_count(&self) -> u64 {
+        self.lost_count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accept(log: &mut MailLog, helo: &[u8]) {
+        let event = Accepted {
+            id: "ID",
+            client: b"192.0.2.1",
+            helo,
+            protocol: b"ESMTP",
+            sender: b"",
+            size_bytes: 5,
+            recipients_count: 1,
+        };
+        log.accepted(
+            Now {
+                mono_ns: 1,
+                wall_ms: 1_795_461_621_007,
+            },
+            &event,
+        );
+    }
+
+    fn taken(log: &mut MailLog) -> String {
+        let now = Now {
+            mono_ns: 1 << 40,
+            wall_ms: 0,
+        };
+        String::from_utf8(log.take(now).unwrap_or_default()).unwrap()
+    }
+
+    #[test]
+    fn a_line_has_all_keys_and_forges_none() {
+        let mut log = MailLog::new(1000);
+        accept(&mut log, b"evil\nevent=accepted \"x\xff");
+        let expected = "time=2026-11-23T19:20:21.007Z event=accepted id=ID client=192.0.2.1 \
+                        helo=\"evil\\x0aevent=accepted \\\"x\\xff\" proto=ESMTP from=\"\" size=5 nrcpt=1\n";
+        assert_eq!(taken(&mut log), expected);
+    }
+
+    #[test]
+    fn lines_that_do_not_fit_are_counted_and_reported() {
+        let mut log = MailLog::new(150);
+        for _ in 0..3 {
+            accept(&mut log, b"h");
+        }
+        assert_eq!(log.lost_count(), 2);
+        let text = taken(&mut log);
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains("event=lost lines=2"), "{text}");
+    }
+}

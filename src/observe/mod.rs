@@ -1,0 +1,5 @@
+//! What an operator sees: counters and logs. Each counter and each line is declared once.
+
+pub mod log;
+pub mod mail_log;
+pub mod metrics;

@@ -1,0 +1,158 @@
+//! The router of the relay core: a table of domains from the settings.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::next_hop::NextHop;
+use super::{Quad, Request, Router, Step};
+
+/// A route that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRoute(String);
+
+impl fmt::Display for BadRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Target {
+    Deliver { channel: Arc<str>, host: Arc<str> },
+    Error(String),
+}
+
+impl Target {
+    /// Parses `channel!next-hop`.
+    fn parse(text: &str) -> Result<Self, BadRoute> {
+        let allowed = "allowed: smtp!NEXT-HOP, error!TEXT";
+        let (channel, host) = text
+            .split_once('!')
+            .ok_or_else(|| BadRoute(format!("{text:?} is not a route; {allowed}")))?;
+        match channel {
+            "smtp" => {
+                NextHop::parse(host).map_err(|error| BadRoute(format!("{text:?}: {error}")))?;
+                Ok(Self::Deliver {
+                    channel: channel.into(),
+                    host: host.into(),
+                })
+            }
+            "error" => Ok(Self::Error(host.to_owned())),
+            _ => Err(BadRoute(format!(
+                "channel {channel:?} in {text:?} is not known; {allowed}"
+            ))),
+        }
+    }
+}
+
+/// Routes by the recipient's domain: exact, then parent domains written with a leading dot, then
+/// the default.
+#[derive(Clone, Debug)]
+pub struct Table {
+    default: Target,
+    routes: HashMap<Vec<u8>, Target>,
+}
+
+impl Table {
+    /// From the settings.
+    ///
+    /// # Errors
+    /// The first route that cannot be used.
+    pub fn new(default_route: &str, routes: &[(String, String)]) -> Result<Self, BadRoute> {
+        let routes = routes
+            .iter()
+            .map(|(domain, route)| {
+                let domain = domain.to_ascii_lowercase().into_bytes();
+                Target::parse(route).map(|target| (domain, target))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            default: Target::parse(default_route)?,
+            routes,
+        })
+    }
+
+    fn target(&self, domain: &[u8]) -> &Target {
+        let domain = domain
+            .strip_suffix(b".")
+            .unwrap_or(domain)
+            .to_ascii_lowercase();
+        if let Some(target) = self.routes.get(&domain) {
+            return target;
+        }
+        let mut rest = &domain[..];
+        while let Some(dot) = rest.iter().position(|byte| *byte == b'.') {
+            if let Some(target) = self.routes.get(&rest[dot..]) {
+                return target;
+            }
+            rest = &rest[dot + 1..];
+        }
+        &self.default
+    }
+}
+
+impl Router for Table {
+    fn route(&mut self, request: &Request<'_>) -> Step {
+        let at = request.address.iter().rposition(|byte| *byte == b'@');
+        let domain = at.map_or(&[][..], |at| &request.address[at + 1..]);
+        match self.target(domain) {
+            Target::Deliver { channel, host } => Step::Done(vec![Quad {
+                channel: Arc::clone(channel),
+                host: Arc::clone(host),
+                user: request.address.to_vec(),
+            }]),
+            Target::Error(text) => Step::Failed {
+                status: "5.1.2",
+                text: text.clone(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(table: &mut Table, address: &str) -> String {
+        match table.route(&Request {
+            address: address.as_bytes(),
+            sender: b"",
+        }) {
+            Step::Done(quads) => quads[0].host.to_string(),
+            Step::Failed { text, .. } => format!("error: {text}"),
+        }
+    }
+
+    #[test]
+    fn the_closest_route_wins() {
+        let routes = [
+            ("a.example", "smtp!one:25"),
+            (".a.example", "smtp!two:25"),
+            (".example", "smtp!three:25"),
+            ("closed.example", "error!closed"),
+        ];
+        let routes = routes.map(|(domain, route)| (domain.to_owned(), route.to_owned()));
+        let mut table = Table::new("smtp!rest:25", &routes).unwrap();
+        assert_eq!(host(&mut table, "u@a.example"), "one:25");
+        assert_eq!(host(&mut table, "u@A.Example."), "one:25");
+        assert_eq!(host(&mut table, "u@x.y.a.example"), "two:25");
+        assert_eq!(host(&mut table, "u@b.example"), "three:25");
+        assert_eq!(host(&mut table, "u@closed.example"), "error: closed");
+        assert_eq!(host(&mut table, "u@test"), "rest:25");
+        assert_eq!(host(&mut table, "postmaster"), "rest:25");
+    }
+
+    #[test]
+    fn bad_routes_are_refused() {
+        for route in [
+            "nowhere",
+            "uucp!host",
+            "smtp!",
+            "smtp!host:port",
+            "smtp![::1",
+        ] {
+            assert!(Table::new(route, &[]).is_err(), "{route}");
+        }
+    }
+}

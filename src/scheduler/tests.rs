@@ -1,0 +1,1 @@
+//! Properties of the scheduler, alone and between shards.

@@ -1,0 +1,182 @@
+//! A thread: the vertices of one (channel, host), its connections, its back-off, its slots.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::rule::Rule;
+use super::{Action, ConnectionEnd, Scheduler, ThreadKey, VertexKey};
+use crate::base::clock::Now;
+
+/// Connections of a thread under way at a time before any is ready.
+const OPENING_MAX: u32 = 8;
+
+/// With other connections ready, a failed one only delays the next.
+const PAUSE_NS: u64 = 1_000_000_000;
+
+#[derive(Debug)]
+pub(super) struct Thread {
+    pub(super) channel: Arc<str>,
+    pub(super) host: Arc<str>,
+    pub(super) rule: Rule,
+    pub(super) owner: u16,
+    pub(super) waiting: VecDeque<VertexKey>,
+    pub(super) waiting_count: usize,
+    pub(super) guests_waiting: usize,
+    pub(super) connections: u32,
+    pub(super) opening: u32,
+    /// Failed attempts in a row; 0: healthy.
+    pub(super) attempt: u32,
+    pub(super) next_ms: u64,
+    pub(super) until: u64,
+    pub(super) reply: Vec<u8>,
+    pub(super) dirty: bool,
+    /// Owner: slots lent, by shard.
+    pub(super) lent: BTreeMap<u16, u32>,
+    /// Owner: shards that wait for slots.
+    pub(super) wanting: VecDeque<u16>,
+    /// Owner: shards that have to know of a suspension.
+    pub(super) peers: Vec<u16>,
+    /// Others: slots borrowed.
+    pub(super) borrowed: u32,
+    /// Others: slots have been asked for.
+    pub(super) asked: bool,
+    pub(super) forwarded_count: u32,
+    pub(super) forwarded_since: u64,
+}
+
+impl Thread {
+    pub(super) fn new(channel: Arc<str>, host: Arc<str>, rule: Rule, owner: u16) -> Self {
+        Self {
+            channel,
+            host,
+            rule,
+            owner,
+            waiting: VecDeque::new(),
+            waiting_count: 0,
+            guests_waiting: 0,
+            connections: 0,
+            opening: 0,
+            attempt: 0,
+            next_ms: 0,
+            until: 0,
+            reply: Vec::new(),
+            dirty: false,
+            lent: BTreeMap::new(),
+            wanting: VecDeque::new(),
+            peers: Vec::new(),
+            borrowed: 0,
+            asked: false,
+            forwarded_count: 0,
+            forwarded_since: 0,
+        }
+    }
+
+    pub(super) fn is_suspended(&self, mono_ns: u64) -> bool {
+        self.until > mono_ns
+    }
+
+    pub(super) fn suspend(&mut self, attempt: u32, next_ms: u64, until: u64, reply: Vec<u8>) {
+        self.attempt = attempt;
+        self.next_ms = next_ms;
+        self.until = until;
+        self.reply = reply;
+    }
+
+    fn ready(&self) -> u32 {
+        self.connections - self.opening
+    }
+
+    /// Whether one more connection should be opened under `slots` slots.
+    fn wants_connection(&self, slots: u32) -> bool {
+        let probing = self.attempt > 0;
+        let opening_max = if probing {
+            1
+        } else {
+            OPENING_MAX.max(self.ready())
+        };
+        self.connections < slots
+            && self.opening < opening_max
+            && (!probing || self.connections == 0)
+            && self.waiting_count > self.opening as usize
+    }
+}
+
+impl Scheduler {
+    /// Does what can be done for a thread now.
+    pub(super) fn look_at(&mut self, now: Now, key: ThreadKey) {
+        let thread = &self.threads[key.0 as usize];
+        if thread.is_suspended(now.mono_ns) {
+            let failing = thread.attempt > 0;
+            self.alarms.insert((thread.until, key), ());
+            if failing {
+                self.give_back_guests(key);
+            }
+            return;
+        }
+        let owned = thread.owner == self.settings.shard;
+        if owned {
+            self.serve_wanting(key);
+        }
+        if !owned && self.threads[key.0 as usize].borrowed == 0 {
+            self.forward_waiting(now, key);
+            return;
+        }
+        while self.threads[key.0 as usize].wants_connection(self.slots(key)) {
+            let thread = &mut self.threads[key.0 as usize];
+            thread.connections += 1;
+            thread.opening += 1;
+            self.actions.push_back(Action::Open { thread: key });
+        }
+        if !owned {
+            self.return_idle_slots(key);
+        }
+    }
+
+    /// A connection has been greeted: the thread is healthy.
+    pub fn connection_ready(&mut self, _now: Now, key: ThreadKey) {
+        let thread = &mut self.threads[key.0 as usize];
+        thread.opening = thread.opening.saturating_sub(1);
+        if thread.attempt > 0 {
+            thread.suspend(0, 0, 0, Vec::new());
+            self.actions.push_back(Action::StateChanged { thread: key });
+            self.tell_owner_healthy(key);
+        }
+        self.touch(key);
+    }
+
+    /// A connection has ended; its slot is free. `ready`: it had been reported ready.
+    pub fn connection_closed(&mut self, now: Now, key: ThreadKey, ready: bool, end: ConnectionEnd) {
+        let thread = &mut self.threads[key.0 as usize];
+        thread.connections = thread.connections.saturating_sub(1);
+        if !ready {
+            thread.opening = thread.opening.saturating_sub(1);
+        }
+        if let ConnectionEnd::Failed { reply } = end {
+            if thread.ready() > 0 {
+                thread.until = now.after_ns(PAUSE_NS);
+            } else {
+                self.failed(now, key, reply);
+            }
+        }
+        self.touch(key);
+    }
+
+    /// Nobody could connect: back-off, one state for all shards.
+    pub(super) fn failed(&mut self, now: Now, key: ThreadKey, reply: Vec<u8>) {
+        if self.threads[key.0 as usize].is_suspended(now.mono_ns) {
+            return;
+        }
+        if self.threads[key.0 as usize].owner != self.settings.shard {
+            self.tell_owner_failed(key, reply.clone());
+        }
+        let attempt = self.threads[key.0 as usize].attempt + 1;
+        let delay_ms = self.threads[key.0 as usize].rule.delay_ms(attempt);
+        let delay_ms = self.jittered(delay_ms);
+        let until = now.after_ns(delay_ms.saturating_mul(1_000_000));
+        let next_ms = now.wall_ms + delay_ms;
+        self.threads[key.0 as usize].suspend(attempt, next_ms, until, reply);
+        self.actions.push_back(Action::StateChanged { thread: key });
+        self.tell_peers_suspended(key);
+        self.touch(key);
+    }
+}

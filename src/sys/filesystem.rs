@@ -1,0 +1,74 @@
+//! What the spool stands on.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use rustix::fs::statfs;
+
+/// A file system as the spool sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSystem {
+    /// Its name.
+    pub name: String,
+    /// What an operator should know.
+    pub warning: Option<&'static str>,
+}
+
+/// The file system of a directory.
+///
+/// # Errors
+/// Those of statfs.
+pub fn of(dir: &Path) -> io::Result<FileSystem> {
+    const VOID: &str = "it is in memory: sync is void, a power cut loses mail";
+    let kind = statfs(dir)?.f_type;
+    let (name, warning) = match kind {
+        0xef53 => ("ext4", None),
+        0x5846_5342 => ("xfs", None),
+        0x9123_683e => (
+            "btrfs",
+            Some("segments should not be copied on write: chattr +C"),
+        ),
+        0x0102_1994 => ("tmpfs", Some(VOID)),
+        0x8584_58f6 => ("ramfs", Some(VOID)),
+        0x794c_7630 => ("overlay", Some("a volatile overlay makes sync void")),
+        0x6969 => ("nfs", Some("sync depends on the server")),
+        0x6573_5546 => ("fuse", Some("sync depends on the file system behind it")),
+        0x2fc1_2fc1 => ("zfs", Some("sync is as good as its log device")),
+        other => {
+            return Ok(FileSystem {
+                name: format!("{other:#x}"),
+                warning: None,
+            });
+        }
+    };
+    Ok(FileSystem {
+        name: name.to_owned(),
+        warning,
+    })
+}
+
+/// Median time of `rounds` small writes with fdatasync in `dir`, in nanoseconds.
+///
+/// # Errors
+/// Those of the file operations.
+pub fn flush_ns(dir: &Path, rounds: usize) -> io::Result<u64> {
+    let path = dir.join(".flush");
+    let measured = measure(&path, rounds);
+    fs::remove_file(&path)?;
+    measured
+}
+
+fn measure(path: &Path, rounds: usize) -> io::Result<u64> {
+    let mut file = File::create(path)?;
+    let mut times = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        let start = Instant::now();
+        file.write_all(&[0; 4096])?;
+        file.sync_data()?;
+        times.push(start.elapsed().as_nanos() as u64);
+    }
+    times.sort_unstable();
+    Ok(times.get(times.len() / 2).copied().unwrap_or(0))
+}

@@ -1,0 +1,6 @@
+//! Process and processor calls. Identity is changed here and nowhere else.
+
+pub mod filesystem;
+pub mod limits;
+pub mod lock;
+pub mod process;
