@@ -302,6 +302,9 @@ impl RingDriver {
             .peer_addr()
             .and_then(|peer| Ok((peer, stream.local_addr()?)));
         let Ok((peer, local)) = addresses else { return };
+        if !self.accepting {
+            return;
+        }
         let (Some(peer), Some(local)) = (peer.as_socket(), local.as_socket()) else {
             return;
         };
@@ -602,7 +605,7 @@ impl Driver for RingDriver {
 
     fn stop_accepting(&mut self) {
         self.accepting = false;
-        for listening in std::mem::take(&mut self.listening) {
+        for listening in &self.listening {
             if let Some(flight) = listening.flight {
                 self.ring.cancel(flight);
             }
