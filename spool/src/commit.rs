@@ -237,7 +237,9 @@ impl Log {
     }
 
     pub(crate) fn commit_deadline(&self) -> Option<u64> {
-        if self.in_flight.is_some() {
+        // Without a segment to write to, the end of the job that makes one is what counts.
+        let length = aligned(self.staging.len()) as u64;
+        if self.in_flight.is_some() || !self.has_place(length) {
             None
         } else {
             self.due_at()

@@ -37,6 +37,9 @@ pub(crate) struct Location {
     pub(crate) payload_len: u64,
 }
 
+/// Channel and host.
+pub(crate) type ThreadName = (Vec<u8>, Vec<u8>);
+
 /// A live message.
 #[derive(Debug)]
 pub(crate) struct Live {
@@ -58,7 +61,7 @@ pub struct Log {
     pub(crate) sequence_next: u64,
     pub(crate) link: u32,
     pub(crate) live: HashMap<MessageKey, Live>,
-    pub(crate) threads: HashMap<(Vec<u8>, Vec<u8>), (ThreadState, Option<u32>)>,
+    pub(crate) threads: HashMap<ThreadName, (ThreadState, Option<u32>)>,
     pub(crate) staging: Staging,
     pub(crate) in_flight: Option<InFlight>,
     /// Sequences that failed and that the next commit voids.
@@ -86,6 +89,41 @@ pub struct Log {
 }
 
 impl Log {
+    /// A log without segments and messages.
+    pub(crate) fn empty(settings: Settings) -> Self {
+        Self {
+            settings,
+            message_next: 1,
+            key_next: 1,
+            sequence_next: 1,
+            link: 0,
+            live: HashMap::new(),
+            threads: HashMap::new(),
+            staging: Staging::new(),
+            in_flight: None,
+            void: Vec::new(),
+            accepting: true,
+            retry_at: None,
+            receiving: 0,
+            segments: BTreeMap::new(),
+            order: VecDeque::new(),
+            active: None,
+            free: VecDeque::new(),
+            job: None,
+            job_requests: VecDeque::new(),
+            job_flying: None,
+            job_failed_until: 0,
+            segment_next: 0,
+            reads: VecDeque::new(),
+            reading: HashMap::new(),
+            token_next: 0,
+            ticket_next: 0,
+            events: VecDeque::new(),
+            latencies: VecDeque::new(),
+            stats: Stats::default(),
+        }
+    }
+
     /// The id of the next message; it stands in the message before the message is complete.
     pub fn reserve_id(&mut self) -> SpoolId {
         let id = SpoolId {

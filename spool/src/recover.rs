@@ -9,14 +9,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::blocking::Machine;
 use crate::buffer::{ALIGN_BYTES, AlignedBuf};
-use crate::commit::Staging;
 use crate::id::SpoolId;
 use crate::layout::{COMMIT_HEADER_BYTES, CommitHeader, DATA_START, HeaderBlock, SegmentHeader};
-use crate::log::{Live, Location, Log, Place};
+use crate::log::{Live, Location, Log, Place, ThreadName};
 use crate::op::{Completion, FileId, Op, Request, Token};
 use crate::record::{self, DecodeError, Frame, HEADER_BYTES, Kind};
 use crate::segments::Segment;
-use crate::types::{Envelope, MessageKey, Outcome, Settings, Stats, ThreadState};
+use crate::types::{Envelope, MessageKey, Outcome, Settings, ThreadState};
 
 const READ_BYTES: u64 = 1 << 20;
 
@@ -431,7 +430,7 @@ impl Recovery {
             .get(COMMIT_HEADER_BYTES..end)
             .ok_or(DecodeError::Truncated)?;
         if crc32c::crc32c(records) != header.sum
-            || header.length as usize % ALIGN_BYTES != 0
+            || !(header.length as usize).is_multiple_of(ALIGN_BYTES)
             || (header.length as usize) < end
         {
             return Err(DecodeError::Checksum);
@@ -502,113 +501,44 @@ impl Recovery {
     }
 
     fn build(self, state: State, used: Vec<(u64, u32)>, last: u64, link: u32) -> (Log, Recovered) {
-        let segment_bytes = self.settings.segment_bytes;
-        let mut segments: BTreeMap<u32, Segment> = BTreeMap::new();
+        let mut log = Log::empty(self.settings);
+        log.sequence_next = last + 1;
+        log.link = link;
+        log.segment_next = self.segment_next;
+        // A commit that did not get to disk may have left anything in a segment that looks unused:
+        // nothing is written before every segment without a commit has a new generation. They go
+        // first, since nothing in them is needed.
+        let in_use = |number: &u32| used.iter().any(|(_, segment)| segment == number);
+        log.order.extend(
+            self.headers
+                .keys()
+                .copied()
+                .filter(|number| !in_use(number)),
+        );
+        log.order.extend(used.iter().map(|(_, segment)| *segment));
         for (number, generation) in &self.headers {
-            let end = if used.iter().any(|(_, segment)| segment == number) {
-                segment_bytes
-            } else {
-                DATA_START
+            let end = log.settings.segment_bytes;
+            let segment = Segment {
+                generation: *generation,
+                end,
+                live_count: 0,
+                live_bytes: 0,
             };
-            segments.insert(
-                *number,
-                Segment {
-                    generation: *generation,
-                    end,
-                    live_count: 0,
-                    live_bytes: 0,
-                },
-            );
+            log.segments.insert(*number, segment);
         }
-        // A segment with torn or damaged commits only is not clean: it is recycled like a used one.
-        let mut order: VecDeque<u32> = used.iter().map(|(_, segment)| *segment).collect();
-        let dirty: Vec<u32> = self
-            .bad_segments()
-            .into_iter()
-            .filter(|segment| !order.contains(segment) && segments.contains_key(segment))
-            .collect();
-        for segment in dirty {
-            order.push_back(segment);
-        }
-        let free = segments
-            .keys()
-            .copied()
-            .filter(|segment| !order.contains(segment))
-            .collect();
-        let mut live = HashMap::new();
         let mut messages = Vec::new();
-        for (at, (id, message)) in state.messages.into_iter().enumerate() {
-            let key = MessageKey(at as u64 + 1);
-            if let Some(segment) = segments.get_mut(&message.location.segment) {
-                segment.live_count += 1;
-                segment.live_bytes += message.location.payload_len;
-            }
-            let mut outcomes = vec![None; message.envelope.recipients.len()];
-            for outcome in &message.outcomes {
-                if let Some(slot) = outcomes.get_mut(outcome.recipient as usize) {
-                    *slot = Some(outcome.clone());
-                }
-            }
-            let place = Place::Disk(message.location);
-            live.insert(
-                key,
-                Live {
-                    id,
-                    place,
-                    content_len: message.content_len,
-                    outcomes: message.outcomes,
-                    done: false,
-                },
-            );
-            messages.push(RecoveredMessage {
-                key,
-                id,
-                envelope: message.envelope,
-                content_len: message.content_len,
-                outcomes,
-            });
+        for (id, message) in state.messages {
+            messages.push(enter(&mut log, id, message));
         }
-        messages.sort_by_key(|message| message.key);
-        let threads: Vec<ThreadState> = state
+        let threads = state
             .threads
             .values()
             .map(|(thread, _)| thread.clone())
             .collect();
-        let log = Log {
-            message_next: 1,
-            key_next: messages.len() as u64 + 1,
-            sequence_next: last + 1,
-            link,
-            live,
-            threads: state
-                .threads
-                .into_iter()
-                .map(|(key, (thread, segment))| (key, (thread, Some(segment))))
-                .collect(),
-            staging: Staging::new(),
-            in_flight: None,
-            void: Vec::new(),
-            accepting: true,
-            retry_at: None,
-            receiving: 0,
-            segments,
-            order,
-            active: None,
-            free,
-            job: None,
-            job_requests: VecDeque::new(),
-            job_flying: None,
-            job_failed_until: 0,
-            segment_next: self.segment_next,
-            reads: VecDeque::new(),
-            reading: HashMap::new(),
-            token_next: 0,
-            ticket_next: 0,
-            events: VecDeque::new(),
-            latencies: VecDeque::new(),
-            stats: Stats::default(),
-            settings: self.settings,
-        };
+        let placed = state.threads.into_iter();
+        log.threads = placed
+            .map(|(key, (thread, at))| (key, (thread, Some(at))))
+            .collect();
         (
             log,
             Recovered {
@@ -618,13 +548,42 @@ impl Recovery {
             },
         )
     }
+}
 
-    fn bad_segments(&self) -> Vec<u32> {
-        self.report
-            .damaged
-            .iter()
-            .map(|(segment, _)| *segment)
-            .collect()
+/// Enters a live message that has been found.
+fn enter(log: &mut Log, id: SpoolId, message: StateMessage) -> RecoveredMessage {
+    let StateMessage {
+        location,
+        envelope,
+        outcomes,
+        content_len,
+    } = message;
+    let key = MessageKey(log.key_next);
+    log.key_next += 1;
+    log.count_live(location.segment, location.payload_len, true);
+    let mut latest = vec![None; envelope.recipients.len()];
+    for outcome in &outcomes {
+        if let Some(slot) = latest.get_mut(outcome.recipient as usize) {
+            *slot = Some(outcome.clone());
+        }
+    }
+    let place = Place::Disk(location);
+    log.live.insert(
+        key,
+        Live {
+            id,
+            place,
+            content_len,
+            outcomes,
+            done: false,
+        },
+    );
+    RecoveredMessage {
+        key,
+        id,
+        envelope,
+        content_len,
+        outcomes: latest,
     }
 }
 
@@ -649,7 +608,7 @@ struct StateMessage {
 #[derive(Debug, Default)]
 struct State {
     messages: BTreeMap<SpoolId, StateMessage>,
-    threads: HashMap<(Vec<u8>, Vec<u8>), (ThreadState, u32)>,
+    threads: HashMap<ThreadName, (ThreadState, u32)>,
 }
 
 impl State {

@@ -79,6 +79,13 @@ impl Log {
         spare > u64::from(self.settings.reserve_segments) || (growing > 0 && !failing)
     }
 
+    /// Whether [`Self::space_for`] would find a place.
+    pub(crate) fn has_place(&self, length: u64) -> bool {
+        let active = self.active.and_then(|active| self.segments.get(&active));
+        let fits = active.is_some_and(|active| active.end + length <= self.settings.segment_bytes);
+        fits || !self.free.is_empty()
+    }
+
     /// A place for a commit; switches to a fresh segment where the active one has no room.
     pub(crate) fn space_for(&mut self, length: u64) -> Option<(u32, u64)> {
         let fits = self.active.filter(|active| {
@@ -208,7 +215,7 @@ impl Log {
         let Some(oldest) = self.order.front().copied() else {
             return false;
         };
-        if Some(oldest) == self.active || self.order.len() < 2 {
+        if Some(oldest) == self.active {
             return false;
         }
         if self

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use spool::op::Token;
-use spool::sim::{Fault, Persistence, SimDisk};
+use spool::sim::{Fault, Persistence, Rng, SimDisk};
 use spool::*;
 
 /// The day's script, its disk and what the oracle knows.
@@ -244,61 +244,65 @@ impl Day {
     }
 }
 
-fn run(seed: u64, faults: bool, cuts: bool) -> (usize, u64) {
+/// What happens around one message of the day.
+fn happenings(day: &mut Day, rng: &mut Rng, number: u64, faults: bool) {
+    let len = [0, 10, 700, 4096, 9000, 20_000][rng.index(6)];
+    day.accept(number, len);
+    if rng.below(3) == 0 {
+        day.log.set_receiving(rng.below(2) as u32);
+    }
+    for _ in 0..rng.below(3) {
+        let nth = rng.index(1000);
+        day.finish(nth);
+    }
+    if number == 20 {
+        let (channel, host) = (b"smtp".to_vec(), b"h".to_vec());
+        let state = ThreadState {
+            channel,
+            host,
+            attempt: 3,
+            next_ms: 5,
+            reply: b"x".to_vec(),
+        };
+        day.log.thread_state(day.now, state);
+    }
+    if faults && rng.below(10) == 0 {
+        day.disk.fail_next(Fault::Error { errno: 5 });
+    }
+    if rng.below(4) == 0 {
+        day.now += if faults { 2_000_000_000 } else { 200_000_000 };
+    }
+}
+
+/// Cuts the power three ways and checks each image that is new.
+fn cut(day: &Day, rng: &mut Rng, states: &mut HashSet<u64>, what: &str) {
+    let seed = rng.next_u64();
+    let choices = [
+        Persistence::drop_all(),
+        Persistence::keep_all(),
+        Persistence::seeded(seed),
+    ];
+    for mut persistence in choices {
+        let mut disk = day.disk.power_cut(&mut persistence);
+        if states.insert(disk.image_hash()) {
+            day.check(&mut disk, what);
+        }
+    }
+}
+
+/// One day; gives back the distinct crash states and the segments at its end.
+fn run(seed: u64, faults: bool) -> (usize, u64) {
     let mut day = Day::start(seed);
     let mut states = HashSet::new();
-    let mut rng = spool::sim::Rng::new(seed ^ 99);
+    let mut rng = Rng::new(seed ^ 99);
     for number in 0..120u64 {
-        let len = [0, 10, 700, 4096, 9000, 20_000][rng.index(6)];
-        day.accept(number, len);
-        if rng.below(3) == 0 {
-            day.log.set_receiving(rng.below(2) as u32);
-        }
-        for _ in 0..rng.below(3) {
-            let nth = rng.index(1000);
-            day.finish(nth);
-        }
-        if number == 20 {
-            day.log.thread_state(
-                day.now,
-                ThreadState {
-                    channel: b"smtp".to_vec(),
-                    host: b"h".to_vec(),
-                    attempt: 3,
-                    next_ms: 5,
-                    reply: b"x".to_vec(),
-                },
-            );
-        }
-        if faults && rng.below(10) == 0 {
-            day.disk.fail_next(Fault::Error { errno: 5 });
-        }
-        if rng.below(4) == 0 {
-            day.now += 200_000_000;
-        }
+        happenings(&mut day, &mut rng, number, faults);
         for _ in 0..rng.below(6) {
             if !day.step() {
                 break;
             }
-            if cuts {
-                for choice in 0..3 {
-                    let mut persistence = match choice {
-                        0 => Persistence::drop_all(),
-                        1 => Persistence::keep_all(),
-                        _ => Persistence::seeded(rng.next_u64()),
-                    };
-                    let mut disk = day.disk.power_cut(&mut persistence);
-                    if states.insert(disk.image_hash()) {
-                        day.check(
-                            &mut disk,
-                            &format!(
-                                "seed {seed} message {number} choice {choice} op {}",
-                                day.disk.operations()
-                            ),
-                        );
-                    }
-                }
-            }
+            let what = format!("seed {seed} message {number} op {}", day.disk.operations());
+            cut(&day, &mut rng, &mut states, &what);
         }
     }
     day.now += 10_000_000_000;
@@ -311,8 +315,9 @@ fn run(seed: u64, faults: bool, cuts: bool) -> (usize, u64) {
     let segments = day.log.stats().segments;
     let mut disk = day.disk.power_cut(&mut Persistence::drop_all());
     day.check(&mut disk, "at the end");
+    let enough = if faults { 5 } else { 40 };
     assert!(
-        day.acknowledged.len() > if faults { 5 } else { 40 },
+        day.acknowledged.len() > enough,
         "{}",
         day.acknowledged.len()
     );
@@ -322,7 +327,7 @@ fn run(seed: u64, faults: bool, cuts: bool) -> (usize, u64) {
 #[test]
 fn nothing_acknowledged_is_lost_at_any_cut() {
     for seed in 1..6 {
-        let (states, segments) = run(seed, false, true);
+        let (states, segments) = run(seed, false);
         println!("seed {seed}: {states} distinct crash states, {segments} segments");
     }
 }
@@ -330,7 +335,7 @@ fn nothing_acknowledged_is_lost_at_any_cut() {
 #[test]
 fn nor_with_write_errors() {
     for seed in 1..6 {
-        let (states, segments) = run(seed, true, true);
+        let (states, segments) = run(seed, true);
         println!("seed {seed}: {states} distinct crash states with errors, {segments} segments");
     }
 }

@@ -51,6 +51,9 @@ impl Bell {
     }
 }
 
+/// An event counter in the byte order of the machine, whichever it is: every byte is one.
+const ONE: [u8; 8] = [1; 8];
+
 /// The doorbells of all shards.
 #[derive(Debug)]
 pub struct Doorbells {
@@ -100,7 +103,7 @@ impl Doorbells {
     pub fn ring_from_outside(&self, shard: usize) {
         if self.bells[shard].ring() {
             // A full counter means that the shard has not read it: it is woken already.
-            let _ = rustix::io::write(&self.eventfds[shard], &1u64.to_ne_bytes());
+            let _ = rustix::io::write(&self.eventfds[shard], &ONE);
         }
     }
 

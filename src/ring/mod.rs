@@ -259,11 +259,9 @@ impl Ring {
 
     /// Hands over what was started and waits for a completion, `timeout_ns` at most.
     pub fn wait(&mut self, timeout_ns: Option<u64>) {
+        // Waiting for one completion, even for no time, is what makes the kernel run the deferred work
+        // that posts completions (DEFER_TASKRUN).
         let result = match timeout_ns {
-            Some(0) => self.uring.submitter().submit_with_args(
-                0,
-                &types::SubmitArgs::new().timespec(&types::Timespec::new()),
-            ),
             Some(ns) => {
                 let time = types::Timespec::new()
                     .sec(ns / 1_000_000_000)

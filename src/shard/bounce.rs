@@ -120,7 +120,7 @@ impl<D: Driver> Shard<D> {
         };
         let content = content.unwrap_or_default();
         if live.envelope.sender.is_empty() {
-            self.to_postman(message, failures, &content);
+            self.keep_for_postman(message, failures, &content);
             return;
         }
         let wanted: Vec<Failure> = failures
@@ -167,7 +167,12 @@ impl<D: Driver> Shard<D> {
 
     /// A failed message without a sender to tell is kept for the postmaster. Its outcomes are
     /// recorded once the file is on disk; if that fails the message stays in the spool.
-    fn to_postman(&mut self, message: MessageKey, failures: Vec<Failure>, content: &Arc<Vec<u8>>) {
+    fn keep_for_postman(
+        &mut self,
+        message: MessageKey,
+        failures: Vec<Failure>,
+        content: &Arc<Vec<u8>>,
+    ) {
         let Some(live) = self.live.get(&message) else {
             return;
         };

@@ -226,10 +226,10 @@ impl<D: Driver> Shard<D> {
                     vertex,
                     payload,
                 };
-                if self.load(message, load) {
-                    if let Some(outbound) = self.outbound.get_mut(outbound) {
-                        outbound.loading = true;
-                    }
+                if self.load(message, load)
+                    && let Some(outbound) = self.outbound.get_mut(outbound)
+                {
+                    outbound.loading = true;
                 }
             }
             Some(Work::Guest { handle, .. }) => {

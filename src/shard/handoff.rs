@@ -27,7 +27,7 @@ const LEASE_CAPACITY: usize = 256;
 
 /// A vertex of one shard on its way to the shard that owns the next hop.
 #[derive(Debug)]
-pub struct Handle {
+pub(super) struct Handle {
     /// Names the vertex at home.
     pub(super) payload: u64,
     pub(super) channel: Arc<str>,
@@ -37,7 +37,7 @@ pub struct Handle {
 
 /// The answer to a [`Handle`]; exactly one each.
 #[derive(Debug)]
-pub struct Returned {
+pub(super) struct Returned {
     pub(super) payload: u64,
     pub(super) results: Vec<RecipientResult>,
     pub(super) relay: Option<SocketAddr>,
@@ -61,29 +61,36 @@ pub fn neighbours(shards: usize) -> Vec<Neighbours> {
     let mut all: Vec<Neighbours> = (0..shards)
         .map(|_| (0..shards).map(|_| None).collect())
         .collect();
-    for one in 0..shards {
-        for other in one + 1..shards {
-            let (to_other, from_one) = lane(LANE_CAPACITY);
-            let (to_one, from_other) = lane(LANE_CAPACITY);
-            let forth = Arc::new(ArrayQueue::new(LEASE_CAPACITY));
-            let back = Arc::new(ArrayQueue::new(LEASE_CAPACITY));
-            all[one][other] = Some(Neighbour {
-                sender: to_other,
-                receiver: from_other,
-                lease_out: Arc::clone(&forth),
-                lease_in: Arc::clone(&back),
-                outbox: VecDeque::new(),
-            });
-            all[other][one] = Some(Neighbour {
-                sender: to_one,
-                receiver: from_one,
-                lease_out: back,
-                lease_in: forth,
-                outbox: VecDeque::new(),
-            });
-        }
+    let pairs = (0..shards).flat_map(|one| (one + 1..shards).map(move |other| (one, other)));
+    for (one, other) in pairs {
+        let (of_one, of_other) = pair();
+        all[one][other] = Some(of_one);
+        all[other][one] = Some(of_other);
     }
     all
+}
+
+/// Both ends between two shards.
+fn pair() -> (Neighbour, Neighbour) {
+    let (to_other, from_one) = lane(LANE_CAPACITY);
+    let (to_one, from_other) = lane(LANE_CAPACITY);
+    let forth = Arc::new(ArrayQueue::new(LEASE_CAPACITY));
+    let back = Arc::new(ArrayQueue::new(LEASE_CAPACITY));
+    let one = Neighbour {
+        sender: to_other,
+        receiver: from_other,
+        lease_out: Arc::clone(&forth),
+        lease_in: Arc::clone(&back),
+        outbox: VecDeque::new(),
+    };
+    let other = Neighbour {
+        sender: to_one,
+        receiver: from_one,
+        lease_out: back,
+        lease_in: forth,
+        outbox: VecDeque::new(),
+    };
+    (one, other)
 }
 
 impl<D: Driver> Shard<D> {

@@ -113,10 +113,7 @@ impl<D: Driver> Shard<D> {
     pub(super) fn pump(&mut self, key: Key, chunk: Option<Chunk>) {
         let chunk = self.hold_behind(key, chunk);
         let mut used = 0;
-        loop {
-            let Some(inbound) = self.inbound.get_mut(key) else {
-                break;
-            };
+        while let Some(inbound) = self.inbound.get_mut(key) {
             if inbound.is_blocked() {
                 break;
             }
