@@ -1,5 +1,7 @@
 //! One integration binary: the rules of the tree, the dialogues, and one file a story.
 
+#![allow(clippy::unwrap_used, reason = "a test ends with a panic")]
+
 mod harness;
 mod tidy;
 

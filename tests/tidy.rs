@@ -26,7 +26,7 @@ const LAYERS: &[(&str, u8)] = &[
 const LONG_FILES: &[&str] = &["src/config/knobs.rs"];
 
 const FILE_LINES_MAX: usize = 800;
-const TOO_LONG_FUNCTIONS_MAX: usize = 0;
+const TOO_LONG_FUNCTIONS: usize = 0;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -36,7 +36,9 @@ fn sources(below: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(below)];
     while let Some(folder) = folders.pop() {
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        let Ok(entries) = fs::read_dir(&folder) else {
+            continue;
+        };
         for entry in entries {
             let path = entry.expect("a directory entry can be read").path();
             if path.is_dir() {
@@ -56,19 +58,30 @@ fn sources(below: &str) -> Vec<(String, String)> {
 }
 
 fn all_sources() -> Vec<(String, String)> {
-    ["src", "spool", "loadgen", "bench", "tests"].iter().flat_map(|dir| sources(dir)).collect()
+    ["src", "spool", "loadgen", "bench", "tests"]
+        .iter()
+        .flat_map(|dir| sources(dir))
+        .collect()
 }
 
 /// Text without comments and without test modules in the same file.
 fn code(text: &str) -> String {
-    let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or("");
-    let lines: Vec<&str> =
-        text.lines().map(|line| line.split("//").next().unwrap_or("")).collect();
+    let text = text
+        .split("\n#[cfg(test)]\nmod tests {")
+        .next()
+        .unwrap_or("");
+    let lines: Vec<&str> = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or(""))
+        .collect();
     lines.join("\n")
 }
 
 fn layer_of(module: &str) -> Option<u8> {
-    LAYERS.iter().find(|(name, _)| *name == module).map(|(_, layer)| *layer)
+    LAYERS
+        .iter()
+        .find(|(name, _)| *name == module)
+        .map(|(_, layer)| *layer)
 }
 
 fn top_module(file: &str) -> Option<&str> {
@@ -95,17 +108,25 @@ fn fail_with(problems: &[String]) {
 fn a_module_uses_lower_layers_only() {
     let mut problems = Vec::new();
     for (file, text) in sources("src") {
-        let Some(module) = top_module(&file) else { continue };
+        let Some(module) = top_module(&file) else {
+            continue;
+        };
         let Some(layer) = layer_of(module) else {
             if module != "lib.rs" && module != "main.rs" {
-                problems.push(format!("{file}: module {module} has no layer; add it to LAYERS"));
+                problems.push(format!(
+                    "{file}: module {module} has no layer; add it to LAYERS"
+                ));
             }
             continue;
         };
         for used in used_modules(&code(&text)) {
-            let Some(used_layer) = layer_of(&used) else { continue };
+            let Some(used_layer) = layer_of(&used) else {
+                continue;
+            };
             if used != module && used_layer >= layer {
-                problems.push(format!("{file}: layer {layer} uses {used} of layer {used_layer}"));
+                problems.push(format!(
+                    "{file}: layer {layer} uses {used} of layer {used_layer}"
+                ));
             }
         }
     }
@@ -115,12 +136,29 @@ fn a_module_uses_lower_layers_only() {
 #[test]
 fn the_pure_core_has_no_io_no_clock_no_threads_and_no_log() {
     let forbidden = [
-        "std::fs", "std::net::Tcp", "std::net::Udp", "std::thread", "std::time", "Instant::now",
-        "SystemTime", "tracing::", "println!", "eprintln!", "crate::sys",
+        "std::fs",
+        "std::net::Tcp",
+        "std::net::Udp",
+        "std::thread",
+        "std::time",
+        "Instant::now",
+        "SystemTime",
+        "tracing::",
+        "println!",
+        "eprintln!",
+        "crate::sys",
     ];
     let mut problems = Vec::new();
-    let core = ["src/protocol", "src/router", "src/scheduler", "src/policy", "src/mail"];
-    let engine = sources("spool/src").into_iter().filter(|(file, _)| !file.contains("blocking"));
+    let core = [
+        "src/protocol",
+        "src/router",
+        "src/scheduler",
+        "src/policy",
+        "src/mail",
+    ];
+    let engine = sources("spool/src")
+        .into_iter()
+        .filter(|(file, _)| !file.contains("blocking"));
     for (file, text) in core.iter().flat_map(|dir| sources(dir)).chain(engine) {
         if file.ends_with("tests.rs") || file.contains("/tests/") || file.contains("/bin/") {
             continue;
@@ -138,14 +176,27 @@ fn the_pure_core_has_no_io_no_clock_no_threads_and_no_log() {
 fn no_lock_stands_on_the_message_path() {
     let words = ["Mutex", "RwLock", "Condvar", "mpsc"];
     let folders = [
-        "src/protocol", "src/scheduler", "src/ring", "src/io", "src/shard", "src/router",
-        "src/policy", "src/base", "spool/src",
+        "src/protocol",
+        "src/scheduler",
+        "src/ring",
+        "src/io",
+        "src/shard",
+        "src/router",
+        "src/policy",
+        "src/base",
+        "spool/src",
     ];
     let mut problems = Vec::new();
     for (file, text) in folders.iter().flat_map(|dir| sources(dir)) {
         if file.ends_with("tests.rs") || file.contains("/tests/") {
             continue;
         }
+        // A stand-in for loom's eyes only is not on any path.
+        let text = text
+            .split("#[cfg(loom)]\nmod stand_in")
+            .next()
+            .unwrap_or("")
+            .to_owned();
         for word in words {
             if code(&text).contains(word) {
                 problems.push(format!("{file}: {word} on the message path"));
@@ -161,7 +212,8 @@ fn unsafe_code_stands_in_ring_and_sys_only() {
     for (file, text) in all_sources() {
         let allowed = file.starts_with("src/ring/") || file.starts_with("src/sys/");
         let code = code(&text);
-        let uses = code.contains(concat!("unsafe", " {")) || code.contains(concat!("unsafe", " fn"));
+        let uses =
+            code.contains(concat!("unsafe", " {")) || code.contains(concat!("unsafe", " fn"));
         let allows = code.contains(concat!("allow(", "unsafe_code)"));
         if !allowed && (uses || allows) && file != "tests/tidy.rs" {
             problems.push(format!("{file}: unsafe code outside ring and sys"));
@@ -181,7 +233,10 @@ fn files_begin_with_what_they_are_and_stay_short() {
         if lines > FILE_LINES_MAX && !LONG_FILES.contains(&file.as_str()) {
             problems.push(format!("{file}: {lines} lines; split it by topic"));
         }
-        if text.lines().any(|line| line.trim_start().starts_with("// TODO")) {
+        if text
+            .lines()
+            .any(|line| line.trim_start().starts_with("// TODO"))
+        {
             problems.push(format!("{file}: a TODO; finish it or file an issue"));
         }
     }
@@ -192,12 +247,13 @@ fn files_begin_with_what_they_are_and_stay_short() {
 #[test]
 fn long_functions_do_not_become_more() {
     let marker = concat!("clippy::", "too_many_lines");
-    let count: usize =
-        all_sources().iter().map(|(_, text)| text.matches(marker).count()).sum::<usize>();
-    let own = 0;
-    assert!(
-        count - own <= TOO_LONG_FUNCTIONS_MAX,
-        "{count} functions are excused from the length limit; {TOO_LONG_FUNCTIONS_MAX} are known"
+    let count: usize = all_sources()
+        .iter()
+        .map(|(_, text)| text.matches(marker).count())
+        .sum::<usize>();
+    assert_eq!(
+        count, TOO_LONG_FUNCTIONS,
+        "{count} functions are excused from the length limit; {TOO_LONG_FUNCTIONS} are known"
     );
 }
 
@@ -206,8 +262,12 @@ fn every_file_is_declared_by_a_module() {
     let mut problems = Vec::new();
     for (file, _) in sources("src") {
         let path = Path::new(&file);
-        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        let (Some(stem), Some(parent)) = (stem, path.parent()) else { continue };
+        let stem = path
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned());
+        let (Some(stem), Some(parent)) = (stem, path.parent()) else {
+            continue;
+        };
         let owner = match stem.as_str() {
             "lib" | "main" => continue,
             "mod" => parent.parent().map(Path::to_path_buf),
@@ -215,7 +275,9 @@ fn every_file_is_declared_by_a_module() {
         };
         let Some(owner) = owner else { continue };
         let name = if stem == "mod" {
-            parent.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+            parent
+                .file_name()
+                .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
         } else {
             stem
         };
@@ -230,7 +292,9 @@ fn every_file_is_declared_by_a_module() {
                 .is_ok_and(|text| text.contains(&format!("mod {name};")))
         });
         if !declared {
-            problems.push(format!("{file}: no module declares it; remove it or add `mod {name};`"));
+            problems.push(format!(
+                "{file}: no module declares it; remove it or add `mod {name};`"
+            ));
         }
     }
     fail_with(&problems);
@@ -251,7 +315,11 @@ fn the_architecture_names_every_directory() {
 fn no_absolute_path_of_a_machine_is_in_the_tree() {
     let mut problems = Vec::new();
     for (file, text) in all_sources() {
-        for word in [concat!("/ho", "me/"), concat!("/wo", "rk/"), concat!("/ro", "ot/")] {
+        for word in [
+            concat!("/ho", "me/"),
+            concat!("/wo", "rk/"),
+            concat!("/ro", "ot/"),
+        ] {
             if text.contains(word) {
                 problems.push(format!("{file}: the path {word}"));
             }

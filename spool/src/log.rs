@@ -167,6 +167,35 @@ impl Log {
         self.stage_message(now, id, envelope, content, true)
     }
 
+    /// Stages a message of another log with what is known of it; its id stays.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`], [`Refusal::Full`] and [`Refusal::TooLarge`].
+    pub fn adopt(
+        &mut self,
+        now: u64,
+        id: SpoolId,
+        envelope: &Envelope,
+        outcomes: &[Outcome],
+        content: &[u8],
+    ) -> Result<MessageKey, Refusal> {
+        let payload = record::whole_payload(id, envelope, outcomes, content);
+        self.room_for(record::HEADER_BYTES + payload.len(), true)?;
+        let key = MessageKey(self.key_next);
+        self.key_next += 1;
+        self.staging.copy(now, key, &payload);
+        let (content_len, outcomes) = (content.len() as u64, outcomes.to_vec());
+        let live = Live {
+            id,
+            place: Place::Staged,
+            content_len,
+            outcomes,
+            done: false,
+        };
+        self.live.insert(key, live);
+        Ok(key)
+    }
+
     fn stage_message(
         &mut self,
         now: u64,

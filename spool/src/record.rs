@@ -378,6 +378,33 @@ impl MessageHead {
     }
 }
 
+/// The payload of a copy-forward record from its parts.
+#[must_use]
+pub fn whole_payload(
+    id: SpoolId,
+    envelope: &Envelope,
+    outcomes: &[Outcome],
+    content: &[u8],
+) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(256);
+    put_envelope(&mut encoded, envelope);
+    let head = MessageHead {
+        id,
+        envelope_len: encoded.len() as u32,
+        outcomes_count: outcomes.len() as u32,
+        content_len: content.len() as u64,
+        content_sum: crc32c::crc32c(content),
+    };
+    let mut out = Vec::with_capacity(encoded.len() + content.len() + 64);
+    out.put(&head.encode());
+    out.put(&encoded);
+    for outcome in outcomes {
+        put_outcome(&mut out, outcome);
+    }
+    out.put(content);
+    out
+}
+
 /// The payload of a copy-forward record for the message or copy in `payload`.
 ///
 /// # Errors

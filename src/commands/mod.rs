@@ -1,5 +1,6 @@
 //! The programs: one file a command. Exit codes follow sysexits.
 
+mod absorb;
 mod check;
 mod daemon;
 mod demo;

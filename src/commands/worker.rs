@@ -10,7 +10,7 @@ use spool::blocking::BlockingDisk;
 use spool::{Log, RecoverError, Recovered, Recovery};
 
 use super::daemon::Plan;
-use super::{exit, run};
+use super::{absorb, exit, run};
 use crate::config::{Config, Durability};
 use crate::io::ring_driver::{self, RingConfig, RingDriver};
 use crate::observe::mail_log::MailLog;
@@ -171,17 +171,47 @@ fn spool_dir(config: &Config, shard: usize) -> PathBuf {
         .join(format!("{shard:04}"))
 }
 
-/// Recovers the logs of all shards, and moves what directories beyond their number hold into them.
+/// Recovers the logs of all shards, after moving into them what directories beyond their number hold.
 fn recover_all(plan: &Plan) -> Result<Vec<(Log, Recovered)>, Failure> {
     let config = &plan.config;
     let mut logs = Vec::new();
     for shard in 0..plan.shards {
         let dir = spool_dir(config, shard);
         fs::create_dir_all(&dir).map_err(|error| unavailable(&dir, error))?;
-        let settings = log_settings(config, shard);
-        logs.push(recover(&dir, settings)?);
+    }
+    for surplus in surplus_dirs(config, plan.shards)? {
+        absorb_surplus(config, surplus, surplus % plan.shards)?;
+    }
+    for shard in 0..plan.shards {
+        logs.push(recover(
+            &spool_dir(config, shard),
+            log_settings(config, shard),
+        )?);
     }
     Ok(logs)
+}
+
+/// Numbers of the spool directories that no shard has.
+fn surplus_dirs(config: &Config, shards: usize) -> Result<Vec<usize>, Failure> {
+    let dir = config.paths.postoffice.join("spool");
+    let entries = fs::read_dir(&dir).map_err(|error| unavailable(&dir, error))?;
+    let names = entries.flatten().map(|entry| entry.file_name());
+    let mut numbers: Vec<usize> = names
+        .filter_map(|name| name.to_str()?.parse().ok())
+        .filter(|number| *number >= shards)
+        .collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn absorb_surplus(config: &Config, surplus: usize, shard: usize) -> Result<(), Failure> {
+    let (from, into) = (spool_dir(config, surplus), spool_dir(config, shard));
+    let (source, found) = recover(&from, log_settings(config, surplus))?;
+    let (target, present) = recover(&into, log_settings(config, shard))?;
+    let moved = absorb::absorb((&from, source, &found), (&into, target, &present))
+        .map_err(|error| (exit::UNAVAILABLE, format!("{}: {error}", from.display())))?;
+    tracing::info!("moved {moved} messages of shard {surplus} to shard {shard}");
+    Ok(())
 }
 
 /// The log in `dir` and what it holds.

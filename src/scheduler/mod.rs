@@ -169,6 +169,9 @@ pub struct Scheduler {
     jitter: u64,
 }
 
+/// A vertex past its expiry that still gets an attempt is looked at again after this.
+const EXPIRY_LOOK_MS: u64 = 60_000;
+
 /// More vertices than any spool holds.
 const VERTICES_MAX: usize = 1 << 30;
 
@@ -368,6 +371,8 @@ impl Scheduler {
         self.expire_due(now);
     }
 
+    /// Gives up what waits past its expiry in a thread that cannot be reached. Everything else gets
+    /// one more attempt, whose report decides: it is looked at again later.
     fn expire_due(&mut self, now: Now) {
         while let Some(Reverse((expiry_ms, vertex))) = self.expiries.peek().copied() {
             if expiry_ms > now.wall_ms {
@@ -378,10 +383,10 @@ impl Scheduler {
             let Some(state) = self.vertices.get(Key(vertex)) else {
                 continue;
             };
-            // One that was never tried gets its attempt first; a granted one is judged by its report.
-            if state.place == Place::Granted
-                || (state.attempt == 0 && self.is_untried(state.thread))
-            {
+            let failing = self.threads[state.thread.0 as usize].attempt > 0;
+            if state.place != Place::Waiting || !failing {
+                self.expiries
+                    .push(Reverse((now.wall_ms + EXPIRY_LOOK_MS, vertex)));
                 continue;
             }
             self.leave_waiting(key);
@@ -392,11 +397,6 @@ impl Scheduler {
                 });
             }
         }
-    }
-
-    /// Whether the thread works, so that what waits in it is going to be tried.
-    fn is_untried(&self, thread: ThreadKey) -> bool {
-        self.threads[thread.0 as usize].attempt == 0
     }
 
     /// An open connection asks for its next vertex.

@@ -90,6 +90,7 @@ impl<D: Driver> Shard<D> {
             events: Vec::new(),
         };
         shard.restore(recovered);
+        shard.publish();
         shard
     }
 

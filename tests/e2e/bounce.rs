@@ -8,7 +8,11 @@ use crate::harness::wait_for;
 const LETTER: &str = "Subject: original subject\r\n\r\nsecret body\r\n";
 
 fn refuse_one(hop: &Hop) {
-    hop.script.lock().unwrap().rcpt.push_back("550 5.1.1 no such user".to_owned());
+    hop.script
+        .lock()
+        .unwrap()
+        .rcpt
+        .push_back("550 5.1.1 no such user".to_owned());
 }
 
 #[test]
@@ -47,10 +51,18 @@ fn a_failed_report_goes_to_the_postmaster() {
     let folder = daemon.dir.path().join("postoffice/postman");
     let file = wait_for("a file in postman/", || {
         let entry = std::fs::read_dir(&folder).ok()?.flatten().next()?;
-        std::fs::read_to_string(entry.path()).ok().filter(|text| !text.is_empty())
+        std::fs::read_to_string(entry.path())
+            .ok()
+            .filter(|text| !text.is_empty())
     });
-    assert!(file.contains("secret body") && file.contains("bob@b.example"), "{file}");
-    assert!(file.contains(&id) || file.contains("no such user"), "{file}");
+    assert!(
+        file.contains("secret body") && file.contains("bob@b.example"),
+        "{file}"
+    );
+    assert!(
+        file.contains(&id) || file.contains("no such user"),
+        "{file}"
+    );
     daemon.wait_until_empty();
     assert!(hop.mails().is_empty(), "no report about a report");
 }
@@ -74,14 +86,20 @@ fn notify_never_gets_no_report() {
 #[test]
 fn expired_mail_is_reported() {
     let hop = Hop::start();
-    hop.script.lock().unwrap().rcpt.extend(vec!["450 4.2.1 not now".to_owned(); 4]);
+    hop.script
+        .lock()
+        .unwrap()
+        .rcpt
+        .extend(vec!["450 4.2.1 not now".to_owned(); 4]);
     let mut setup = Setup::relay_to(hop.address);
     setup.tail =
         "[[scheduler.rule]]\nmatch = \"smtp/*\"\nretry = [\"1s\"]\nexpiry = \"2s\"\n".to_owned();
     let daemon = setup.start();
     Client::submit(daemon.address, "ann@a.example", &["bob@b.example"], LETTER);
     let report = wait_for("the report", || {
-        hop.mails().into_iter().find(|mail| mail.recipients == ["ann@a.example"])
+        hop.mails()
+            .into_iter()
+            .find(|mail| mail.recipients == ["ann@a.example"])
     });
     let text = String::from_utf8_lossy(&report.content).into_owned();
     assert!(text.contains("4.4.7") && text.contains("not now"), "{text}");

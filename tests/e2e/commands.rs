@@ -8,17 +8,43 @@ use crate::harness::hop::Hop;
 fn status_has_the_promised_keys() {
     let hop = Hop::start();
     let daemon = Setup::relay_to(hop.address).start();
-    Client::submit(daemon.address, "a@a.example", &["b@b.example"], "Subject: x\r\n\r\n");
+    Client::submit(
+        daemon.address,
+        "a@a.example",
+        &["b@b.example"],
+        "Subject: x\r\n\r\n",
+    );
     hop.wait_for_mails(1);
     let status = daemon.status();
-    for key in ["version", "uptime_s", "subsystems", "queue", "spool", "sessions", "shards"] {
+    for key in [
+        "version",
+        "uptime_s",
+        "subsystems",
+        "queue",
+        "spool",
+        "sessions",
+        "shards",
+    ] {
         assert!(!status[key].is_null(), "{key} is missing in {status}");
     }
     for key in ["messages", "recipients", "bytes", "by_channel"] {
-        assert!(!status["queue"][key].is_null(), "queue.{key} is missing in {status}");
+        assert!(
+            !status["queue"][key].is_null(),
+            "queue.{key} is missing in {status}"
+        );
     }
-    for key in ["segments", "bytes", "live_bytes", "commits", "commit_us", "flushes"] {
-        assert!(!status["spool"][key].is_null(), "spool.{key} is missing in {status}");
+    for key in [
+        "segments",
+        "bytes",
+        "live_bytes",
+        "commits",
+        "commit_us",
+        "flushes",
+    ] {
+        assert!(
+            !status["spool"][key].is_null(),
+            "spool.{key} is missing in {status}"
+        );
     }
     assert!(status["spool"]["commits"].as_u64() >= Some(1));
 }
@@ -27,10 +53,22 @@ fn status_has_the_promised_keys() {
 fn kill_stops_the_daemon_and_status_says_that_none_runs() {
     let hop = Hop::start();
     let mut daemon = Setup::relay_to(hop.address).start();
-    let killed = binary().args(["kill", "--config"]).arg(daemon.config()).output().unwrap();
-    assert!(killed.status.success(), "{}", String::from_utf8_lossy(&killed.stderr));
+    let killed = binary()
+        .args(["kill", "--config"])
+        .arg(daemon.config())
+        .output()
+        .unwrap();
+    assert!(
+        killed.status.success(),
+        "{}",
+        String::from_utf8_lossy(&killed.stderr)
+    );
     assert_eq!(daemon.wait_exit(), Some(0));
-    let status = binary().args(["status", "--config"]).arg(daemon.config()).output().unwrap();
+    let status = binary()
+        .args(["status", "--config"])
+        .arg(daemon.config())
+        .output()
+        .unwrap();
     assert_eq!(status.status.code(), Some(69));
 }
 
@@ -38,8 +76,16 @@ fn kill_stops_the_daemon_and_status_says_that_none_runs() {
 fn check_accepts_a_good_configuration() {
     let hop = Hop::start();
     let daemon = Setup::relay_to(hop.address).start();
-    let checked = binary().args(["check", "--config"]).arg(daemon.config()).output().unwrap();
-    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    let checked = binary()
+        .args(["check", "--config"])
+        .arg(daemon.config())
+        .output()
+        .unwrap();
+    assert!(
+        checked.status.success(),
+        "{}",
+        String::from_utf8_lossy(&checked.stderr)
+    );
 }
 
 #[test]

@@ -17,7 +17,10 @@ fn the_corpus_holds_for_the_pure_session_whole_and_byte_by_byte() {
 fn the_corpus_holds_for_the_daemon() {
     let hop = Hop::start();
     let daemon = Setup::relay_to(hop.address)
-        .with("smtpserver", "message_size_max = \"2KiB\"\nrecipients_max = 3\nerrors_max = 4")
+        .with(
+            "smtpserver",
+            "message_size_max = \"2KiB\"\nrecipients_max = 3\nerrors_max = 4",
+        )
         .with("smtpserver", "line_size_max = \"998B\"\nreceived_max = 5")
         .start();
     for dialog in dialog::corpus() {

@@ -17,25 +17,41 @@ const WINDOW: Duration = Duration::from_secs(1);
 const CLIENTS: usize = 8;
 
 fn rounds() -> u32 {
-    std::env::var("ZMAILER_KILL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
+    std::env::var("ZMAILER_KILL_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(5)
 }
 
 fn body(number: u64) -> String {
     // Content that differs by message and spans several disk sectors.
-    let line = format!("{number:016x}-{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    format!("Subject: n{number}\r\n\r\n{}", format!("{line}\r\n").repeat(1 + (number % 97) as usize))
+    let line = format!(
+        "{number:016x}-{:016x}",
+        number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    );
+    format!(
+        "Subject: n{number}\r\n\r\n{}",
+        format!("{line}\r\n").repeat(1 + (number % 97) as usize)
+    )
 }
 
 /// Sends until told to stop; notes every number that was acknowledged.
-fn send(daemon: std::net::SocketAddr, next: &AtomicU64, acknowledged: &Mutex<Vec<u64>>, on: &AtomicBool) {
+fn send(
+    daemon: std::net::SocketAddr,
+    next: &AtomicU64,
+    acknowledged: &Mutex<Vec<u64>>,
+    on: &AtomicBool,
+) {
     while on.load(Ordering::Relaxed) {
         let Ok(mut client) = Client::try_connect(daemon) else {
             std::thread::sleep(Duration::from_millis(2));
             continue;
         };
-        if !client.reply().starts_with("220") {
+        let greeted = client.reply().starts_with("220");
+        if !greeted || client.try_send(b"EHLO client.example\r\n").is_err() {
             continue;
         }
+        client.reply();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let envelope =
@@ -59,7 +75,12 @@ fn send(daemon: std::net::SocketAddr, next: &AtomicU64, acknowledged: &Mutex<Vec
     }
 }
 
-fn load_and_kill(daemon: &mut Daemon, next: &Arc<AtomicU64>, acknowledged: &Arc<Mutex<Vec<u64>>>, after: Duration) -> Instant {
+fn load_and_kill(
+    daemon: &mut Daemon,
+    next: &Arc<AtomicU64>,
+    acknowledged: &Arc<Mutex<Vec<u64>>>,
+    after: Duration,
+) -> Instant {
     let on = Arc::new(AtomicBool::new(true));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
@@ -80,7 +101,9 @@ fn load_and_kill(daemon: &mut Daemon, next: &Arc<AtomicU64>, acknowledged: &Arc<
 
 fn number_of(mail: &Mail) -> u64 {
     let text = mail.recipients[0].split('@').next().unwrap_or("");
-    text.trim_start_matches('n').parse().expect("a numbered recipient")
+    text.trim_start_matches('n')
+        .parse()
+        .expect("a numbered recipient")
 }
 
 #[test]
@@ -96,7 +119,10 @@ fn nothing_acknowledged_is_lost_and_old_deliveries_are_not_repeated() {
         daemon.restart();
     }
     let acknowledged = acknowledged.lock().unwrap().clone();
-    assert!(acknowledged.len() > 100, "the load was too small to mean anything");
+    assert!(
+        acknowledged.len() > 100,
+        "the load was too small to mean anything"
+    );
     daemon.wait_until_empty();
     wait_for("all acknowledged messages at the hop", || {
         (hop.mails().len() >= acknowledged.len()).then_some(())
@@ -106,16 +132,27 @@ fn nothing_acknowledged_is_lost_and_old_deliveries_are_not_repeated() {
         deliveries.entry(number_of(&mail)).or_default().push(mail);
     }
     for number in &acknowledged {
-        assert!(deliveries.contains_key(number), "message {number} was acknowledged and is lost");
+        assert!(
+            deliveries.contains_key(number),
+            "message {number} was acknowledged and is lost"
+        );
     }
     for (number, mails) in &deliveries {
         for mail in mails {
             let text = String::from_utf8_lossy(&mail.content).into_owned();
-            assert!(text.ends_with(&body(*number)), "message {number} is altered");
+            assert!(
+                text.ends_with(&body(*number)),
+                "message {number} is altered"
+            );
         }
         for pair in mails.windows(2) {
-            let excused = kills.iter().any(|kill| *kill < pair[1].at && *kill < pair[0].at + WINDOW);
-            assert!(excused, "message {number} was repeated although it was delivered long before");
+            let excused = kills
+                .iter()
+                .any(|kill| *kill < pair[1].at && *kill < pair[0].at + WINDOW);
+            assert!(
+                excused,
+                "message {number} was repeated although it was delivered long before"
+            );
         }
     }
 }

@@ -13,8 +13,14 @@ fn a_stranger_among_trusted_clients_never_relays() {
     let hop = Hop::start();
     let port = crate::harness::daemon::free_address().port();
     let setup = Setup::relay_to(hop.address)
-        .with("smtpserver", format!("listen = [\"127.0.0.1:{port}\", \"[::1]:{port}\"]"))
-        .with("smtpserver", "trusted_networks = [\"127.0.0.1/32\"]")
+        .with(
+            "smtpserver",
+            format!("listen = [\"127.0.0.1:{port}\", \"[::1]:{port}\"]"),
+        )
+        .with(
+            "smtpserver",
+            "trusted_networks = [\"127.0.0.1/32\"]\nerrors_max = 1000",
+        )
         .with("router", "local_domains = [\"local.example\"]");
     let mut setup = setup;
     setup.address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -45,7 +51,10 @@ fn a_stranger_among_trusted_clients_never_relays() {
         friend.join().expect("a friend's mail is taken");
     }
     let mails = hop.wait_for_mails(1050);
-    for mail in mails.iter().filter(|mail| mail.sender.starts_with("stranger")) {
+    for mail in mails
+        .iter()
+        .filter(|mail| mail.sender.starts_with("stranger"))
+    {
         assert_eq!(mail.recipients, ["ok@local.example"]);
     }
 }
@@ -54,7 +63,10 @@ fn a_stranger_among_trusted_clients_never_relays() {
 fn limits_answer_exactly() {
     let hop = Hop::start();
     let daemon = Setup::relay_to(hop.address)
-        .with("smtpserver", "recipients_max = 2\nmessage_size_max = \"10KiB\"")
+        .with(
+            "smtpserver",
+            "recipients_max = 2\nmessage_size_max = \"10KiB\"",
+        )
         .start();
     let mut client = Client::connect(daemon.address);
     let hello = client.hello();
@@ -77,7 +89,15 @@ fn limits_answer_exactly() {
 fn smuggling_is_refused_and_nothing_is_merged() {
     let hop = Hop::start();
     let daemon = Setup::relay_to(hop.address).start();
-    for end in ["\n.\n", "\n.\r\n", "\r.\r\n", "\r.\r", "\n.\r", "\r\n.\r\r\n", "\r\r\n.\r\r\n"] {
+    for end in [
+        "\n.\n",
+        "\n.\r\n",
+        "\r.\r\n",
+        "\r.\r",
+        "\n.\r",
+        "\r\n.\r\r\n",
+        "\r\r\n.\r\r\n",
+    ] {
         let mut client = Client::connect(daemon.address);
         client.hello();
         client.expect("MAIL FROM:<a@a.example>", "250");
@@ -94,5 +114,8 @@ fn smuggling_is_refused_and_nothing_is_merged() {
     }
     Client::submit(daemon.address, "ann@a.example", &["bob@b.example"], LETTER);
     let mails = hop.wait_for_mails(1);
-    assert_eq!(mails[0].sender, "ann@a.example", "none of the smuggled messages arrived");
+    assert_eq!(
+        mails[0].sender, "ann@a.example",
+        "none of the smuggled messages arrived"
+    );
 }

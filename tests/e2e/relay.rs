@@ -12,7 +12,9 @@ fn without_first_field(content: &[u8]) -> String {
     let mut lines = text.split_inclusive("\r\n");
     let first = lines.next().expect("a first line");
     assert!(first.starts_with("Received: "), "first line: {first}");
-    let rest: Vec<&str> = lines.skip_while(|line| line.starts_with([' ', '\t'])).collect();
+    let rest: Vec<&str> = lines
+        .skip_while(|line| line.starts_with([' ', '\t']))
+        .collect();
     rest.concat()
 }
 
@@ -21,7 +23,10 @@ fn a_message_arrives_unaltered_with_one_received_line() {
     let hop = Hop::start();
     let daemon = Setup::relay_to(hop.address).start();
     let id = Client::submit(daemon.address, "ann@a.example", &["bob@b.example"], LETTER);
-    assert!((12..=24).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric()), "{id}");
+    assert!(
+        (12..=24).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric()),
+        "{id}"
+    );
     let mails = hop.wait_for_mails(1);
     assert_eq!(mails[0].sender, "ann@a.example");
     assert_eq!(mails[0].recipients, ["bob@b.example"]);
@@ -34,7 +39,8 @@ fn a_message_arrives_unaltered_with_one_received_line() {
 #[test]
 fn with_chunking_the_same_bytes_arrive() {
     let hop = Hop::start();
-    hop.script.lock().unwrap().extensions = vec!["PIPELINING", "CHUNKING", "8BITMIME", "SIZE 1000000"];
+    hop.script.lock().unwrap().extensions =
+        vec!["PIPELINING", "CHUNKING", "8BITMIME", "SIZE 1000000"];
     let daemon = Setup::relay_to(hop.address).start();
     Client::submit(daemon.address, "ann@a.example", &["bob@b.example"], LETTER);
     let mails = hop.wait_for_mails(1);
@@ -64,9 +70,17 @@ fn recipients_of_one_hop_share_a_transaction() {
 fn routes_per_domain_win_over_the_default() {
     let (hop, other) = (Hop::start(), Hop::start());
     let setup = Setup::relay_to(hop.address);
-    let routes = format!("routes = {{ \"special.example\" = \"smtp!{}\" }}", other.address);
+    let routes = format!(
+        "routes = {{ \"special.example\" = \"smtp!{}\" }}",
+        other.address
+    );
     let daemon = setup.with("router", routes).start();
-    Client::submit(daemon.address, "a@a.example", &["x@special.example"], LETTER);
+    Client::submit(
+        daemon.address,
+        "a@a.example",
+        &["x@special.example"],
+        LETTER,
+    );
     Client::submit(daemon.address, "a@a.example", &["x@plain.example"], LETTER);
     assert_eq!(other.wait_for_mails(1)[0].recipients, ["x@special.example"]);
     assert_eq!(hop.wait_for_mails(1)[0].recipients, ["x@plain.example"]);
@@ -101,7 +115,11 @@ fn every_shard_count_delivers_and_limits_hold() {
         recipients.dedup();
         assert_eq!(recipients.len(), 200, "{shards} shards: all delivered");
         assert_eq!(hop.mails().len(), 200, "{shards} shards: none twice");
-        assert!(hop.open_max() <= limit, "{shards} shards, limit {limit}: {}", hop.open_max());
+        assert!(
+            hop.open_max() <= limit,
+            "{shards} shards, limit {limit}: {}",
+            hop.open_max()
+        );
     }
 }
 
@@ -115,6 +133,14 @@ fn both_log_lines_of_a_message_name_its_id() {
         (log.lines().filter(|line| line.contains(&id)).count() >= 2).then_some(log)
     });
     let lines: Vec<&str> = log.lines().filter(|line| line.contains(&id)).collect();
-    assert!(lines[0].contains("ann@a.example") && lines[0].contains("accepted"), "{}", lines[0]);
-    assert!(lines[1].contains("bob@b.example") && lines[1].contains("delivered"), "{}", lines[1]);
+    assert!(
+        lines[0].contains("ann@a.example") && lines[0].contains("accepted"),
+        "{}",
+        lines[0]
+    );
+    assert!(
+        lines[1].contains("bob@b.example") && lines[1].contains("delivered"),
+        "{}",
+        lines[1]
+    );
 }

@@ -8,8 +8,7 @@ use crate::harness::hop::Hop;
 use crate::harness::wait_for;
 
 const LETTER: &str = "Subject: hello\r\n\r\ntext\r\n";
-const QUICK: &str =
-    "[[scheduler.rule]]\nmatch = \"smtp/*\"\nretry = [\"1s\"]\nexpiry = \"5d\"\n";
+const QUICK: &str = "[[scheduler.rule]]\nmatch = \"smtp/*\"\nretry = [\"1s\"]\nexpiry = \"5d\"\n";
 
 fn quick(mut setup: Setup) -> Setup {
     setup.tail = QUICK.to_owned();
@@ -19,7 +18,11 @@ fn quick(mut setup: Setup) -> Setup {
 #[test]
 fn a_4xx_is_tried_again() {
     let hop = Hop::start();
-    hop.script.lock().unwrap().rcpt.push_back("450 4.2.1 not now".to_owned());
+    hop.script
+        .lock()
+        .unwrap()
+        .rcpt
+        .push_back("450 4.2.1 not now".to_owned());
     let daemon = quick(Setup::relay_to(hop.address)).start();
     Client::submit(daemon.address, "ann@a.example", &["bob@b.example"], LETTER);
     assert_eq!(hop.wait_for_mails(1)[0].recipients, ["bob@b.example"]);
@@ -29,9 +32,18 @@ fn a_4xx_is_tried_again() {
 #[test]
 fn only_the_deferred_recipient_is_tried_again() {
     let hop = Hop::start();
-    hop.script.lock().unwrap().rcpt.extend(["250 ok".to_owned(), "450 4.2.1 not now".to_owned()]);
+    hop.script
+        .lock()
+        .unwrap()
+        .rcpt
+        .extend(["250 ok".to_owned(), "450 4.2.1 not now".to_owned()]);
     let daemon = quick(Setup::relay_to(hop.address)).start();
-    Client::submit(daemon.address, "ann@a.example", &["a@b.example", "b@b.example"], LETTER);
+    Client::submit(
+        daemon.address,
+        "ann@a.example",
+        &["a@b.example", "b@b.example"],
+        LETTER,
+    );
     let mails = hop.wait_for_mails(2);
     assert_eq!(mails[0].recipients, ["a@b.example"]);
     assert_eq!(mails[1].recipients, ["b@b.example"]);
@@ -48,11 +60,19 @@ fn a_hop_that_is_down_gets_the_mail_when_it_is_back() {
     }
     daemon.stop();
     daemon.restart();
-    assert_eq!(daemon.status()["queue"]["messages"].as_u64(), Some(20), "all are still queued");
+    assert_eq!(
+        daemon.status()["queue"]["messages"].as_u64(),
+        Some(20),
+        "all are still queued"
+    );
     let hop = Hop::start_on(address);
     assert_eq!(hop.wait_for_mails(20).len(), 20);
     daemon.wait_until_empty();
     assert_eq!(hop.mails().len(), 20, "none twice");
+    assert!(
+        hop.connections() <= 20,
+        "connections are used again or shared"
+    );
 }
 
 #[test]
@@ -68,19 +88,31 @@ fn a_connection_lost_at_the_dot_is_repeated() {
 #[test]
 fn what_is_deferred_is_not_tried_before_its_time_after_a_restart() {
     let hop = Hop::start();
-    hop.script.lock().unwrap().rcpt.push_back("450 4.2.1 not now".to_owned());
+    hop.script
+        .lock()
+        .unwrap()
+        .rcpt
+        .push_back("450 4.2.1 not now".to_owned());
     let mut setup = Setup::relay_to(hop.address);
     setup.tail = "[[scheduler.rule]]\nmatch = \"smtp/*\"\nretry = [\"1h\"]\n".to_owned();
     let mut daemon = setup.start();
     let id = Client::submit(daemon.address, "ann@a.example", &["bob@b.example"], LETTER);
     wait_for("the deferral in the log", || {
-        daemon.mail_log().lines().find(|line| line.contains(&id) && line.contains("deferred"))?;
+        daemon
+            .mail_log()
+            .lines()
+            .find(|line| line.contains(&id) && line.contains("deferred"))?;
         Some(())
     });
     daemon.stop();
     daemon.restart();
     // Mail for another recipient shows that the hop is served while the deferred one waits.
-    Client::submit(daemon.address, "ann@a.example", &["other@b.example"], LETTER);
+    Client::submit(
+        daemon.address,
+        "ann@a.example",
+        &["other@b.example"],
+        LETTER,
+    );
     assert_eq!(hop.wait_for_mails(1)[0].recipients, ["other@b.example"]);
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(hop.mails().len(), 1);

@@ -11,7 +11,11 @@ fn run_with(text: &str) -> (Output, String) {
     let dir = scratch_dir();
     let config = dir.path().join("zmailer.toml");
     fs::write(&config, text).unwrap();
-    let output = binary().args(["run", "--config"]).arg(&config).output().unwrap();
+    let output = binary()
+        .args(["run", "--config"])
+        .arg(&config)
+        .output()
+        .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     (output, errors)
 }
@@ -22,9 +26,18 @@ fn all_errors_of_a_configuration_are_named_at_once() {
                 lissten = [\"127.0.0.1:2525\"]\nidle_timeout = 30\n";
     let (output, errors) = run_with(text);
     assert_eq!(output.status.code(), Some(78), "{errors}");
-    for part in ["zmailer.toml:2", "shards", "zmailer.toml:4", "durability", "\"sync\"",
-        "zmailer.toml:6", "lissten", "listen", "zmailer.toml:7", "idle_timeout"]
-    {
+    for part in [
+        "zmailer.toml:2",
+        "shards",
+        "zmailer.toml:4",
+        "durability",
+        "\"sync\"",
+        "zmailer.toml:6",
+        "lissten",
+        "listen",
+        "zmailer.toml:7",
+        "idle_timeout",
+    ] {
         assert!(errors.contains(part), "{part} is missing in:\n{errors}");
     }
 }
@@ -33,11 +46,23 @@ fn all_errors_of_a_configuration_are_named_at_once() {
 fn a_second_daemon_on_one_postoffice_is_refused() {
     let hop = Hop::start();
     let daemon = Setup::relay_to(hop.address).start();
-    let output = binary().args(["run", "--config"]).arg(daemon.config()).output().unwrap();
+    let output = binary()
+        .args(["run", "--config"])
+        .arg(daemon.config())
+        .output()
+        .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(69), "{errors}");
-    assert!(errors.contains(&daemon.pid().to_string()), "the pid is named: {errors}");
-    Client::submit(daemon.address, "a@a.example", &["b@b.example"], "Subject: x\r\n\r\n");
+    assert!(
+        errors.contains(&daemon.pid().to_string()),
+        "the pid is named: {errors}"
+    );
+    Client::submit(
+        daemon.address,
+        "a@a.example",
+        &["b@b.example"],
+        "Subject: x\r\n\r\n",
+    );
     hop.wait_for_mails(1);
 }
 
@@ -78,7 +103,12 @@ fn more_shards_then_fewer_then_more_lose_nothing() {
     let mut daemon = setup.start();
     for number in 0..40 {
         let to = format!("u{number}@b.example");
-        Client::submit(daemon.address, "a@a.example", &[&to], "Subject: x\r\n\r\ntext\r\n");
+        Client::submit(
+            daemon.address,
+            "a@a.example",
+            &[&to],
+            "Subject: x\r\n\r\ntext\r\n",
+        );
     }
     for (from, to) in [(4, 1), (1, 3)] {
         daemon.stop();
@@ -86,7 +116,11 @@ fn more_shards_then_fewer_then_more_lose_nothing() {
         let changed = text.replace(&format!("shards = {from}"), &format!("shards = {to}"));
         fs::write(daemon.config(), changed).unwrap();
         daemon.restart();
-        assert_eq!(daemon.status()["queue"]["messages"].as_u64(), Some(40), "{from} to {to} shards");
+        assert_eq!(
+            daemon.status()["queue"]["messages"].as_u64(),
+            Some(40),
+            "{from} to {to} shards"
+        );
     }
     let hop = Hop::start_on(address);
     hop.wait_for_mails(40);

@@ -37,7 +37,9 @@ impl Client {
 
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) {
-        self.writer.write_all(bytes).expect("the connection takes bytes");
+        self.writer
+            .write_all(bytes)
+            .expect("the connection takes bytes");
     }
 
     /// Sends bytes; an error is an answer too.
@@ -72,7 +74,10 @@ impl Client {
     /// Sends a command whose reply must begin with `expected`.
     pub fn expect(&mut self, line: &str, expected: &str) -> String {
         let reply = self.command(line);
-        assert!(reply.starts_with(expected), "{line}: expected {expected}, got {reply}");
+        assert!(
+            reply.starts_with(expected),
+            "{line}: expected {expected}, got {reply}"
+        );
         reply
     }
 
@@ -99,6 +104,10 @@ impl Client {
         let reply = client.message(from, to, content);
         assert!(reply.starts_with("250 2.0.0 "), "final reply: {reply}");
         client.expect("QUIT", "221");
-        reply.split(' ').nth(2).expect("an id stands in the reply").to_owned()
+        reply
+            .split(' ')
+            .nth(2)
+            .expect("an id stands in the reply")
+            .to_owned()
     }
 }

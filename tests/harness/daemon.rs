@@ -86,7 +86,11 @@ impl Setup {
     pub fn start(self) -> Daemon {
         let dir = scratch_dir();
         fs::write(dir.path().join("zmailer.toml"), self.text(dir.path())).expect("a scratch file");
-        let mut daemon = Daemon { address: self.address, dir, child: None };
+        let mut daemon = Daemon {
+            address: self.address,
+            dir,
+            child: None,
+        };
         daemon.restart();
         daemon
     }
@@ -106,11 +110,16 @@ pub fn binary() -> Command {
 /// An address nobody listens on at the moment.
 pub fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound socket has an address")
+    listener
+        .local_addr()
+        .expect("a bound socket has an address")
 }
 
 fn current_user() -> String {
-    let output = Command::new("id").arg("-un").output().expect("id is part of every system");
+    let output = Command::new("id")
+        .arg("-un")
+        .output()
+        .expect("id is part of every system");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
@@ -158,7 +167,10 @@ impl Daemon {
     /// Waits for the end of the process; gives back its exit code.
     pub fn wait_exit(&mut self) -> Option<i32> {
         let mut child = self.child.take().expect("started");
-        wait_for("the daemon's end", || child.try_wait().expect("a child can be waited for")).code()
+        wait_for("the daemon's end", || {
+            child.try_wait().expect("a child can be waited for")
+        })
+        .code()
     }
 
     /// The daemon's process id.
@@ -182,7 +194,10 @@ impl Daemon {
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("kill exists");
+        let sent = Command::new("kill")
+            .args(["-s", name, &pid])
+            .status()
+            .expect("kill exists");
         assert!(sent.success());
     }
 
@@ -193,10 +208,15 @@ impl Daemon {
 
     /// All lines of the mail log.
     pub fn mail_log(&self) -> String {
-        let Ok(entries) = fs::read_dir(self.dir.path().join("log")) else { return String::new() };
+        let Ok(entries) = fs::read_dir(self.dir.path().join("log")) else {
+            return String::new();
+        };
         let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         names.sort();
-        names.iter().filter_map(|name| fs::read_to_string(name).ok()).collect()
+        names
+            .iter()
+            .filter_map(|name| fs::read_to_string(name).ok())
+            .collect()
     }
 
     /// `zmailer status --json`.
@@ -206,7 +226,11 @@ impl Daemon {
             .arg(self.config())
             .output()
             .expect("the binary starts");
-        assert!(output.status.success(), "status: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "status: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         serde_json::from_slice(&output.stdout).expect("status prints one JSON object")
     }
 

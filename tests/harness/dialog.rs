@@ -28,11 +28,18 @@ pub struct Dialog {
 pub fn corpus() -> Vec<Dialog> {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/dialogs");
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).expect("the corpus is part of the tree").flatten() {
+    for entry in std::fs::read_dir(dir)
+        .expect("the corpus is part of the tree")
+        .flatten()
+    {
         let path = entry.path();
         if path.extension().is_some_and(|extension| extension == "dlg") {
             let text = std::fs::read_to_string(&path).expect("a dialogue is text");
-            let name = path.file_name().expect("a file").to_string_lossy().into_owned();
+            let name = path
+                .file_name()
+                .expect("a file")
+                .to_string_lossy()
+                .into_owned();
             found.push(parse(name, &text));
         }
     }
@@ -99,9 +106,17 @@ impl Pure {
             received_max: 5,
             ..Settings::default()
         };
-        let peer = Peer { address: "127.0.0.1".parse().expect("an address"), port: 1 };
+        let peer = Peer {
+            address: "127.0.0.1".parse().expect("an address"),
+            port: 1,
+        };
         let session = Session::new(Arc::new(settings), peer, Now::default());
-        let mut pure = Self { session, input: Vec::new(), output: Vec::new(), closed: false };
+        let mut pure = Self {
+            session,
+            input: Vec::new(),
+            output: Vec::new(),
+            closed: false,
+        };
         pure.session.greet(&mut pure.output);
         pure
     }
@@ -141,7 +156,9 @@ impl Dialog {
         let mut pure = Pure::start();
         for step in &self.steps {
             match step {
-                Step::Send(bytes) => bytes.chunks(piece.min(bytes.len())).for_each(|piece| pure.send(piece)),
+                Step::Send(bytes) => bytes
+                    .chunks(piece.min(bytes.len()))
+                    .for_each(|piece| pure.send(piece)),
                 Step::Expect(expected) => {
                     let line = pure.line();
                     let good = line.as_ref().is_some_and(|line| matches(expected, line));
@@ -150,13 +167,20 @@ impl Dialog {
                 Step::End => assert!(pure.closed, "{}: the session goes on", self.name),
             }
         }
-        assert_eq!(pure.line(), None, "{}: more replies than expected", self.name);
+        assert_eq!(
+            pure.line(),
+            None,
+            "{}: more replies than expected",
+            self.name
+        );
     }
 
     /// Against a daemon.
     pub fn run_tcp(&self, address: SocketAddr) {
         let mut stream = TcpStream::connect(address).expect("the daemon listens");
-        stream.set_read_timeout(Some(super::PATIENCE)).expect("a time limit can be set");
+        stream
+            .set_read_timeout(Some(super::PATIENCE))
+            .expect("a time limit can be set");
         let mut reader = BufReader::new(stream.try_clone().expect("a socket can be cloned"));
         for step in &self.steps {
             match step {
@@ -166,7 +190,11 @@ impl Dialog {
                     let mut line = String::new();
                     let _ = reader.read_line(&mut line);
                     let line = line.trim_end_matches("\r\n");
-                    assert!(matches(expected, line), "{}: expected {expected:?}, got {line:?}", self.name);
+                    assert!(
+                        matches(expected, line),
+                        "{}: expected {expected:?}, got {line:?}",
+                        self.name
+                    );
                 }
                 Step::End => {
                     let mut rest = String::new();

@@ -65,7 +65,9 @@ impl Hop {
     pub fn start_on(address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).expect("the hop can listen");
         let hop = Self {
-            address: listener.local_addr().expect("a bound socket has an address"),
+            address: listener
+                .local_addr()
+                .expect("a bound socket has an address"),
             script: Arc::default(),
             mails: Arc::default(),
             open: Arc::default(),
@@ -85,7 +87,9 @@ impl Hop {
                 connections.fetch_add(1, Ordering::SeqCst);
                 let now = open.fetch_add(1, Ordering::SeqCst) + 1;
                 open_max.fetch_max(now, Ordering::SeqCst);
-                let counters = Counters { open: Arc::clone(&open) };
+                let counters = Counters {
+                    open: Arc::clone(&open),
+                };
                 let (script, mails) = (Arc::clone(&script), Arc::clone(&mails));
                 std::thread::spawn(move || {
                     let _counted = counters;
@@ -97,7 +101,10 @@ impl Hop {
 
     /// What has arrived so far.
     pub fn mails(&self) -> Vec<Mail> {
-        self.mails.lock().expect("no thread panicked with it").clone()
+        self.mails
+            .lock()
+            .expect("no thread panicked with it")
+            .clone()
     }
 
     /// Waits until `count` messages have arrived.
@@ -132,7 +139,10 @@ fn greet(stream: &mut TcpStream, script: &Shared<Script>) -> std::io::Result<boo
             script.drop_connections -= 1;
             return Ok(false);
         }
-        script.greeting.clone().unwrap_or_else(|| "220 hop.example ESMTP".to_owned())
+        script
+            .greeting
+            .clone()
+            .unwrap_or_else(|| "220 hop.example ESMTP".to_owned())
     };
     write!(stream, "{greeting}\r\n")?;
     Ok(true)
@@ -226,12 +236,23 @@ fn accept(
             script.drop_at_dot -= 1;
             return None;
         }
-        (script.dot.pop_front().unwrap_or_else(|| "250 2.0.0 taken".into()), script.delay)
+        (
+            script
+                .dot
+                .pop_front()
+                .unwrap_or_else(|| "250 2.0.0 taken".into()),
+            script.delay,
+        )
     };
     std::thread::sleep(delay);
     let recipients = std::mem::take(recipients);
     if reply.starts_with('2') {
-        let mail = Mail { sender: sender.to_owned(), recipients, content, at: Instant::now() };
+        let mail = Mail {
+            sender: sender.to_owned(),
+            recipients,
+            content,
+            at: Instant::now(),
+        };
         mails.lock().expect("no thread panicked with it").push(mail);
     }
     Some(reply)
@@ -258,7 +279,11 @@ fn dotted(reader: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
 }
 
 fn chunk(reader: &mut impl BufRead, verb: &str) -> std::io::Result<Vec<u8>> {
-    let size = verb.split(' ').nth(1).and_then(|size| size.parse().ok()).unwrap_or(0);
+    let size = verb
+        .split(' ')
+        .nth(1)
+        .and_then(|size| size.parse().ok())
+        .unwrap_or(0);
     let mut content = vec![0; size];
     reader.read_exact(&mut content)?;
     Ok(content)
