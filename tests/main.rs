@@ -1,6 +1,10 @@
 //! One integration binary: the rules of the tree, the dialogues, and one file a story.
 
-#![allow(clippy::unwrap_used, reason = "a test ends with a panic")]
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test ends with a panic; one binary"
+)]
 
 mod harness;
 mod tidy;
