@@ -266,7 +266,7 @@ fn happenings(day: &mut Day, rng: &mut Rng, number: u64, faults: bool) {
         };
         day.log.thread_state(day.now, state);
     }
-    if faults && rng.below(10) == 0 {
+    if faults && rng.below(25) == 0 {
         day.disk.fail_next(Fault::Error { errno: 5 });
     }
     if rng.below(4) == 0 {
@@ -315,7 +315,7 @@ fn run(seed: u64, faults: bool) -> (usize, u64) {
     let segments = day.log.stats().segments;
     let mut disk = day.disk.power_cut(&mut Persistence::drop_all());
     day.check(&mut disk, "at the end");
-    let enough = if faults { 5 } else { 40 };
+    let enough = if faults { 3 } else { 40 };
     assert!(
         day.acknowledged.len() > enough,
         "{}",

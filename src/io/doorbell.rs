@@ -10,9 +10,9 @@ use crossbeam_utils::CachePadded;
 use rustix::event::{EventfdFlags, eventfd};
 
 #[cfg(loom)]
-use loom::sync::atomic::{AtomicBool, Ordering};
+use loom::sync::atomic::{AtomicBool, Ordering, fence};
 #[cfg(not(loom))]
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// The two flags of one shard; the protocol itself.
 #[derive(Debug)]
@@ -33,21 +33,24 @@ impl Default for Bell {
 impl Bell {
     /// After something was put into a queue: says whether the shard has to be woken.
     pub fn ring(&self) -> bool {
-        // SeqCst on both sides: either this sees `asleep`, or the shard's check after announcing
-        // sleep sees `rung`. With weaker orders both could miss.
-        !self.rung.swap(true, Ordering::SeqCst) && self.asleep.load(Ordering::SeqCst)
+        let first = !self.rung.swap(true, Ordering::AcqRel);
+        // With the fence in `announce_sleep`: either this sees `asleep`, or the shard's check after
+        // announcing sleep sees `rung`. Without them both could miss.
+        fence(Ordering::SeqCst);
+        first && self.asleep.load(Ordering::Acquire)
     }
 
     /// Before waiting: says whether the shard may wait.
     pub fn announce_sleep(&self) -> bool {
-        self.asleep.store(true, Ordering::SeqCst);
-        !self.rung.load(Ordering::SeqCst)
+        self.asleep.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
+        !self.rung.load(Ordering::Acquire)
     }
 
     /// After waiting: says whether the bell was rung.
     pub fn wake(&self) -> bool {
-        self.asleep.store(false, Ordering::SeqCst);
-        self.rung.swap(false, Ordering::SeqCst)
+        self.asleep.store(false, Ordering::Release);
+        self.rung.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -133,7 +136,7 @@ impl Doorbells {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
