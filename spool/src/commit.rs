@@ -1,8 +1,9 @@
 //! Group commit: one batch in flight, the next one staged; when to write and what a failure means.
 
 use crate::buffer::AlignedBuf;
+use crate::faults::Fault;
 use crate::layout::{COMMIT_HEADER_BYTES, CommitHeader, aligned};
-use crate::log::{Location, Log, Place};
+use crate::log::{Location, Log, Place, ThreadName};
 use crate::op::{Completion, FileId, Op, Request, Token};
 use crate::record::{HEADER_BYTES, Kind, MESSAGE_HEAD_BYTES, MessageHead};
 use crate::types::{Event, MessageKey};
@@ -28,14 +29,17 @@ struct Entry {
     what: What,
 }
 
+/// What has to happen to a record when its commit has succeeded or failed.
 #[derive(Debug)]
-enum What {
+pub(crate) enum What {
     /// A client's message: given up when the batch fails.
     Message(MessageKey),
     /// A report or a copy: staged again when the batch fails.
     Kept(MessageKey),
     /// Likewise, without a place to remember.
     Small(Option<MessageKey>),
+    /// Likewise; the version of this state of a next hop.
+    Thread(ThreadName, u64),
     /// Voids a sequence; made again from the list of failed ones.
     Void,
 }
@@ -85,6 +89,10 @@ impl Staging {
             first_message_at: u64::MAX,
             first_small_at: u64::MAX,
         }
+    }
+
+    pub(crate) fn batch(&self) -> u64 {
+        self.batch
     }
 
     /// Bytes of the commit as it stands.
@@ -162,8 +170,8 @@ impl Staging {
         self.first_small_at = self.first_small_at.min(now);
     }
 
-    pub(crate) fn small(&mut self, now: u64, kind: Kind, payload: &[u8], done: Option<MessageKey>) {
-        self.frame(kind, &[payload], What::Small(done));
+    pub(crate) fn small(&mut self, now: u64, kind: Kind, payload: &[u8], what: What) {
+        self.frame(kind, &[payload], what);
         self.first_small_at = self.first_small_at.min(now);
     }
 
@@ -226,14 +234,19 @@ impl Log {
     }
 
     fn commit_delay(&self) -> u64 {
-        let automatic = (2 * self.commit_ns_median()).clamp(DELAY_NS.0, DELAY_NS.1);
+        let automatic = (2 * self.stats.commit_ns_median).clamp(DELAY_NS.0, DELAY_NS.1);
         self.settings.commit_delay_ns.unwrap_or(automatic)
     }
 
-    pub(crate) fn commit_ns_median(&self) -> u64 {
+    /// Keeps the latency of a commit and the median of the last ones.
+    fn took(&mut self, latency_ns: u64) {
+        self.latencies.push_back(latency_ns);
+        if self.latencies.len() > LATENCIES {
+            self.latencies.pop_front();
+        }
         let mut sorted: Vec<u64> = self.latencies.iter().copied().collect();
         sorted.sort_unstable();
-        sorted.get(sorted.len() / 2).copied().unwrap_or(0)
+        self.stats.commit_ns_median = sorted.get(sorted.len() / 2).copied().unwrap_or(0);
     }
 
     pub(crate) fn commit_deadline(&self) -> Option<u64> {
@@ -257,7 +270,7 @@ impl Log {
         if self.in_flight.is_some() || self.due_at().is_none_or(|at| at > now) {
             return None;
         }
-        if !self.void.is_empty() {
+        if !self.void.is_empty() && !self.settings.faulty(Fault::NoVoid) {
             self.stage_void();
         }
         let length = aligned(self.staging.len()) as u64;
@@ -267,7 +280,7 @@ impl Log {
         self.sequence_next += 1;
         let records = buf.get(COMMIT_HEADER_BYTES..used).unwrap_or_default();
         let header = CommitHeader {
-            epoch: self.settings.epoch,
+            secret: self.settings.secret,
             sequence,
             generation: self.generation(segment),
             segment,
@@ -312,6 +325,12 @@ impl Log {
     ) -> Request {
         let (head, _) = buf.split_at_mut(COMMIT_HEADER_BYTES);
         head.copy_from_slice(&header.encode());
+        if self.settings.faulty(Fault::ReuseBuffer) {
+            let (_, records) = buf.split_at_mut(COMMIT_HEADER_BYTES);
+            for (byte, other) in records.iter_mut().take(512).zip(self.staging.buf.iter()) {
+                *byte = *other;
+            }
+        }
         self.stats.flushes += 1;
         self.stats.bytes_written += buf.len() as u64;
         let file = FileId::Segment(header.segment);
@@ -321,7 +340,7 @@ impl Log {
                 file,
                 offset,
                 buf,
-                durable: true,
+                durable: !self.settings.faulty(Fault::SkipSync),
             },
         }
     }
@@ -351,11 +370,7 @@ impl Log {
         };
         let Some(buf) = completion.buf else { return };
         if completion.result == Ok(u64::from(commit.header.length)) {
-            self.latencies
-                .push_back(now.saturating_sub(commit.started_at));
-            if self.latencies.len() > LATENCIES {
-                self.latencies.pop_front();
-            }
+            self.took(now.saturating_sub(commit.started_at));
             self.apply(&commit);
             self.staging.reuse(buf);
             return;
@@ -393,9 +408,12 @@ impl Log {
         let header = &commit.header;
         self.link = header.link();
         self.stats.commits += 1;
+        if let Some(segment) = self.segments.get_mut(&header.segment) {
+            segment.commits += 1;
+        }
         self.retry_at = None;
         for entry in &commit.entries {
-            match entry.what {
+            match &entry.what {
                 What::Message(key) | What::Kept(key) => {
                     let payload = commit.offset + (entry.at + HEADER_BYTES) as u64;
                     let payload_len = (entry.len - HEADER_BYTES) as u64;
@@ -404,15 +422,19 @@ impl Log {
                         payload,
                         payload_len,
                     };
-                    self.placed(key, place);
+                    self.placed(*key, place);
                 }
-                What::Small(Some(key)) => self.forget(key),
+                What::Small(Some(key)) => self.forget(*key),
                 What::Small(None) => {}
+                What::Thread(name, version) => {
+                    if let Some(thread) = self.threads.get_mut(name)
+                        && thread.version == *version
+                    {
+                        thread.segment = Some(header.segment);
+                    }
+                }
                 What::Void => self.void.clear(),
             }
-        }
-        for (_, segment) in self.threads.values_mut() {
-            segment.get_or_insert(header.segment);
         }
         self.events.push_back(Event::Committed {
             batch: commit.batch,
@@ -427,6 +449,7 @@ impl Log {
         let Some(live) = self.live.get_mut(&key) else {
             return;
         };
+        live.copied = false;
         let before = std::mem::replace(&mut live.place, Place::Disk(location));
         self.count_live(location.segment, location.payload_len, true);
         if let Place::Disk(old) = before {
@@ -434,7 +457,7 @@ impl Log {
         }
     }
 
-    fn forget(&mut self, key: MessageKey) {
+    pub(crate) fn forget(&mut self, key: MessageKey) {
         if let Some(live) = self.live.remove(&key)
             && let Place::Disk(location) = live.place
         {
@@ -458,7 +481,7 @@ impl Log {
                         }
                         current
                     }
-                    What::Kept(_) | What::Small(_) => true,
+                    What::Kept(_) | What::Small(_) | What::Thread(..) => true,
                     What::Void => false,
                 };
                 if keep {

@@ -21,8 +21,10 @@ pub struct SegmentHeader {
     pub shard: u16,
     /// Number of the segment.
     pub segment: u32,
-    /// Commits count only in this generation.
+    /// Commits count only in this generation...
     pub generation: u64,
+    /// ... and only of the run that wrote the header.
+    pub secret: u64,
 }
 
 /// What a header block holds.
@@ -46,6 +48,7 @@ impl SegmentHeader {
         out.put(&self.shard.to_le_bytes());
         out.put(&self.segment.to_le_bytes());
         out.put(&self.generation.to_le_bytes());
+        out.put(&self.secret.to_le_bytes());
         let sum = crc32c::crc32c(&out);
         out.put(&sum.to_le_bytes());
         out.resize(ALIGN_BYTES, 0);
@@ -59,13 +62,14 @@ impl SegmentHeader {
     }
 
     fn try_decode(block: &[u8]) -> Option<HeaderBlock> {
-        let body = block.get(..24)?;
+        let body = block.get(..32)?;
         let mut reader = Reader(block);
         let magic = reader.u64().ok()?;
         let version = reader.u16().ok()?;
         let shard = reader.u16().ok()?;
         let segment = reader.u32().ok()?;
         let generation = reader.u64().ok()?;
+        let secret = reader.u64().ok()?;
         let sum = reader.u32().ok()?;
         if magic != SEGMENT_MAGIC || crc32c::crc32c(body) != sum {
             return None;
@@ -77,6 +81,7 @@ impl SegmentHeader {
             shard,
             segment,
             generation,
+            secret,
         }))
     }
 
@@ -90,8 +95,8 @@ impl SegmentHeader {
 /// Header of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommitHeader {
-    /// Random number of the run.
-    pub epoch: u64,
+    /// Of the run. Content of a message that looks like a commit does not know it.
+    pub secret: u64,
     /// Counts commits of the log.
     pub sequence: u64,
     /// Generation of the segment.
@@ -114,7 +119,7 @@ impl CommitHeader {
     pub fn encode(&self) -> [u8; COMMIT_HEADER_BYTES] {
         let mut out = Vec::with_capacity(COMMIT_HEADER_BYTES);
         out.put(&COMMIT_MAGIC.to_le_bytes());
-        out.put(&self.epoch.to_le_bytes());
+        out.put(&self.secret.to_le_bytes());
         out.put(&self.sequence.to_le_bytes());
         out.put(&self.generation.to_le_bytes());
         out.put(&self.segment.to_le_bytes());
@@ -139,7 +144,7 @@ impl CommitHeader {
             return None;
         }
         let header = Self {
-            epoch: reader.u64().ok()?,
+            secret: reader.u64().ok()?,
             sequence: reader.u64().ok()?,
             generation: reader.u64().ok()?,
             segment: reader.u32().ok()?,
@@ -156,7 +161,7 @@ impl CommitHeader {
     #[must_use]
     pub fn link(&self) -> u32 {
         let mut out = Vec::with_capacity(20);
-        out.put(&self.epoch.to_le_bytes());
+        out.put(&self.secret.to_le_bytes());
         out.put(&self.sequence.to_le_bytes());
         out.put(&self.sum.to_le_bytes());
         crc32c::crc32c(&out)

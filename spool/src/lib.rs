@@ -9,6 +9,7 @@
 pub mod blocking;
 pub mod buffer;
 mod commit;
+pub mod faults;
 mod id;
 pub mod layout;
 mod log;

@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use crate::commit::{InFlight, Staging};
+use crate::commit::{InFlight, Staging, What};
+use crate::faults::Fault;
 use crate::id::SpoolId;
 use crate::op::{Completion, Request, Token};
 use crate::read::Read;
@@ -40,6 +41,26 @@ pub(crate) struct Location {
 /// Channel and host.
 pub(crate) type ThreadName = (Vec<u8>, Vec<u8>);
 
+/// The state of a (channel, host) and where its record is.
+#[derive(Debug)]
+pub(crate) struct ThreadPlace {
+    pub(crate) state: ThreadState,
+    /// Tells this state from others of the same name on their way to the disk.
+    pub(crate) version: u64,
+    /// The segment with its record, once that is on disk.
+    pub(crate) segment: Option<u32>,
+}
+
+impl ThreadPlace {
+    pub(crate) fn on_disk(state: ThreadState, segment: u32) -> Self {
+        Self {
+            state,
+            version: 0,
+            segment: Some(segment),
+        }
+    }
+}
+
 /// A live message.
 #[derive(Debug)]
 pub(crate) struct Live {
@@ -50,6 +71,8 @@ pub(crate) struct Live {
     pub(crate) outcomes: Vec<Outcome>,
     /// A done record is staged.
     pub(crate) done: bool,
+    /// A copy is staged.
+    pub(crate) copied: bool,
 }
 
 /// The engine of one log.
@@ -61,7 +84,8 @@ pub struct Log {
     pub(crate) sequence_next: u64,
     pub(crate) link: u32,
     pub(crate) live: HashMap<MessageKey, Live>,
-    pub(crate) threads: HashMap<ThreadName, (ThreadState, Option<u32>)>,
+    pub(crate) threads: HashMap<ThreadName, ThreadPlace>,
+    pub(crate) thread_version: u64,
     pub(crate) staging: Staging,
     pub(crate) in_flight: Option<InFlight>,
     /// Sequences that failed and that the next commit voids.
@@ -99,6 +123,7 @@ impl Log {
             link: 0,
             live: HashMap::new(),
             threads: HashMap::new(),
+            thread_version: 0,
             staging: Staging::new(),
             in_flight: None,
             void: Vec::new(),
@@ -191,6 +216,7 @@ impl Log {
             content_len,
             outcomes,
             done: false,
+            copied: false,
         };
         self.live.insert(key, live);
         Ok(key)
@@ -228,6 +254,7 @@ impl Log {
                 content_len: content.len() as u64,
                 outcomes: Vec::new(),
                 done: false,
+                copied: false,
             },
         );
         Ok(Accepted { key, id, batch })
@@ -261,7 +288,8 @@ impl Log {
         live.outcomes
             .retain(|other| other.recipient != outcome.recipient);
         live.outcomes.push(outcome);
-        self.staging.small(now, Kind::Outcome, &payload, None);
+        let what = What::Small(None);
+        self.staging.small(now, Kind::Outcome, &payload, what);
     }
 
     /// Records that all recipients are finished. The key is gone.
@@ -273,7 +301,11 @@ impl Log {
             return;
         }
         let payload = live.id.bits().to_le_bytes();
-        self.staging.small(now, Kind::Done, &payload, Some(key));
+        let what = What::Small(Some(key));
+        self.staging.small(now, Kind::Done, &payload, what);
+        if self.settings.faulty(Fault::ForgetEarly) {
+            self.forget(key);
+        }
     }
 
     /// Records the state of a (channel, host).
@@ -281,12 +313,21 @@ impl Log {
         state.reply.truncate(REPLY_BYTES_MAX);
         let mut payload = Vec::with_capacity(64);
         record::put_thread(&mut payload, &state);
-        self.staging.small(now, Kind::Thread, &payload, None);
-        let key = (state.channel.clone(), state.host.clone());
+        let name = (state.channel.clone(), state.host.clone());
+        self.thread_version += 1;
+        let version = self.thread_version;
+        let what = What::Thread(name.clone(), version);
+        self.staging.small(now, Kind::Thread, &payload, what);
         if state.attempt == 0 {
-            self.threads.remove(&key);
+            self.threads.remove(&name);
         } else {
-            self.threads.insert(key, (state, None));
+            let segment = None;
+            let place = ThreadPlace {
+                state,
+                version,
+                segment,
+            };
+            self.threads.insert(name, place);
         }
     }
 
@@ -349,17 +390,17 @@ impl Log {
         let mut stats = self.stats;
         stats.segments = self.segments.len() as u64;
         stats.bytes = stats.segments * self.settings.segment_bytes;
-        stats.live_bytes = self
-            .segments
-            .values()
-            .map(|segment| segment.live_bytes)
-            .sum();
         stats.messages = self.live.len() as u64;
         stats.free_segments = self.free.len() as u64;
         stats.accepting = self.accepting;
         stats.staged_bytes = self.staging.len() as u64;
-        stats.commit_ns_median = self.commit_ns_median();
         stats
+    }
+
+    /// The batch that what is staged now belongs to.
+    #[must_use]
+    pub fn staged_batch(&self) -> u64 {
+        self.staging.batch()
     }
 
     /// Nothing is staged or being written.

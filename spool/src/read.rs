@@ -1,6 +1,7 @@
 //! Reading content back: aligned ranges, several for large content, verified before it is given out.
 
 use crate::buffer::{ALIGN_BYTES, AlignedBuf};
+use crate::id::SpoolId;
 use crate::layout::aligned;
 use crate::log::{Location, Log, Place};
 use crate::op::{Completion, FileId, Op, Request};
@@ -15,6 +16,7 @@ const READ_BYTES_MAX: u64 = 1 << 20;
 pub(crate) struct Read {
     ticket: ReadTicket,
     key: MessageKey,
+    id: SpoolId,
     place: Location,
     /// What has been read, from the block the payload begins in.
     bytes: Vec<u8>,
@@ -33,7 +35,9 @@ impl Read {
 impl Log {
     /// Starts reading the content of a live message that is on disk; [`Event::Content`] answers.
     pub fn read(&mut self, key: MessageKey) -> Option<ReadTicket> {
-        let Place::Disk(place) = self.live.get(&key)?.place else {
+        let live = self.live.get(&key)?;
+        let id = live.id;
+        let Place::Disk(place) = live.place else {
             return None;
         };
         self.ticket_next += 1;
@@ -41,6 +45,7 @@ impl Log {
         self.reads.push_back(Read {
             ticket,
             key,
+            id,
             place,
             bytes: Vec::new(),
         });
@@ -70,7 +75,7 @@ impl Log {
                     self.reads.push_back(read);
                     return;
                 }
-                self.verified(&read)
+                verified(&read)
             }
             (Ok(_), _) => Err(ReadError::Damaged),
             (Err(errno), _) => Err(ReadError::Disk(errno)),
@@ -82,18 +87,24 @@ impl Log {
         });
     }
 
-    fn verified(&self, read: &Read) -> Result<Vec<u8>, ReadError> {
-        let at = (read.place.payload - read.from()) as usize;
-        let end = at + read.place.payload_len as usize;
-        let payload = read.bytes.get(at..end).ok_or(ReadError::Damaged)?;
-        let message = record::message(payload).map_err(|_| ReadError::Damaged)?;
-        // Ids are never used twice, so the right id is the right generation of the segment too.
-        let right = self.id(read.key) == Some(message.head.id)
-            && crc32c::crc32c(message.content) == message.head.content_sum;
-        if right {
-            Ok(message.content.to_vec())
-        } else {
-            Err(ReadError::Damaged)
-        }
+    /// Whether a read of `segment` is under way; its bytes have to stay until then.
+    pub(crate) fn reads_from(&self, segment: u32) -> bool {
+        let reads = self.reads.iter().chain(self.reading.values());
+        reads.into_iter().any(|read| read.place.segment == segment)
+    }
+}
+
+fn verified(read: &Read) -> Result<Vec<u8>, ReadError> {
+    let at = (read.place.payload - read.from()) as usize;
+    let end = at + read.place.payload_len as usize;
+    let payload = read.bytes.get(at..end).ok_or(ReadError::Damaged)?;
+    let message = record::message(payload).map_err(|_| ReadError::Damaged)?;
+    // Ids are never used twice, so the right id is the right generation of the segment too.
+    let right =
+        message.head.id == read.id && crc32c::crc32c(message.content) == message.head.content_sum;
+    if right {
+        Ok(message.content.to_vec())
+    } else {
+        Err(ReadError::Damaged)
     }
 }

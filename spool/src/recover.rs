@@ -4,18 +4,23 @@
 //! read before anything is acted on. Each step only reads or syncs, and files without a valid header
 //! are removed, so a cut at any step changes nothing for the next start.
 
+mod state;
+
 use core::fmt;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::blocking::Machine;
 use crate::buffer::{ALIGN_BYTES, AlignedBuf};
+use crate::faults::Fault;
 use crate::id::SpoolId;
 use crate::layout::{COMMIT_HEADER_BYTES, CommitHeader, DATA_START, HeaderBlock, SegmentHeader};
-use crate::log::{Live, Location, Log, Place, ThreadName};
+use crate::log::{Live, Log, Place, ThreadPlace};
 use crate::op::{Completion, FileId, Op, Request, Token};
-use crate::record::{self, DecodeError, Frame, HEADER_BYTES, Kind};
+use crate::record::{self, DecodeError, HEADER_BYTES};
 use crate::segments::Segment;
 use crate::types::{Envelope, MessageKey, Outcome, Settings, ThreadState};
+
+use state::{FoundCommit, FoundRecord, State, StateMessage, found_record};
 
 const READ_BYTES: u64 = 1 << 20;
 
@@ -107,31 +112,19 @@ impl fmt::Display for RecoverError {
 
 impl std::error::Error for RecoverError {}
 
-#[derive(Debug)]
-struct FoundCommit {
-    header: CommitHeader,
-    offset: u64,
-    records: Vec<FoundRecord>,
+/// Whose commits count in a segment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Owner {
+    generation: u64,
+    secret: u64,
 }
 
-#[derive(Debug)]
-enum FoundRecord {
-    Message {
-        id: SpoolId,
-        envelope: Envelope,
-        outcomes: Vec<Outcome>,
-        content_len: u64,
-        payload: u64,
-        payload_len: u64,
-    },
-    Outcome {
-        id: SpoolId,
-        outcome: Outcome,
-    },
-    Thread(ThreadState),
-    Done(SpoolId),
-    Void(u64),
-    Other,
+/// A commit with a good header and damaged records.
+#[derive(Clone, Copy, Debug)]
+struct Bad {
+    segment: u32,
+    offset: u64,
+    sequence: u64,
 }
 
 #[derive(Debug)]
@@ -154,10 +147,10 @@ pub struct Recovery {
     token: u64,
     files: VecDeque<u32>,
     lengths: BTreeMap<u32, u64>,
-    headers: BTreeMap<u32, u64>,
+    headers: BTreeMap<u32, Owner>,
     current: Vec<u8>,
     commits: Vec<FoundCommit>,
-    bad: Vec<(u32, u64)>,
+    bad: Vec<Bad>,
     report: RecoveryReport,
     error: Option<RecoverError>,
     segment_next: u32,
@@ -364,8 +357,11 @@ impl Recovery {
                             shard: header.shard,
                         });
                     }
-                    let best = self.headers.entry(number).or_insert(0);
-                    *best = (*best).max(header.generation);
+                    let owner = self.headers.entry(number).or_default();
+                    if header.generation >= owner.generation {
+                        let (generation, secret) = (header.generation, header.secret);
+                        *owner = Owner { generation, secret };
+                    }
                 }
                 HeaderBlock::Version(version) => {
                     self.error = Some(RecoverError::NewerFormat {
@@ -381,7 +377,7 @@ impl Recovery {
 
     /// Takes the commits of the segment in `self.current`.
     fn scan(&mut self, number: u32) {
-        let generation = self.headers.get(&number).copied().unwrap_or(0);
+        let owner = self.headers.get(&number).copied().unwrap_or_default();
         let data = std::mem::take(&mut self.current);
         let mut at = 0;
         while let Some(rest) = data
@@ -390,7 +386,7 @@ impl Recovery {
         {
             let offset = DATA_START + at as u64;
             let header = CommitHeader::decode(rest)
-                .filter(|header| header.generation == generation && header.segment == number);
+                .filter(|header| header.segment == number && self.counts(owner, header));
             let Some(header) = header else {
                 at += ALIGN_BYTES;
                 continue;
@@ -410,11 +406,24 @@ impl Recovery {
                     return;
                 }
                 Err(_) => {
-                    self.bad.push((number, offset));
+                    self.bad.push(Bad {
+                        segment: number,
+                        offset,
+                        sequence: header.sequence,
+                    });
                     at += ALIGN_BYTES;
                 }
             }
         }
+    }
+
+    fn counts(&self, owner: Owner, header: &CommitHeader) -> bool {
+        let generation =
+            header.generation == owner.generation || self.settings.faulty(Fault::NoGenerationCheck);
+        let secret = header.secret == owner.secret
+            || self.settings.faulty(Fault::NoGenerationCheck)
+            || self.settings.faulty(Fault::AcceptRemains);
+        generation && secret
     }
 
     fn commit(
@@ -429,7 +438,8 @@ impl Recovery {
         let mut records = rest
             .get(COMMIT_HEADER_BYTES..end)
             .ok_or(DecodeError::Truncated)?;
-        if crc32c::crc32c(records) != header.sum
+        let whole = crc32c::crc32c(records) == header.sum;
+        if !(whole || self.settings.faulty(Fault::AcceptTorn))
             || !(header.length as usize).is_multiple_of(ALIGN_BYTES)
             || (header.length as usize) < end
         {
@@ -439,7 +449,10 @@ impl Recovery {
         let total = records.len();
         while !records.is_empty() {
             let at = total - records.len();
-            let frame = record::take_frame(&mut records)?;
+            let frame = match record::take_frame(&mut records) {
+                Err(_) if self.settings.faulty(Fault::AcceptTorn) => break,
+                frame => frame?,
+            };
             let payload = offset + (COMMIT_HEADER_BYTES + at + HEADER_BYTES) as u64;
             found.push(found_record(&frame, payload)?);
         }
@@ -462,69 +475,110 @@ impl Recovery {
         commits.sort_by_key(|commit| (commit.header.sequence, commit.header.segment));
         // A commit written twice (a failed first write that reached the disk) counts once.
         commits.dedup_by_key(|commit| commit.header.sequence);
-        let voided: Vec<u64> = commits
+        let voided: BTreeSet<u64> = commits
             .iter()
             .flat_map(|commit| &commit.records)
-            .filter_map(|record| {
-                if let FoundRecord::Void(sequence) = record {
-                    Some(*sequence)
-                } else {
-                    None
-                }
+            .filter_map(|record| match record {
+                FoundRecord::Void(sequence) => Some(*sequence),
+                _ => None,
             })
             .collect();
-        let last = commits.last().map_or(0, |commit| commit.header.sequence);
-        let link = commits.last().map_or(0, |commit| commit.header.link());
+        self.judge_bad(&commits, &voided);
+        self.judge_chain(&commits, &voided);
         let mut state = State::default();
-        let mut used: Vec<(u64, u32)> = Vec::new();
+        let mut used: Vec<u32> = Vec::new();
+        let mut seen: BTreeSet<u32> = BTreeSet::new();
         for commit in &commits {
-            let segment = commit.header.segment;
-            if !used.iter().any(|(_, other)| *other == segment) {
-                used.push((commit.header.sequence, segment));
+            if seen.insert(commit.header.segment) {
+                used.push(commit.header.segment);
             }
             if !voided.contains(&commit.header.sequence) {
                 self.report.commits += 1;
                 state.apply(commit);
             }
         }
-        for (segment, offset) in std::mem::take(&mut self.bad) {
-            let behind = commits
-                .iter()
-                .any(|commit| commit.header.segment == segment && commit.offset > offset);
-            if behind {
-                self.report.damaged.push((segment, offset));
+        Ok(self.build(state, &used, commits.last()))
+    }
+
+    /// Damaged, when something valid was written after it; else the unfinished end of a run. One
+    /// that was written again or voided has nothing to say.
+    fn judge_bad(&mut self, commits: &[FoundCommit], voided: &BTreeSet<u64>) {
+        let last = commits.last().map_or(0, |commit| commit.header.sequence);
+        for bad in &self.bad {
+            let again = commits
+                .binary_search_by_key(&bad.sequence, |commit| commit.header.sequence)
+                .is_ok();
+            if again || voided.contains(&bad.sequence) {
+                continue;
+            }
+            if bad.sequence < last {
+                self.report.damaged.push((bad.segment, bad.offset));
             } else {
                 self.report.torn += 1;
             }
         }
-        Ok(self.build(state, used, last, link))
     }
 
-    fn build(self, state: State, used: Vec<(u64, u32)>, last: u64, link: u32) -> (Log, Recovered) {
+    /// Commits whose header is damaged leave a gap in the sequence or a link that does not fit; what
+    /// is named is the place behind the last good one.
+    fn judge_chain(&mut self, commits: &[FoundCommit], voided: &BTreeSet<u64>) {
+        let named: BTreeSet<u64> = self.bad.iter().map(|bad| bad.sequence).collect();
+        let mut counted: Option<&FoundCommit> = None;
+        for commit in commits {
+            if voided.contains(&commit.header.sequence) {
+                continue;
+            }
+            if let Some(before) = counted {
+                let header = &before.header;
+                let mut between = header.sequence + 1..commit.header.sequence;
+                let missing = between.any(|sequence| !voided.contains(&sequence));
+                let all_named = (header.sequence + 1..commit.header.sequence)
+                    .all(|sequence| voided.contains(&sequence) || named.contains(&sequence));
+                let unlinked = !missing && commit.header.previous != header.link();
+                if (missing && !all_named) || unlinked {
+                    let place = (header.segment, before.offset + u64::from(header.length));
+                    self.report.damaged.push(place);
+                }
+            }
+            counted = Some(commit);
+        }
+    }
+
+    fn build(self, state: State, used: &[u32], last: Option<&FoundCommit>) -> (Log, Recovered) {
         let mut log = Log::empty(self.settings);
-        log.sequence_next = last + 1;
-        log.link = link;
+        if let Some(last) = last {
+            log.sequence_next = last.header.sequence + 1;
+            log.link = last.header.link();
+        }
         log.segment_next = self.segment_next;
         // A commit that did not get to disk may have left anything in a segment that looks unused:
         // nothing is written before every segment without a commit has a new generation. They go
         // first, since nothing in them is needed.
-        let in_use = |number: &u32| used.iter().any(|(_, segment)| segment == number);
+        let in_use: BTreeSet<u32> = used.iter().copied().collect();
         log.order.extend(
             self.headers
                 .keys()
                 .copied()
-                .filter(|number| !in_use(number)),
+                .filter(|number| !in_use.contains(number)),
         );
-        log.order.extend(used.iter().map(|(_, segment)| *segment));
-        for (number, generation) in &self.headers {
+        log.order.extend(used);
+        for (number, owner) in &self.headers {
             let end = log.settings.segment_bytes;
             let segment = Segment {
-                generation: *generation,
+                generation: owner.generation,
                 end,
+                commits: u64::from(in_use.contains(number)),
                 live_count: 0,
                 live_bytes: 0,
             };
             log.segments.insert(*number, segment);
+        }
+        if log.settings.faulty(Fault::AcceptRemains)
+            && let Some(last) = last
+            && let Some(segment) = log.segments.get_mut(&last.header.segment)
+        {
+            segment.end = last.offset + u64::from(last.header.length);
+            log.active = Some(last.header.segment);
         }
         let mut messages = Vec::new();
         for (id, message) in state.messages {
@@ -537,7 +591,7 @@ impl Recovery {
             .collect();
         let placed = state.threads.into_iter();
         log.threads = placed
-            .map(|(key, (thread, at))| (key, (thread, Some(at))))
+            .map(|(key, (state, at))| (key, ThreadPlace::on_disk(state, at)))
             .collect();
         (
             log,
@@ -576,6 +630,7 @@ fn enter(log: &mut Log, id: SpoolId, message: StateMessage) -> RecoveredMessage 
             content_len,
             outcomes,
             done: false,
+            copied: false,
         },
     );
     RecoveredMessage {
@@ -595,101 +650,4 @@ impl Machine for Recovery {
     fn complete(&mut self, completion: Completion) {
         Self::complete(self, completion);
     }
-}
-
-#[derive(Debug)]
-struct StateMessage {
-    location: Location,
-    envelope: Envelope,
-    outcomes: Vec<Outcome>,
-    content_len: u64,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    messages: BTreeMap<SpoolId, StateMessage>,
-    threads: HashMap<ThreadName, (ThreadState, u32)>,
-}
-
-impl State {
-    fn apply(&mut self, commit: &FoundCommit) {
-        let segment = commit.header.segment;
-        for record in &commit.records {
-            match record {
-                FoundRecord::Message {
-                    id,
-                    envelope,
-                    outcomes,
-                    content_len,
-                    payload,
-                    payload_len,
-                } => {
-                    let location = Location {
-                        segment,
-                        payload: *payload,
-                        payload_len: *payload_len,
-                    };
-                    let (envelope, outcomes) = (envelope.clone(), outcomes.clone());
-                    let content_len = *content_len;
-                    self.messages.insert(
-                        *id,
-                        StateMessage {
-                            location,
-                            envelope,
-                            outcomes,
-                            content_len,
-                        },
-                    );
-                }
-                FoundRecord::Outcome { id, outcome } => {
-                    if let Some(message) = self.messages.get_mut(id) {
-                        message
-                            .outcomes
-                            .retain(|other| other.recipient != outcome.recipient);
-                        message.outcomes.push(outcome.clone());
-                    }
-                }
-                FoundRecord::Thread(thread) => {
-                    let key = (thread.channel.clone(), thread.host.clone());
-                    if thread.attempt == 0 {
-                        self.threads.remove(&key);
-                    } else {
-                        self.threads.insert(key, (thread.clone(), segment));
-                    }
-                }
-                FoundRecord::Done(id) => {
-                    self.messages.remove(id);
-                }
-                FoundRecord::Void(_) | FoundRecord::Other => {}
-            }
-        }
-    }
-}
-
-fn found_record(frame: &Frame<'_>, payload: u64) -> Result<FoundRecord, DecodeError> {
-    let payload_len = frame.payload.len() as u64;
-    Ok(match frame.kind {
-        Kind::Message | Kind::CopyForward => {
-            let parts = record::message(frame.payload)?;
-            FoundRecord::Message {
-                id: parts.head.id,
-                envelope: record::envelope(parts.envelope)?,
-                outcomes: parts.outcomes,
-                content_len: parts.head.content_len,
-                payload,
-                payload_len,
-            }
-        }
-        Kind::Outcome => {
-            let (id, mut reader) = record::id_and_rest(frame.payload)?;
-            FoundRecord::Outcome {
-                id,
-                outcome: record::outcome(&mut reader)?,
-            }
-        }
-        Kind::Thread => FoundRecord::Thread(record::thread(frame.payload)?),
-        Kind::Done => FoundRecord::Done(record::id_and_rest(frame.payload)?.0),
-        Kind::Void => FoundRecord::Void(record::Reader(frame.payload).u64()?),
-        Kind::Routing | Kind::Action | Kind::Checkpoint => FoundRecord::Other,
-    })
 }

@@ -6,11 +6,12 @@
 use std::collections::VecDeque;
 
 use crate::buffer::{ALIGN_BYTES, AlignedBuf};
+use crate::faults::Fault;
 use crate::layout::COMMIT_HEADER_BYTES;
 use crate::layout::{DATA_START, SegmentHeader, aligned};
 use crate::log::{Live, Log, Place};
 use crate::op::{Completion, FileId, Op, Request};
-use crate::record::{self, HEADER_BYTES, Kind};
+use crate::record::{self, HEADER_BYTES};
 use crate::types::{Event, MessageKey, ThreadState};
 
 /// Bytes of zeroes written at a time.
@@ -25,12 +26,17 @@ const COPY_SEGMENTS_MIN: usize = 6;
 /// ... and the oldest is live to less than one part in this.
 const COPY_LIVE_SHARE: u64 = 4;
 
+/// When only the reserve is left: one part in this of the log has to be dead to compact it.
+const DEAD_SHARE: u64 = 4;
+
 /// A segment file.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) generation: u64,
     /// End of what has been written in this generation.
     pub(crate) end: u64,
+    /// Commits in it that succeeded.
+    pub(crate) commits: u64,
     pub(crate) live_count: u64,
     pub(crate) live_bytes: u64,
 }
@@ -40,6 +46,8 @@ pub(crate) struct Segment {
 pub(crate) enum Job {
     /// A new file is being made; its header is in the requests.
     Make { segment: u32 },
+    /// The file of a failed [`Self::Make`] is being removed.
+    Remove,
     /// The header of an empty segment is being written.
     Recycle { segment: u32 },
     /// A message's record is being read to be copied.
@@ -122,9 +130,11 @@ impl Log {
         if more {
             segment.live_count += 1;
             segment.live_bytes += bytes;
+            self.stats.live_bytes += bytes;
         } else {
             segment.live_count -= 1;
             segment.live_bytes -= bytes;
+            self.stats.live_bytes -= bytes;
         }
     }
 
@@ -153,9 +163,14 @@ impl Log {
         if self.recycle_oldest(now) {
             return;
         }
-        let wanted = self.settings.reserve_segments as usize + 1;
-        let room = self.segments.len() < self.settings.segments_max as usize;
-        if self.free.len() < wanted && room {
+        let reserve = self.settings.reserve_segments as usize;
+        let mut limit = self.settings.segments_max as usize;
+        if self.free.is_empty() {
+            // Write errors have used up the reserve, and new mail is refused: without a place for
+            // done records and copies nothing would ever be freed.
+            limit *= 2;
+        }
+        if self.free.len() <= reserve && self.segments.len() < limit {
             self.make_segment();
         }
     }
@@ -179,7 +194,9 @@ impl Log {
         }
         ops.push_back(self.header_write(segment, 1, false));
         ops.push_back(Op::SyncFile { file });
-        ops.push_back(Op::SyncDir);
+        if !self.settings.faulty(Fault::SkipDirSync) {
+            ops.push_back(Op::SyncDir);
+        }
         self.start_requests(Job::Make { segment }, ops);
     }
 
@@ -188,6 +205,7 @@ impl Log {
             shard: self.settings.shard,
             segment,
             generation,
+            secret: self.settings.secret,
         };
         let mut buf = AlignedBuf::zeroed(ALIGN_BYTES);
         buf.copy_from_slice(&header.encode());
@@ -212,7 +230,7 @@ impl Log {
     /// a local question: whatever its outcome and done records speak of was in it or in segments
     /// that have been freed durably before.
     fn recycle_oldest(&mut self, now: u64) -> bool {
-        let Some(oldest) = self.order.front().copied() else {
+        let Some(oldest) = self.next_to_free() else {
             return false;
         };
         if Some(oldest) == self.active {
@@ -232,13 +250,36 @@ impl Log {
         if live > 0 {
             return self.copy_oldest(oldest);
         }
-        if self.keep_threads(now, oldest) {
+        if self.reads_from(oldest) {
+            return false;
+        }
+        if !self.settings.faulty(Fault::ForgetThreads) && self.keep_threads(now, oldest) {
             return false;
         }
         let generation = self.generation(oldest) + 1;
-        let op = self.header_write(oldest, generation, true);
+        let durable = !self.settings.faulty(Fault::RecycleUnsynced);
+        let op = self.header_write(oldest, generation, durable);
         self.start_requests(Job::Recycle { segment: oldest }, VecDeque::from([op]));
         true
+    }
+
+    fn next_to_free(&self) -> Option<u32> {
+        let empty = |number: &&u32| {
+            let segment = self.segments.get(number);
+            Some(**number) != self.active && segment.is_some_and(|segment| segment.live_count == 0)
+        };
+        let mut order = self.order.iter();
+        if self.settings.faulty(Fault::FreeNeeded) {
+            return order.find(empty).copied();
+        }
+        // Closed by a write error before anything got into it: nothing in it is needed, and when
+        // there is no other place it is tried again.
+        let wasted = |number: &&u32| {
+            let segment = self.segments.get(number);
+            empty(number) && segment.is_some_and(|segment| segment.commits == 0)
+        };
+        let again = self.free.is_empty().then(|| order.clone().find(wasted));
+        again.flatten().or_else(|| order.next()).copied()
     }
 
     /// States of next hops that only this segment records are written again first.
@@ -246,10 +287,10 @@ impl Log {
         let stale: Vec<ThreadState> = self
             .threads
             .values()
-            .filter(|(_, segment)| *segment == Some(oldest))
-            .map(|(state, _)| state.clone())
+            .filter(|thread| thread.segment == Some(oldest))
+            .map(|thread| thread.state.clone())
             .collect();
-        let waiting = self.threads.values().any(|(_, segment)| segment.is_none());
+        let waiting = self.threads.values().any(|thread| thread.segment.is_none());
         for state in &stale {
             self.thread_state(now, state.clone());
         }
@@ -262,13 +303,17 @@ impl Log {
             return false;
         };
         let sparse = segment.live_bytes < self.settings.segment_bytes / COPY_LIVE_SHARE;
-        let room = self.segments.len() < self.settings.segments_max as usize;
-        let pressed = self.order.len() > COPY_SEGMENTS_MIN || !room;
-        if !sparse || !pressed || !self.staging.is_empty() || self.in_flight.is_some() {
+        let wanted = (sparse && self.order.len() > COPY_SEGMENTS_MIN) || self.short();
+        // Copies share commits: one commit each would make the copies as sparse as what they come
+        // from, and copying would never end.
+        let full = self.staging.len() as u64 >= self.settings.batch_bytes;
+        if !wanted || full {
             return false;
         }
         let found = self.live.iter().find_map(|(key, live)| match live.place {
-            Place::Disk(place) if place.segment == oldest => Some((*key, place)),
+            Place::Disk(place) if place.segment == oldest && !live.copied && !live.done => {
+                Some((*key, place))
+            }
             _ => None,
         });
         let Some((key, place)) = found else {
@@ -284,6 +329,23 @@ impl Log {
         };
         self.start_requests(Job::Copy { key }, VecDeque::from([op]));
         true
+    }
+
+    /// Whether the log has to be compacted whatever the oldest segment holds: only the reserve is
+    /// left, and enough of what is in use is dead that going round once ends that.
+    fn short(&self) -> bool {
+        let room = self.segments.len() < self.settings.segments_max as usize;
+        if room || self.free.len() > self.settings.reserve_segments as usize {
+            return false;
+        }
+        let in_use = self.order.len() as u64;
+        let dead = (in_use * self.settings.segment_bytes).saturating_sub(self.stats.live_bytes);
+        let enough = if self.free.len() <= 1 {
+            2
+        } else {
+            in_use / DEAD_SHARE + 1
+        };
+        dead >= enough * self.settings.segment_bytes
     }
 
     pub(crate) fn job_done(&mut self, now: u64, completion: &Completion) {
@@ -302,12 +364,12 @@ impl Log {
             Some(Job::Make { segment }) => self.made(segment, 1),
             Some(Job::Recycle { segment }) => {
                 let generation = self.generation(segment) + 1;
-                self.order.pop_front();
+                self.order.retain(|number| *number != segment);
                 self.stats.flushes += 1;
                 self.made(segment, generation);
             }
             Some(Job::Copy { key }) => self.copied(now, key, completion),
-            None => {}
+            Some(Job::Remove) | None => {}
         }
     }
 
@@ -315,6 +377,7 @@ impl Log {
         let segment = Segment {
             generation,
             end: DATA_START,
+            commits: 0,
             live_count: 0,
             live_bytes: 0,
         };
@@ -350,11 +413,9 @@ impl Log {
             return;
         };
         self.staging.copy(now, key, &copy);
-        debug_assert!(
-            !self.staging.is_empty(),
-            "a copy is staged under {:?}",
-            Kind::CopyForward
-        );
+        if let Some(live) = self.live.get_mut(&key) {
+            live.copied = true;
+        }
     }
 
     fn job_failed(&mut self, now: u64, errno: i32) {
@@ -363,8 +424,13 @@ impl Log {
                 "segment {segment} cannot be made, errno {errno}; tried again in 5 s"
             )));
         }
-        self.job = None;
+        let failed = self.job.take();
         self.job_requests.clear();
         self.job_failed_until = now + JOB_RETRY_NS;
+        if let Some(Job::Make { segment }) = failed {
+            // What there is of it must not keep space on a full disk; a start removes it otherwise.
+            let file = FileId::Segment(segment);
+            self.start_requests(Job::Remove, VecDeque::from([Op::Remove { file }]));
+        }
     }
 }

@@ -25,8 +25,14 @@ pub struct Settings {
     pub outcome_delay_ns: u64,
     /// Bytes staged at most, one larger message excepted.
     pub staging_bytes_max: u64,
-    /// Random number of this run.
+    /// Random number of this run in the ids of its messages; everybody may know it.
     pub epoch: u64,
+    /// Random number of this run in its commits. It must never leave the segments: it is what makes
+    /// a commit that a client sends as content worthless.
+    pub secret: u64,
+    /// A deliberate fault.
+    #[cfg(feature = "faults")]
+    pub fault: Option<crate::faults::Fault>,
 }
 
 impl Default for Settings {
@@ -42,6 +48,9 @@ impl Default for Settings {
             outcome_delay_ns: 100_000_000,
             staging_bytes_max: 4 << 20,
             epoch: 1,
+            secret: 1,
+            #[cfg(feature = "faults")]
+            fault: None,
         }
     }
 }

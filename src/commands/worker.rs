@@ -255,6 +255,7 @@ fn log_settings(config: &Config, shard: usize) -> spool::Settings {
         batch_bytes: config.spool.batch_bytes,
         commit_delay_ns: config.spool.commit_delay_ns,
         epoch: random(),
+        secret: random(),
         ..spool::Settings::default()
     }
 }

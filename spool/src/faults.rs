@@ -1,0 +1,44 @@
+//! Deliberate faults: each breaks one rule of `FORMAT.md`, so that the crash tests can show that
+//! they would notice. Only with the feature `faults`, which nothing but the tests turns on.
+
+use crate::types::Settings;
+
+/// A rule to break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A commit is written without being durable.
+    SkipSync,
+    /// A segment without live messages is recycled although an older one needs its done records.
+    FreeNeeded,
+    /// The header of a recycled segment is not durable before the segment is written to.
+    RecycleUnsynced,
+    /// A new segment is used without its name being durable.
+    SkipDirSync,
+    /// Commits of any generation count.
+    NoGenerationCheck,
+    /// Writing goes on behind the last commit after a start, and commits of any run count.
+    AcceptRemains,
+    /// The checksum of a commit is not verified.
+    AcceptTorn,
+    /// A buffer takes new records while it is being written.
+    ReuseBuffer,
+    /// A commit that failed twice is not voided.
+    NoVoid,
+    /// States of next hops are not written again before their segment is recycled.
+    ForgetThreads,
+    /// Done records do not wait for their commit.
+    ForgetEarly,
+}
+
+impl Settings {
+    /// Whether `fault` is on; never, without the feature.
+    pub(crate) fn faulty(&self, fault: Fault) -> bool {
+        #[cfg(feature = "faults")]
+        return self.fault == Some(fault);
+        #[cfg(not(feature = "faults"))]
+        {
+            let _ = fault;
+            false
+        }
+    }
+}

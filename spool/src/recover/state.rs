@@ -1,0 +1,134 @@
+//! What recovery has found, and the state that follows from it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::id::SpoolId;
+use crate::layout::CommitHeader;
+use crate::log::{Location, ThreadName};
+use crate::record::{self, DecodeError, Frame, Kind};
+use crate::types::{Envelope, Outcome, ThreadState};
+
+#[derive(Debug)]
+pub(super) struct FoundCommit {
+    pub(super) header: CommitHeader,
+    pub(super) offset: u64,
+    pub(super) records: Vec<FoundRecord>,
+}
+
+#[derive(Debug)]
+pub(super) enum FoundRecord {
+    Message {
+        id: SpoolId,
+        envelope: Envelope,
+        outcomes: Vec<Outcome>,
+        content_len: u64,
+        payload: u64,
+        payload_len: u64,
+    },
+    Outcome {
+        id: SpoolId,
+        outcome: Outcome,
+    },
+    Thread(ThreadState),
+    Done(SpoolId),
+    Void(u64),
+}
+
+#[derive(Debug)]
+pub(super) struct StateMessage {
+    pub(super) location: Location,
+    pub(super) envelope: Envelope,
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) content_len: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) messages: BTreeMap<SpoolId, StateMessage>,
+    pub(super) threads: HashMap<ThreadName, (ThreadState, u32)>,
+}
+
+impl State {
+    pub(super) fn apply(&mut self, commit: &FoundCommit) {
+        let segment = commit.header.segment;
+        for record in &commit.records {
+            match record {
+                FoundRecord::Message {
+                    id,
+                    envelope,
+                    outcomes,
+                    content_len,
+                    payload,
+                    payload_len,
+                } => {
+                    let location = Location {
+                        segment,
+                        payload: *payload,
+                        payload_len: *payload_len,
+                    };
+                    let (envelope, outcomes) = (envelope.clone(), outcomes.clone());
+                    let content_len = *content_len;
+                    self.messages.insert(
+                        *id,
+                        StateMessage {
+                            location,
+                            envelope,
+                            outcomes,
+                            content_len,
+                        },
+                    );
+                }
+                FoundRecord::Outcome { id, outcome } => {
+                    if let Some(message) = self.messages.get_mut(id) {
+                        message
+                            .outcomes
+                            .retain(|other| other.recipient != outcome.recipient);
+                        message.outcomes.push(outcome.clone());
+                    }
+                }
+                FoundRecord::Thread(thread) => {
+                    let key = (thread.channel.clone(), thread.host.clone());
+                    if thread.attempt == 0 {
+                        self.threads.remove(&key);
+                    } else {
+                        self.threads.insert(key, (thread.clone(), segment));
+                    }
+                }
+                FoundRecord::Done(id) => {
+                    self.messages.remove(id);
+                }
+                FoundRecord::Void(_) => {}
+            }
+        }
+    }
+}
+
+pub(super) fn found_record(frame: &Frame<'_>, payload: u64) -> Result<FoundRecord, DecodeError> {
+    let payload_len = frame.payload.len() as u64;
+    Ok(match frame.kind {
+        Kind::Message | Kind::CopyForward => {
+            let parts = record::message(frame.payload)?;
+            FoundRecord::Message {
+                id: parts.head.id,
+                envelope: record::envelope(parts.envelope)?,
+                outcomes: parts.outcomes,
+                content_len: parts.head.content_len,
+                payload,
+                payload_len,
+            }
+        }
+        Kind::Outcome => {
+            let (id, mut reader) = record::id_and_rest(frame.payload)?;
+            FoundRecord::Outcome {
+                id,
+                outcome: record::outcome(&mut reader)?,
+            }
+        }
+        Kind::Thread => FoundRecord::Thread(record::thread(frame.payload)?),
+        Kind::Done => FoundRecord::Done(record::id_and_rest(frame.payload)?.0),
+        Kind::Void => FoundRecord::Void(record::Reader(frame.payload).u64()?),
+        kind @ (Kind::Routing | Kind::Action | Kind::Checkpoint) => {
+            return Err(DecodeError::UnknownKind(kind as u8));
+        }
+    })
+}

@@ -1,0 +1,273 @@
+//! The oracle: what was said to clients and what the disk has confirmed, and whether a start after a
+//! cut agrees with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use spool::*;
+
+/// A message as it was offered.
+#[derive(Debug)]
+pub(crate) struct Mail {
+    pub(crate) content: Vec<u8>,
+    pub(crate) envelope: Envelope,
+}
+
+/// A record on its way.
+#[derive(Clone, Debug)]
+pub(crate) enum Note {
+    Message(SpoolId),
+    Report(SpoolId),
+    Outcome(SpoolId, Outcome),
+    Done(SpoolId),
+    Thread(ThreadState),
+}
+
+type ThreadName = (Vec<u8>, Vec<u8>);
+
+/// Everything the oracle knows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) offered: BTreeMap<SpoolId, Rc<Mail>>,
+    /// Confirmed messages that are not done, with the confirmed outcome of each recipient.
+    pub(crate) alive: BTreeMap<SpoolId, Vec<Option<Outcome>>>,
+    /// Messages whose done record is confirmed.
+    pub(crate) done: BTreeSet<SpoolId>,
+    threads: BTreeMap<ThreadName, ThreadState>,
+    /// Message and the report about it.
+    pub(crate) reports: BTreeMap<SpoolId, SpoolId>,
+    /// Refused after two failed writes; a later commit has voided them when `voided` has them too.
+    refused: BTreeSet<SpoolId>,
+    voided: BTreeSet<SpoolId>,
+    pending: Vec<(u64, Note)>,
+}
+
+impl Facts {
+    pub(crate) fn staged(&mut self, batch: u64, note: Note) {
+        self.pending.push((batch, note));
+    }
+
+    /// Messages that a caller may finish: confirmed, and no done record on its way.
+    pub(crate) fn open(&self) -> Vec<SpoolId> {
+        let closing: BTreeSet<SpoolId> = self.closing();
+        let alive = self.alive.keys().copied();
+        alive.filter(|id| !closing.contains(id)).collect()
+    }
+
+    fn closing(&self) -> BTreeSet<SpoolId> {
+        let notes = self.pending.iter();
+        notes
+            .filter_map(|(_, note)| match note {
+                Note::Done(id) => Some(*id),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub(crate) fn committed(&mut self, batch: u64) {
+        self.voided.append(&mut self.refused);
+        for (of, note) in std::mem::take(&mut self.pending) {
+            if of <= batch {
+                self.confirm(note);
+            } else {
+                self.pending.push((of, note));
+            }
+        }
+    }
+
+    fn confirm(&mut self, note: Note) {
+        match note {
+            Note::Message(id) | Note::Report(id) => {
+                let recipients = self.offered[&id].envelope.recipients.len();
+                self.alive.insert(id, vec![None; recipients]);
+            }
+            Note::Outcome(id, outcome) => {
+                let slots = self.alive.get_mut(&id).expect("its message is confirmed");
+                let recipient = outcome.recipient as usize;
+                slots[recipient] = Some(outcome);
+            }
+            Note::Done(id) => {
+                self.alive.remove(&id);
+                self.done.insert(id);
+            }
+            Note::Thread(state) => {
+                let name = (state.channel.clone(), state.host.clone());
+                self.threads.insert(name, state);
+            }
+        }
+    }
+
+    /// Clients' messages are gone, other records are in `staged` again.
+    pub(crate) fn failed(&mut self, batch: u64, staged: u64) {
+        for (of, note) in std::mem::take(&mut self.pending) {
+            match note {
+                Note::Message(id) if of <= batch => {
+                    self.refused.insert(id);
+                }
+                note if of <= batch => self.pending.push((staged, note)),
+                note => self.pending.push((of, note)),
+            }
+        }
+    }
+
+    /// Whether what a start found can be true.
+    pub(crate) fn check(&self, recovered: &Recovered) -> Result<(), String> {
+        let messages = recovered.messages.iter();
+        let found: BTreeMap<SpoolId, &RecoveredMessage> =
+            messages.map(|message| (message.id, message)).collect();
+        let closing = self.closing();
+        for id in self.alive.keys() {
+            if !found.contains_key(id) && !closing.contains(id) {
+                return Err(format!("{id} is lost; {:?}", recovered.report));
+            }
+        }
+        for (id, message) in &found {
+            self.check_found(*id, message)?;
+        }
+        self.check_whole(&found, &closing)?;
+        self.check_reports(&found, &closing)?;
+        self.check_threads(&recovered.threads)?;
+        if recovered.report.damaged.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("damage at {:?}", recovered.report.damaged))
+        }
+    }
+
+    /// Of what was on its way, whole batches in their order are there, or nothing.
+    fn check_whole(
+        &self,
+        found: &BTreeMap<SpoolId, &RecoveredMessage>,
+        closing: &BTreeSet<SpoolId>,
+    ) -> Result<(), String> {
+        let mut first_missing = None;
+        for (batch, note) in &self.pending {
+            let Note::Message(id) = note else { continue };
+            if closing.contains(id) {
+                continue;
+            }
+            match (found.contains_key(id), first_missing) {
+                (false, None) => first_missing = Some(*batch),
+                (true, Some(missing)) if missing < *batch => {
+                    return Err(format!("batch {batch} is there, {missing} is not"));
+                }
+                (true, Some(_)) => return Err(format!("half of batch {batch} is there")),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_found(&self, id: SpoolId, message: &RecoveredMessage) -> Result<(), String> {
+        let Some(mail) = self.offered.get(&id) else {
+            return Err(format!("{id} was never sent"));
+        };
+        if self.done.contains(&id) {
+            return Err(format!("{id} was done and is back"));
+        }
+        if self.voided.contains(&id) {
+            return Err(format!("{id} was refused and is back"));
+        }
+        if mail.envelope != message.envelope {
+            return Err(format!("the envelope of {id} differs"));
+        }
+        for (recipient, outcome) in message.outcomes.iter().enumerate() {
+            let durable = self
+                .alive
+                .get(&id)
+                .and_then(|slots| slots[recipient].as_ref());
+            let mut staged = self.pending.iter().filter_map(|(_, note)| match note {
+                Note::Outcome(of, staged)
+                    if *of == id && staged.recipient as usize == recipient =>
+                {
+                    Some(staged)
+                }
+                _ => None,
+            });
+            let known =
+                outcome.as_ref() == durable || staged.any(|one| Some(one) == outcome.as_ref());
+            if !known {
+                return Err(format!("outcome {recipient} of {id}: {outcome:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A failure that is on disk has its report on disk.
+    fn check_reports(
+        &self,
+        found: &BTreeMap<SpoolId, &RecoveredMessage>,
+        closing: &BTreeSet<SpoolId>,
+    ) -> Result<(), String> {
+        for (about, report) in &self.reports {
+            let told = match found.get(about) {
+                Some(message) => {
+                    let mut outcomes = message.outcomes.iter().flatten();
+                    outcomes.any(|outcome| outcome.status == Status::Failed)
+                }
+                None => self.done.contains(about) || closing.contains(about),
+            };
+            let there = found.contains_key(report)
+                || self.done.contains(report)
+                || closing.contains(report);
+            if told && !there {
+                return Err(format!(
+                    "{about} has failed and its report {report} is lost"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_threads(&self, found: &[ThreadState]) -> Result<(), String> {
+        let mut expected: BTreeMap<ThreadName, Vec<Option<&ThreadState>>> = BTreeMap::new();
+        for (name, state) in &self.threads {
+            let state = (state.attempt > 0).then_some(state);
+            expected.entry(name.clone()).or_default().push(state);
+        }
+        for (_, note) in &self.pending {
+            if let Note::Thread(state) = note {
+                let name = (state.channel.clone(), state.host.clone());
+                let choices = expected.entry(name).or_insert_with(|| vec![None]);
+                choices.push((state.attempt > 0).then_some(state));
+            }
+        }
+        for (name, choices) in &expected {
+            let there = found
+                .iter()
+                .find(|state| state.channel == name.0 && state.host == name.1);
+            if !choices.contains(&there) {
+                return Err(format!(
+                    "state of {name:?}: {there:?} instead of {choices:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a start found is what is true from now on.
+    pub(crate) fn settle(&mut self, recovered: &Recovered) {
+        let ids: BTreeSet<SpoolId> = recovered
+            .messages
+            .iter()
+            .map(|message| message.id)
+            .collect();
+        for id in self.alive.keys().filter(|id| !ids.contains(id)) {
+            self.done.insert(*id);
+        }
+        let found = recovered.messages.iter();
+        self.alive = found
+            .map(|message| (message.id, message.outcomes.clone()))
+            .collect();
+        self.threads = recovered
+            .threads
+            .iter()
+            .map(|state| ((state.channel.clone(), state.host.clone()), state.clone()))
+            .collect();
+        self.pending.clear();
+        self.refused.clear();
+        // A report that the cut took along is made again with the failure it is about.
+        let known = |id: &SpoolId| self.alive.contains_key(id) || self.done.contains(id);
+        self.reports.retain(|_, report| known(report));
+    }
+}

@@ -1,0 +1,190 @@
+//! Power cuts after every operation of a scripted day. Each image that is new is started from, which
+//! is itself cut, and the day goes on behind it; an oracle compares what each start finds with what
+//! clients were told. Deliberate faults show that the oracle would notice.
+
+mod day;
+mod facts;
+
+use std::collections::HashSet;
+
+use spool::faults::Fault;
+use spool::sim::{Persistence, Rng, SimDisk};
+
+use day::{Day, Kind, recover, settings};
+
+/// What a day came to.
+#[derive(Debug, Default)]
+struct Total {
+    /// Distinct images.
+    states: usize,
+    acknowledged: usize,
+}
+
+/// Cuts the power four ways and checks each image that is new.
+fn cut(day: &Day, rng: &mut Rng, states: &mut HashSet<u64>) -> Result<(), String> {
+    let choices = [
+        Persistence::drop_all(),
+        Persistence::keep_all(),
+        Persistence::seeded(rng.next_u64()),
+        Persistence::seeded(rng.next_u64()),
+    ];
+    for mut persistence in choices {
+        let disk = day.disk.power_cut(&mut persistence);
+        if states.insert(disk.image_hash()) {
+            start_after(disk, day, rng)?;
+        }
+    }
+    Ok(())
+}
+
+/// A start that is cut at some of its operations, then one that is not, and some work behind it that
+/// is cut as well.
+fn start_after(mut disk: SimDisk, day: &Day, rng: &mut Rng) -> Result<(), String> {
+    if rng.below(2) == 0 {
+        let limit = 1 + rng.below(40);
+        let first = recover(&mut disk, settings(day.kind, 8), limit);
+        first.map_err(|error| error.to_string())?;
+        disk = disk.power_cut(&mut Persistence::seeded(rng.next_u64()));
+    }
+    let mut next = Day::resume(disk, day.kind, day.facts.clone(), 9)?;
+    if rng.below(4) > 0 {
+        return Ok(());
+    }
+    let before = next.facts.alive.len() + next.facts.done.len();
+    for number in 0..rng.below(12) {
+        next.happenings(rng, 1000 + number);
+        for _ in 0..rng.below(12) {
+            next.step()?;
+        }
+    }
+    assert!(next.facts.alive.len() + next.facts.done.len() >= before);
+    let disk = next
+        .disk
+        .power_cut(&mut Persistence::seeded(rng.next_u64()));
+    Day::resume(disk, next.kind, next.facts, 10).map(|_| ())
+}
+
+/// A day; the error says what the oracle saw.
+fn run(seed: u64, kind: Kind) -> Result<Total, String> {
+    let mut day = Day::start(seed, kind);
+    let mut states = HashSet::new();
+    let mut rng = Rng::new(seed ^ 99);
+    for number in 0..120u64 {
+        day.happenings(&mut rng, number);
+        for _ in 0..rng.below(6) {
+            if !day.step()? {
+                break;
+            }
+            let place = |error| format!("message {number} op {}: {error}", day.disk.operations());
+            cut(&day, &mut rng, &mut states).map_err(place)?;
+        }
+    }
+    drain(&mut day)?;
+    let disk = day.disk.power_cut(&mut Persistence::drop_all());
+    let acknowledged = day.facts.alive.len() + day.facts.done.len();
+    Day::resume(disk, kind, day.facts, 8).map_err(|error| format!("at the end: {error}"))?;
+    Ok(Total {
+        states: states.len(),
+        acknowledged,
+    })
+}
+
+/// Faults end, and everything staged gets to the disk.
+fn drain(day: &mut Day) -> Result<(), String> {
+    for _ in 0..20_000 {
+        day.now += 2_000_000;
+        if day.step()? {
+            continue;
+        }
+        if day.log.idle() {
+            return Ok(());
+        }
+        day.now += 1_000_000_000;
+    }
+    Err("the log does not come to rest".to_owned())
+}
+
+fn all_days(kind: Kind) {
+    let mut states = 0;
+    for seed in 1..=50 {
+        let total = run(seed, kind).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        states += total.states;
+        let enough = if kind.errors { 3 } else { 40 };
+        assert!(total.acknowledged > enough, "seed {seed}: {total:?}");
+    }
+    println!("{states} distinct crash states");
+    assert!(states > 6_000, "{states}");
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_at_any_cut() {
+    all_days(Kind::default());
+}
+
+#[test]
+fn nor_with_write_errors() {
+    let errors = true;
+    all_days(Kind {
+        errors,
+        ..Kind::default()
+    });
+}
+
+/// Seeds among the first `budget` whose day ends in an error.
+fn caught(kind: Kind, budget: u64) -> usize {
+    let mut seeds = 0;
+    for seed in 1..=budget {
+        if let Err(error) = run(seed, kind) {
+            println!("{kind:?} seed {seed}: {error}");
+            seeds += 1;
+        }
+        if seeds == 2 {
+            break;
+        }
+    }
+    seeds
+}
+
+#[test]
+fn each_deliberate_fault_is_caught() {
+    let faults = [
+        Fault::SkipSync,
+        Fault::FreeNeeded,
+        Fault::RecycleUnsynced,
+        Fault::SkipDirSync,
+        Fault::NoGenerationCheck,
+        Fault::AcceptRemains,
+        Fault::AcceptTorn,
+        Fault::ReuseBuffer,
+        Fault::NoVoid,
+        Fault::ForgetThreads,
+        Fault::ForgetEarly,
+    ];
+    let mut missed = Vec::new();
+    for fault in faults {
+        let errors = fault == Fault::NoVoid;
+        let broken = Some(fault);
+        let kind = Kind {
+            errors,
+            broken,
+            ..Kind::default()
+        };
+        if caught(kind, 40) < 2 {
+            missed.push(fault);
+        }
+    }
+    assert!(
+        missed.is_empty(),
+        "not caught by two of 40 seeds: {missed:?}"
+    );
+}
+
+#[test]
+fn an_outcome_before_its_report_is_caught() {
+    let outcome_first = true;
+    let kind = Kind {
+        outcome_first,
+        ..Kind::default()
+    };
+    assert_eq!(caught(kind, 20), 2);
+}

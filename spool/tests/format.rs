@@ -1,0 +1,205 @@
+//! The bytes of `FORMAT.md`, written out by hand: a change of the format has to change this file,
+//! and with it the version.
+
+use spool::layout::{COMMIT_HEADER_BYTES, CommitHeader, DATA_START, HeaderBlock, SegmentHeader};
+use spool::record::{self, DecodeError, Kind, MessageHead, take_frame};
+use spool::{BodyKind, Envelope, Outcome, Recipient, Ret, SpoolId, Status, ThreadState};
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u32> = text
+        .chars()
+        .filter_map(|digit| digit.to_digit(16))
+        .collect();
+    digits
+        .chunks(2)
+        .map(|pair| (pair[0] * 16 + pair[1]) as u8)
+        .collect()
+}
+
+/// CRC-32C by its definition (RFC 3720 12.1), bit by bit.
+fn crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+            (sum >> 1) ^ (0x82f6_3b78 * (sum & 1))
+        })
+    })
+}
+
+#[test]
+fn the_checksum_is_crc32c() {
+    // The check value of the polynomial.
+    assert_eq!(crc(b"123456789"), 0xe306_9283);
+    assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
+}
+
+#[test]
+fn segment_header() {
+    let header = SegmentHeader {
+        shard: 3,
+        segment: 0x0102,
+        generation: 5,
+        secret: 0x1122_3344_5566_7788,
+    };
+    let mut expected = hex("005a4d4c53473031 0100 0300 02010000 0500000000000000 8877665544332211");
+    expected.extend(crc(&expected).to_le_bytes());
+    expected.resize(4096, 0);
+    assert_eq!(header.encode(), expected);
+    assert_eq!(SegmentHeader::decode(&expected), HeaderBlock::Valid(header));
+    assert_eq!(SegmentHeader::offset(5), 4096);
+    assert_eq!(SegmentHeader::offset(6), 0);
+    assert_eq!(DATA_START, 8192);
+}
+
+#[test]
+fn a_segment_of_another_version_is_told_from_a_damaged_one() {
+    let mut block = hex("005a4d4c53473031 0200 0300 02010000 0500000000000000 8877665544332211");
+    let sum = crc(&block);
+    block.extend(sum.to_le_bytes());
+    assert_eq!(SegmentHeader::decode(&block), HeaderBlock::Version(2));
+    block[9] ^= 1;
+    assert_eq!(SegmentHeader::decode(&block), HeaderBlock::Invalid);
+}
+
+#[test]
+fn commit_header() {
+    let header = CommitHeader {
+        secret: 1,
+        sequence: 2,
+        generation: 3,
+        segment: 4,
+        length: 4096,
+        records: 100,
+        previous: 0xaabb_ccdd,
+        sum: 0x0102_0304,
+    };
+    let mut expected = hex(
+        "015a4374 0100000000000000 0200000000000000 0300000000000000 \
+         04000000 00100000 64000000 ddccbbaa 04030201",
+    );
+    assert_eq!(expected.len(), 48);
+    expected.extend(crc(&expected).to_le_bytes());
+    expected.resize(COMMIT_HEADER_BYTES, 0);
+    assert_eq!(header.encode().to_vec(), expected);
+    assert_eq!(CommitHeader::decode(&expected), Some(header));
+    // Secret, sequence and checksum; not the place.
+    let linked = hex("0100000000000000 0200000000000000 04030201");
+    assert_eq!(header.link(), crc(&linked));
+}
+
+fn id() -> SpoolId {
+    SpoolId {
+        shard: 0x0102,
+        epoch: 0x1112_1314_1516_1718,
+        sequence: 0x2122_2324_2526,
+    }
+}
+
+#[test]
+fn message() {
+    let envelope = Envelope {
+        sender: b"a@b".to_vec(),
+        recipients: vec![Recipient {
+            address: b"c@d".to_vec(),
+            notify: 6,
+            orcpt: Some(b"rfc822;c".to_vec()),
+        }],
+        arrival_ms: 0x0a0b,
+        body: BodyKind::Binary,
+        smtputf8: true,
+        ret: Some(Ret::Headers),
+        envid: None,
+        client: b"::1".to_vec(),
+        helo: b"h".to_vec(),
+        protocol: b"ESMTP".to_vec(),
+    };
+    let encoded = hex(
+        "0b0a000000000000 02 01 02 0300 614062 00 0300 3a3a31 0100 68 0500 45534d5450 \
+         01000000 0300 634064 06 01 0800 7266633832323b63",
+    );
+    let mut out = Vec::new();
+    record::put_envelope(&mut out, &envelope);
+    assert_eq!(out, encoded);
+    assert_eq!(record::envelope(&encoded).expect("decodes"), envelope);
+
+    let head = MessageHead {
+        id: id(),
+        envelope_len: 1,
+        outcomes_count: 2,
+        content_len: 3,
+        content_sum: 4,
+    };
+    let expected =
+        hex("262524232221 1817161514131211 0201 01000000 02000000 0300000000000000 04000000");
+    assert_eq!(head.encode().to_vec(), expected);
+}
+
+#[test]
+fn outcome_and_thread() {
+    let outcome = Outcome {
+        recipient: 1,
+        attempt: 2,
+        status: Status::Expired,
+        next_ms: 3,
+        reply: b"no".to_vec(),
+    };
+    let mut out = Vec::new();
+    record::put_outcome(&mut out, &outcome);
+    assert_eq!(out, hex("01000000 02000000 03 0300000000000000 0200 6e6f"));
+    let state = ThreadState {
+        channel: b"smtp".to_vec(),
+        host: b"h".to_vec(),
+        attempt: 7,
+        next_ms: 8,
+        reply: b"x".to_vec(),
+    };
+    let mut out = Vec::new();
+    record::put_thread(&mut out, &state);
+    let expected = hex("0400 736d7470 0100 68 07000000 0800000000000000 0100 78");
+    assert_eq!(out, expected);
+    assert_eq!(record::thread(&expected).expect("decodes"), state);
+}
+
+fn framed(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![kind, 0, 0, 0];
+    out.extend((payload.len() as u32).to_le_bytes());
+    out.extend(crc(payload).to_le_bytes());
+    out.extend(payload);
+    out
+}
+
+#[test]
+fn frames() {
+    for (number, kind) in (1u8..).zip(Kind::ALL) {
+        let bytes = framed(number, b"payload");
+        let mut rest = bytes.as_slice();
+        let frame = take_frame(&mut rest).expect("a good frame");
+        assert_eq!((frame.kind, frame.payload), (kind, &b"payload"[..]));
+        assert!(rest.is_empty());
+    }
+    let unknown = framed(10, b"payload");
+    assert_eq!(
+        take_frame(&mut unknown.as_slice()),
+        Err(DecodeError::UnknownKind(10))
+    );
+    let mut damaged = framed(10, b"payload");
+    damaged[14] ^= 1;
+    assert_eq!(
+        take_frame(&mut damaged.as_slice()),
+        Err(DecodeError::Checksum)
+    );
+    let short = framed(1, b"payload");
+    let short = &short[..short.len() - 1];
+    assert_eq!(take_frame(&mut { short }), Err(DecodeError::Truncated));
+}
+
+#[test]
+fn an_id_is_22_digits() {
+    // 128 bits in base 62, most significant digit first.
+    let small = SpoolId {
+        shard: 0,
+        epoch: 0,
+        sequence: 61,
+    };
+    assert_eq!(small.to_string(), format!("{}z", "0".repeat(21)));
+    assert_eq!(id().to_string().parse::<SpoolId>(), Ok(id()));
+}
