@@ -8,6 +8,9 @@ const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 /// Digits of the text form: 128 bits need 22 of base 62.
 const TEXT_LEN: usize = 22;
 
+/// 62 to the power of ten.
+const TEN_DIGITS: u128 = 62u128.pow(10);
+
 /// Bits of a sequence.
 const SEQUENCE_BITS: u32 = 48;
 
@@ -46,9 +49,14 @@ impl fmt::Display for SpoolId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [b'0'; TEXT_LEN];
         let mut bits = self.bits();
-        for digit in text.iter_mut().rev() {
-            *digit = DIGITS.get((bits % 62) as usize).copied().unwrap_or(b'0');
-            bits /= 62;
+        // Ten digits at a time fit into 64 bits, and division of 128 bits is slow.
+        for digits in text.rchunks_mut(10) {
+            let mut part = (bits % TEN_DIGITS) as u64;
+            bits /= TEN_DIGITS;
+            for digit in digits.iter_mut().rev() {
+                *digit = DIGITS.get((part % 62) as usize).copied().unwrap_or(b'0');
+                part /= 62;
+            }
         }
         f.write_str(core::str::from_utf8(&text).unwrap_or_default())
     }

@@ -38,6 +38,9 @@ pub(crate) struct Location {
     pub(crate) payload_len: u64,
 }
 
+/// A map whose keys are made by the engine: nobody can make them collide.
+pub(crate) type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
 /// Channel and host.
 pub(crate) type ThreadName = (Vec<u8>, Vec<u8>);
 
@@ -83,7 +86,7 @@ pub struct Log {
     pub(crate) key_next: u64,
     pub(crate) sequence_next: u64,
     pub(crate) link: u32,
-    pub(crate) live: HashMap<MessageKey, Live>,
+    pub(crate) live: FastMap<MessageKey, Live>,
     pub(crate) threads: HashMap<ThreadName, ThreadPlace>,
     pub(crate) thread_version: u64,
     pub(crate) staging: Staging,
@@ -104,7 +107,7 @@ pub struct Log {
     pub(crate) job_failed_until: u64,
     pub(crate) segment_next: u32,
     pub(crate) reads: VecDeque<Read>,
-    pub(crate) reading: HashMap<Token, Read>,
+    pub(crate) reading: FastMap<Token, Read>,
     pub(crate) token_next: u64,
     pub(crate) ticket_next: u64,
     pub(crate) events: VecDeque<Event>,
@@ -121,7 +124,7 @@ impl Log {
             key_next: 1,
             sequence_next: 1,
             link: 0,
-            live: HashMap::new(),
+            live: FastMap::default(),
             threads: HashMap::new(),
             thread_version: 0,
             staging: Staging::new(),
@@ -140,7 +143,7 @@ impl Log {
             job_failed_until: 0,
             segment_next: 0,
             reads: VecDeque::new(),
-            reading: HashMap::new(),
+            reading: FastMap::default(),
             token_next: 0,
             ticket_next: 0,
             events: VecDeque::new(),

@@ -2,5 +2,6 @@
 
 pub mod clock;
 pub mod credit;
+pub mod fast_map;
 pub mod slab;
 pub mod timers;

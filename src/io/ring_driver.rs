@@ -652,11 +652,14 @@ impl Driver for RingDriver {
 impl RingDriver {
     /// A connect that failed before it began.
     fn refuse(&mut self, errno: i32) -> Socket {
-        self.slots.push(Slot {
-            generation: 1,
-            entry: None,
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            (self.slots.len() - 1) as u32
         });
-        let socket = Socket((self.slots.len() - 1) as u64);
+        let socket = self.socket_of(u64::from(slot));
+        let place = &mut self.slots[slot as usize];
+        place.generation = place.generation.wrapping_add(1);
+        self.free.push(slot);
         self.pending.push(Event::Connected {
             socket,
             result: Err(errno),

@@ -60,10 +60,27 @@ pub fn format(wall_ms: u64) -> String {
         .copied()
         .unwrap_or("Mon");
     let month = MONTHS.get(at.month as usize - 1).copied().unwrap_or("Jan");
-    format!(
-        "{day}, {:02} {month} {:04} {:02}:{:02}:{:02} +0000",
-        at.day, at.year, at.hour, at.minute, at.second
-    )
+    let mut text = String::with_capacity(31);
+    text.push_str(day);
+    text.push_str(", ");
+    two_digits(&mut text, at.day);
+    text.push(' ');
+    text.push_str(month);
+    text.push(' ');
+    two_digits(&mut text, at.year / 100);
+    two_digits(&mut text, at.year % 100);
+    for (before, value) in [(' ', at.hour), (':', at.minute), (':', at.second)] {
+        text.push(before);
+        two_digits(&mut text, value);
+    }
+    text.push_str(" +0000");
+    text
+}
+
+/// Each message has a date: formatting macros would take longer than the rest of its line.
+fn two_digits(text: &mut String, value: u64) {
+    text.push(char::from(b'0' + (value / 10 % 10) as u8));
+    text.push(char::from(b'0' + (value % 10) as u8));
 }
 
 #[cfg(test)]

@@ -66,6 +66,9 @@ pub struct MailLog {
     lost_count: u64,
     lost_reported: u64,
     line: Vec<u8>,
+    /// The millisecond of the last line and its text: most lines share it with others.
+    stamp_ms: u64,
+    stamp: Vec<u8>,
 }
 
 impl MailLog {
@@ -80,6 +83,8 @@ impl MailLog {
             lost_count: 0,
             lost_reported: 0,
             line: Vec::new(),
+            stamp_ms: 0,
+            stamp: Vec::new(),
         }
     }
 
@@ -131,13 +136,18 @@ impl MailLog {
     }
 
     fn begin(&mut self, now: Now, event: &str) {
+        if self.stamp.is_empty() || self.stamp_ms != now.wall_ms {
+            self.stamp_ms = now.wall_ms;
+            let at = date::civil(now.wall_ms);
+            self.stamp = format!(
+                "time={:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z event=",
+                at.year, at.month, at.day, at.hour, at.minute, at.second, at.milli
+            )
+            .into_bytes();
+        }
         self.line.clear();
-        let at = date::civil(now.wall_ms);
-        let text = format_args!(
-            "time={:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z event={event}",
-            at.year, at.month, at.day, at.hour, at.minute, at.second, at.milli
-        );
-        self.formatted(text);
+        self.line.extend_from_slice(&self.stamp);
+        self.line.extend_from_slice(event.as_bytes());
     }
 
     fn formatted(&mut self, text: std::fmt::Arguments<'_>) {

@@ -154,12 +154,14 @@ struct State {
 pub struct Scheduler {
     settings: Settings,
     threads: Vec<Thread>,
-    names: HashMap<(Arc<str>, Arc<str>), ThreadKey>,
+    names: HashMap<Arc<str>, HashMap<Arc<str>, ThreadKey>>,
     vertices: Slab<State>,
     /// Vertices that wait for a time (monotonic).
     agenda: BinaryHeap<Reverse<(u64, u64)>>,
     /// Wall times at which vertices expire; entries of vertices that are gone mean nothing.
     expiries: BinaryHeap<Reverse<(u64, u64)>>,
+    /// Entries at which finished ones are dropped.
+    expiries_limit: usize,
     /// Threads to be looked at again at a time (monotonic).
     alarms: BTreeMap<(u64, ThreadKey), ()>,
     /// Threads to be looked at now.
@@ -171,6 +173,9 @@ pub struct Scheduler {
 
 /// A vertex past its expiry that still gets an attempt is looked at again after this.
 const EXPIRY_LOOK_MS: u64 = 60_000;
+
+/// Expiries kept before finished ones are looked for.
+const EXPIRIES_MIN: usize = 1024;
 
 /// More vertices than any spool holds.
 const VERTICES_MAX: usize = 1 << 30;
@@ -188,6 +193,7 @@ impl Scheduler {
             vertices: Slab::new(VERTICES_MAX),
             agenda: BinaryHeap::new(),
             expiries: BinaryHeap::new(),
+            expiries_limit: EXPIRIES_MIN,
             alarms: BTreeMap::new(),
             dirty: VecDeque::new(),
             actions: VecDeque::new(),
@@ -198,16 +204,20 @@ impl Scheduler {
 
     /// The thread of a (channel, host), made when it is new.
     pub fn thread(&mut self, channel: &str, host: &str) -> ThreadKey {
-        let name = (Arc::from(channel), Arc::from(host));
-        if let Some(key) = self.names.get(&name) {
+        if let Some(key) = self.names.get(channel).and_then(|hosts| hosts.get(host)) {
             return *key;
         }
+        let (channel, host): (Arc<str>, Arc<str>) = (Arc::from(channel), Arc::from(host));
         let key = ThreadKey(self.threads.len() as u32);
-        let rule = rule::select(&self.settings.rules, channel, host);
-        let owner = (rule::hash(channel, host) % u64::from(self.settings.shards.max(1))) as u16;
-        self.threads
-            .push(Thread::new(name.0.clone(), name.1.clone(), rule, owner));
-        self.names.insert(name, key);
+        let rule = rule::select(&self.settings.rules, &channel, &host);
+        let owner = (rule::hash(&channel, &host) % u64::from(self.settings.shards.max(1))) as u16;
+        self.threads.push(Thread::new(
+            Arc::clone(&channel),
+            Arc::clone(&host),
+            rule,
+            owner,
+        ));
+        self.names.entry(channel).or_default().insert(host, key);
         key
     }
 
@@ -236,13 +246,25 @@ impl Scheduler {
         let expiry_ms = vertex
             .arrival_ms
             .saturating_add(self.rule(thread).expiry_ms);
-        self.expiries.push(Reverse((expiry_ms, key.0)));
+        self.expire_at(expiry_ms, key);
         if vertex.due_ms > now.wall_ms {
             self.wait_until(now, key, vertex.due_ms);
         } else {
             self.make_waiting(key, false);
         }
         key
+    }
+
+    /// Most vertices are finished long before they expire: their entries are dropped each time the
+    /// list has doubled.
+    fn expire_at(&mut self, expiry_ms: u64, vertex: VertexKey) {
+        if self.expiries.len() >= self.expiries_limit {
+            let vertices = &self.vertices;
+            self.expiries
+                .retain(|Reverse((_, key))| vertices.get(Key(*key)).is_some());
+            self.expiries_limit = EXPIRIES_MIN.max(2 * self.expiries.len());
+        }
+        self.expiries.push(Reverse((expiry_ms, vertex.0)));
     }
 
     /// Enters a vertex that another shard has passed on. It never waits here for a time: it is
@@ -468,8 +490,7 @@ impl Scheduler {
         // The last attempt is made at the expiry, not given up before it.
         let due_ms = due_ms.min(expiry_ms);
         self.wait_until(now, vertex, due_ms);
-        self.expiries
-            .push(Reverse((expiry_ms.saturating_add(delay_ms), vertex.0)));
+        self.expire_at(expiry_ms.saturating_add(delay_ms), vertex);
         Reported::Retry { due_ms, attempt }
     }
 

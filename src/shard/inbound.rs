@@ -40,6 +40,8 @@ pub(super) enum Phase {
 pub(super) struct Inbound {
     pub(super) socket: Socket,
     pub(super) peer: SocketAddr,
+    /// Its address as text.
+    pub(super) peer_text: Vec<u8>,
     listener: usize,
     pub(super) session: Session,
     pub(super) phase: Phase,
@@ -83,6 +85,7 @@ impl<D: Driver> Shard<D> {
         let mut inbound = Inbound {
             socket,
             peer,
+            peer_text: peer.ip().to_string().into_bytes(),
             listener,
             session: Session::new(settings, who, self.now),
             phase: Phase::Open,

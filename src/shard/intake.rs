@@ -67,7 +67,7 @@ impl<D: Driver> Shard<D> {
             return;
         };
         let id = inbound.id.take().unwrap_or_else(|| self.log.reserve_id());
-        let (envelope, content) = envelope_of(transaction, inbound.peer, self.now.wall_ms);
+        let (envelope, content) = envelope_of(transaction, &inbound.peer_text, self.now.wall_ms);
         self.memory.staged(&mut inbound.staged_bytes, content.len());
         self.memory.forget(key);
         self.stage(Stalled {
@@ -274,11 +274,7 @@ fn refused(refusal: &Refusal) -> Stored<'static> {
     }
 }
 
-fn envelope_of(
-    transaction: Transaction,
-    peer: std::net::SocketAddr,
-    arrival_ms: u64,
-) -> (Envelope, Vec<u8>) {
+fn envelope_of(transaction: Transaction, client: &[u8], arrival_ms: u64) -> (Envelope, Vec<u8>) {
     let recipients = transaction
         .recipients
         .into_iter()
@@ -296,7 +292,7 @@ fn envelope_of(
         smtputf8: transaction.smtputf8,
         ret: transaction.ret.map(ret),
         envid: transaction.envid,
-        client: peer.ip().to_string().into_bytes(),
+        client: client.to_vec(),
         helo: transaction.helo,
         protocol: transaction.protocol.as_bytes().to_vec(),
     };

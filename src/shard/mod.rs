@@ -21,12 +21,13 @@ mod shared;
 mod shutdown;
 mod start;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use spool::{Log, MessageKey};
 
 use crate::base::clock::Now;
+use crate::base::fast_map::FastMap;
 use crate::base::slab::{Key, Slab};
 use crate::base::timers::Timers;
 use crate::io::{Driver, Event, Socket};
@@ -60,6 +61,9 @@ const OUTBOUND_TIMER: u64 = 1 << 63;
 /// Longest sleep, so that a lost doorbell or a stop request is seen.
 const SLEEP_NS_MAX: u64 = 250_000_000;
 
+/// Counters are published once in this time while there is work.
+const PUBLISH_NS: u64 = 5_000_000;
+
 /// One shard. Built by [`Shard::new`], driven by [`Shard::run`] or, in simulations, by
 /// [`Shard::turn`].
 pub struct Shard<D: Driver> {
@@ -76,9 +80,9 @@ pub struct Shard<D: Driver> {
     mail_log_in_flight: bool,
     inbound: Slab<Inbound>,
     outbound: Slab<Outbound>,
-    roles: HashMap<Socket, Role>,
+    roles: FastMap<Socket, Role>,
     /// Accepted and committed messages with recipients that are not finished.
-    live: HashMap<MessageKey, Live>,
+    live: FastMap<MessageKey, Live>,
     work: Slab<dispatch::Work>,
     threads: Vec<Thread>,
     /// Threads that got something to do since the last dispatch.
@@ -87,19 +91,20 @@ pub struct Shard<D: Driver> {
     waiting: VecDeque<Waiting>,
     /// Complete messages for which staging had no room.
     stalled: VecDeque<Stalled>,
-    loads: HashMap<spool::ReadTicket, dispatch::Load>,
-    questions: HashMap<u64, Key>,
+    loads: FastMap<spool::ReadTicket, dispatch::Load>,
+    questions: FastMap<u64, Key>,
     question_next: u64,
     /// Failures whose report could not be staged yet.
     failures: VecDeque<bounce::Failed>,
     /// Failures that wait for a file in `postman/`.
-    keeping: HashMap<u64, (MessageKey, Vec<bounce::Failure>)>,
+    keeping: FastMap<u64, (MessageKey, Vec<bounce::Failure>)>,
     memory: Memory,
     neighbours: Vec<Option<Neighbour>>,
     timers: Timers,
     receiving_count: u32,
     stopping: Option<shutdown::Stopping>,
     events: Vec<Event>,
+    published_ns: u64,
 }
 
 impl<D: Driver> Shard<D> {
@@ -115,6 +120,7 @@ impl<D: Driver> Shard<D> {
         let mut events = std::mem::take(&mut self.events);
         self.driver.poll(Some(deadline), &mut events);
         self.now = self.driver.now();
+        let quiet = events.is_empty();
         for event in events.drain(..) {
             self.handle(event);
         }
@@ -125,7 +131,10 @@ impl<D: Driver> Shard<D> {
         self.dispatch();
         self.spool_turn();
         self.mail_log_turn();
-        self.publish();
+        if quiet || self.now.mono_ns >= self.published_ns + PUBLISH_NS {
+            self.published_ns = self.now.mono_ns;
+            self.publish();
+        }
         self.shutdown_turn()
     }
 

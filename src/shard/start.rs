@@ -1,6 +1,6 @@
 //! A shard's start: what recovery found is entered again, then the first turn runs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use spool::{Log, Outcome, Recovered, RecoveredMessage, Status};
@@ -10,6 +10,7 @@ use super::handoff::Neighbours;
 use super::intake::Live;
 use super::memory::Memory;
 use super::{Outside, Settings, Shard, Shared};
+use crate::base::fast_map::FastMap;
 use crate::base::slab::Slab;
 use crate::base::timers::Timers;
 use crate::io::Driver;
@@ -71,23 +72,24 @@ impl<D: Driver> Shard<D> {
             policies,
             mail_log,
             mail_log_in_flight: false,
-            roles: HashMap::new(),
-            live: HashMap::new(),
+            roles: FastMap::default(),
+            live: FastMap::default(),
             work: Slab::new(WORK_MAX),
             threads: Vec::new(),
             eager: Vec::new(),
             waiting: VecDeque::new(),
             stalled: VecDeque::new(),
-            loads: HashMap::new(),
-            questions: HashMap::new(),
+            loads: FastMap::default(),
+            questions: FastMap::default(),
             question_next: 0,
             failures: VecDeque::new(),
-            keeping: HashMap::new(),
+            keeping: FastMap::default(),
             neighbours,
             timers: Timers::default(),
             receiving_count: 0,
             stopping: None,
             events: Vec::new(),
+            published_ns: 0,
         };
         shard.restore(recovered);
         shard.publish();
