@@ -39,7 +39,7 @@ pub(crate) struct Location {
 }
 
 /// A map whose keys are made by the engine: nobody can make them collide.
-pub(crate) type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+pub(crate) type FastMap<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
 
 /// Channel and host.
 pub(crate) type ThreadName = (Vec<u8>, Vec<u8>);
@@ -87,7 +87,7 @@ pub struct Log {
     pub(crate) sequence_next: u64,
     pub(crate) link: u32,
     pub(crate) live: FastMap<MessageKey, Live>,
-    pub(crate) threads: HashMap<ThreadName, ThreadPlace>,
+    pub(crate) threads: BTreeMap<ThreadName, ThreadPlace>,
     pub(crate) thread_version: u64,
     pub(crate) staging: Staging,
     pub(crate) in_flight: Option<InFlight>,
@@ -125,7 +125,7 @@ impl Log {
             sequence_next: 1,
             link: 0,
             live: FastMap::default(),
-            threads: HashMap::new(),
+            threads: BTreeMap::new(),
             thread_version: 0,
             staging: Staging::new(),
             in_flight: None,

@@ -1,0 +1,132 @@
+//! Mail goes through whole shards, in good weather and bad.
+
+use super::hop::Manners;
+use super::world::{Plan, World};
+
+fn plan(seed: u64) -> Plan {
+    Plan {
+        seed,
+        shards: 1 + seed as usize % 4,
+        limit: [1, 3, 50][seed as usize % 3],
+        clients: 6,
+        messages: 12,
+        manners: Manners::default(),
+    }
+}
+
+/// Sends everything, with the limit of connections watched at every turn.
+fn send_all(world: &mut World, limit: u32) {
+    world.run("all are connected", World::all_connected);
+    for client in &mut world.clients {
+        client.begin();
+    }
+    world.run("all is delivered", |world| {
+        assert!(
+            world.outgoing() <= limit as usize,
+            "{} connections",
+            world.outgoing()
+        );
+        world.drained()
+    });
+}
+
+/// Everything acknowledged has arrived unaltered; says how often too often.
+fn check(world: &World) -> usize {
+    let mut again = 0;
+    for client in &world.clients {
+        assert_eq!(client.surprises, Vec::<String>::new());
+        for (name, content) in &client.acknowledged {
+            let delivered = world.hop.delivered.get(name);
+            let delivered = delivered.unwrap_or_else(|| panic!("{name} is lost"));
+            for copy in delivered {
+                let (trace, rest) = copy.split_at(copy.len() - content.len());
+                assert!(trace.starts_with(b"Received: from client.example "));
+                assert_eq!(rest, content, "{name} is altered");
+            }
+            again += delivered.len() - 1;
+        }
+    }
+    again
+}
+
+fn acknowledged(world: &World) -> usize {
+    world
+        .clients
+        .iter()
+        .map(|client| client.acknowledged.len())
+        .sum()
+}
+
+#[test]
+fn what_was_acknowledged_arrives_once() {
+    for seed in 0..40 {
+        let plan = plan(seed);
+        let mut world = World::new(plan.clone());
+        send_all(&mut world, plan.limit);
+        assert_eq!(acknowledged(&world), 72, "seed {seed}");
+        assert_eq!(check(&world), 0, "seed {seed}: delivered twice");
+    }
+}
+
+#[test]
+fn a_next_hop_in_a_bad_mood_loses_nothing() {
+    let mut forgotten = 0;
+    for seed in 0..40 {
+        let mut plan = plan(seed);
+        plan.manners = Manners {
+            defer: 20,
+            defer_content: 10,
+            reset: 2,
+            forget: 3,
+        };
+        let mut world = World::new(plan.clone());
+        send_all(&mut world, plan.limit);
+        assert_eq!(acknowledged(&world), 72, "seed {seed}");
+        let again = check(&world);
+        forgotten += world.hop.forgotten.len();
+        // A reply that is lost on the way, by a reset too, leaves the relay no choice.
+        let most = world.hop.connections_made;
+        assert!(
+            again <= most,
+            "seed {seed}: {again} repeats, {most} connections"
+        );
+    }
+    assert!(forgotten > 10, "{forgotten}: the mood was not bad");
+}
+
+#[test]
+fn a_next_hop_that_is_down_is_probed_by_one_connection_at_a_time() {
+    for seed in 0..20 {
+        let plan = plan(seed);
+        let mut world = World::new(plan.clone());
+        let address = "198.51.100.9:25".parse().unwrap();
+        world.net.unlisten(address);
+        world.run("all are connected", World::all_connected);
+        for client in &mut world.clients {
+            client.begin();
+        }
+        world.run("all is accepted", World::all_answered);
+        // Down for a while: after the first failures only the probe is out.
+        for turn in 0..2_000 {
+            world.turn();
+            assert!(turn < 500 || world.outgoing() <= 1, "{}", world.outgoing());
+        }
+        world.net.listen(address);
+        world.run("all is delivered", World::drained);
+        assert_eq!(check(&world), 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let digest = |seed| {
+        let plan = plan(seed);
+        let mut world = World::new(plan.clone());
+        send_all(&mut world, plan.limit);
+        world.net.digest()
+    };
+    for seed in 0..4 {
+        assert_eq!(digest(seed), digest(seed), "seed {seed}");
+    }
+    assert_ne!(digest(1), digest(2));
+}
