@@ -6,6 +6,8 @@
 //! completion.
 
 mod disk;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
