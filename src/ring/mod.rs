@@ -9,6 +9,7 @@
 mod buffers;
 mod setup;
 
+use std::ffi::CString;
 use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
@@ -37,6 +38,8 @@ pub enum Memory {
     Aligned(AlignedBuf),
     /// The address to connect to.
     Address(Box<SockAddr>),
+    /// The name of a file.
+    Path(CString),
 }
 
 /// Names an operation in flight.
@@ -223,6 +226,30 @@ impl Ring {
             opcode::Write::new(types::Fd(file), bytes.as_ptr(), bytes.len() as u32)
                 .offset(u64::MAX)
                 .build()
+        })
+    }
+
+    /// Create and open a file that must not exist; the result is a descriptor, see [`adopt`].
+    pub fn create(&mut self, dir: RawFd, name: CString, flags: i32, tag: u64) -> Flight {
+        self.start(tag, Memory::Path(name), |memory| {
+            let Memory::Path(name) = memory else {
+                unreachable!("given above")
+            };
+            let always = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC;
+            opcode::OpenAt::new(types::Fd(dir), name.as_ptr())
+                .flags(always | flags)
+                .mode(0o600)
+                .build()
+        })
+    }
+
+    /// Remove a file.
+    pub fn remove(&mut self, dir: RawFd, name: CString, tag: u64) -> Flight {
+        self.start(tag, Memory::Path(name), |memory| {
+            let Memory::Path(name) = memory else {
+                unreachable!("given above")
+            };
+            opcode::UnlinkAt::new(types::Fd(dir), name.as_ptr()).build()
         })
     }
 

@@ -7,4 +7,5 @@ mod kill;
 mod limits;
 mod relay;
 mod retry;
+mod ring;
 mod start;

@@ -27,12 +27,36 @@ impl Client {
 
     /// Connects if somebody listens.
     pub fn try_connect(address: SocketAddr) -> std::io::Result<Self> {
-        let writer = TcpStream::connect(address)?;
+        Self::over(TcpStream::connect(address)?)
+    }
+
+    fn over(writer: TcpStream) -> std::io::Result<Self> {
         writer.set_read_timeout(Some(PATIENCE))?;
         writer.set_write_timeout(Some(PATIENCE))?;
         writer.set_nodelay(true)?;
         let reader = BufReader::new(writer.try_clone()?);
         Ok(Self { reader, writer })
+    }
+
+    /// Connects from `local` and reads the greeting.
+    pub fn connect_from(local: std::net::IpAddr, address: SocketAddr) -> Self {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).expect("a socket");
+        socket
+            .bind(&SocketAddr::new(local, 0).into())
+            .expect("an address of loopback");
+        socket.connect(&address.into()).expect("the daemon listens");
+        let mut client = Self::over(socket.into()).expect("a connected socket");
+        let greeting = client.reply();
+        assert!(greeting.starts_with("220"), "greeting: {greeting}");
+        client
+    }
+
+    /// Waits this long for replies and for room to send.
+    pub fn set_patience(&mut self, patience: std::time::Duration) {
+        let set = self.writer.set_read_timeout(Some(patience));
+        set.and(self.writer.set_write_timeout(Some(patience)))
+            .expect("a positive time");
     }
 
     /// Sends bytes as they are.

@@ -14,6 +14,8 @@ use super::wait_for;
 pub struct Daemon {
     pub address: SocketAddr,
     pub dir: TempDir,
+    /// A command that starts the one behind it.
+    prefix: Vec<String>,
     child: Option<Child>,
 }
 
@@ -26,6 +28,8 @@ pub struct Setup {
     pub extra: Vec<(&'static str, String)>,
     /// Whole tables appended at the end.
     pub tail: String,
+    /// See [`Daemon`].
+    pub prefix: Vec<String>,
 }
 
 impl Setup {
@@ -37,6 +41,7 @@ impl Setup {
             shards: 2,
             extra: Vec::new(),
             tail: String::new(),
+            prefix: Vec::new(),
         }
     }
 
@@ -84,15 +89,20 @@ impl Setup {
 
     /// Writes the configuration into a new directory and starts the daemon.
     pub fn start(self) -> Daemon {
-        let dir = scratch_dir();
-        fs::write(dir.path().join("zmailer.toml"), self.text(dir.path())).expect("a scratch file");
-        let mut daemon = Daemon {
-            address: self.address,
-            dir,
-            child: None,
-        };
+        let mut daemon = self.prepare(scratch_dir());
         daemon.restart();
         daemon
+    }
+
+    /// Writes the configuration into `dir`.
+    pub fn prepare(self, dir: TempDir) -> Daemon {
+        fs::write(dir.path().join("zmailer.toml"), self.text(dir.path())).expect("a scratch file");
+        Daemon {
+            address: self.address,
+            dir,
+            prefix: self.prefix,
+            child: None,
+        }
     }
 }
 
@@ -141,7 +151,10 @@ impl Daemon {
             .append(true)
             .open(self.dir.path().join("stderr"))
             .expect("a scratch file");
-        let child = binary()
+        let mut words = self.prefix.clone();
+        words.push(env!("CARGO_BIN_EXE_zmailer").to_owned());
+        let child = Command::new(&words[0])
+            .args(&words[1..])
             .args(["run", "--config"])
             .arg(self.config())
             .stdin(Stdio::null())

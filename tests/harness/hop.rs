@@ -31,6 +31,8 @@ pub struct Script {
     pub drop_connections: usize,
     /// Close instead of answering this many final dots.
     pub drop_at_dot: usize,
+    /// Count messages, and keep nothing of them.
+    pub forget_content: bool,
     /// Before each final reply.
     pub delay: Duration,
 }
@@ -230,7 +232,7 @@ fn accept(
     recipients: &mut Vec<String>,
     content: Vec<u8>,
 ) -> Option<String> {
-    let (reply, delay) = {
+    let (reply, delay, forget) = {
         let mut script = script.lock().expect("no thread panicked with it");
         if script.drop_at_dot > 0 {
             script.drop_at_dot -= 1;
@@ -242,6 +244,7 @@ fn accept(
                 .pop_front()
                 .unwrap_or_else(|| "250 2.0.0 taken".into()),
             script.delay,
+            script.forget_content,
         )
     };
     std::thread::sleep(delay);
@@ -250,7 +253,7 @@ fn accept(
         let mail = Mail {
             sender: sender.to_owned(),
             recipients,
-            content,
+            content: if forget { Vec::new() } else { content },
             at: Instant::now(),
         };
         mails.lock().expect("no thread panicked with it").push(mail);

@@ -1,12 +1,14 @@
 //! Disk requests of the spool engine on the ring.
 //!
 //! Files are opened with O_DIRECT; where the file system refuses, all of them are opened without, so
-//! that direct and cached access to one file never mix. Opening, creating, removing and listing are
-//! plain calls: they happen once a segment, and the ring would hand them to a worker thread anyway.
+//! that direct and cached access to one file never mix. Creating and removing go through the ring: on a
+//! disk that hangs they would hang the shard. Opening what exists and listing change nothing on the disk
+//! and are plain calls, made at a start.
 
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -22,8 +24,15 @@ pub(super) struct Disk {
     direct: bool,
     files: HashMap<FileId, File>,
     dir_file: Option<File>,
-    in_flight: Vec<Option<Token>>,
+    in_flight: Vec<Option<Started>>,
     free: Vec<u32>,
+}
+
+/// A request on the ring.
+struct Started {
+    token: Token,
+    /// The file whose descriptor the completion brings.
+    creates: Option<FileId>,
 }
 
 impl Disk {
@@ -49,13 +58,9 @@ impl Disk {
         let Request { token, op } = request;
         let synced = self.durability == Durability::Sync;
         match op {
-            Op::Create { file } => Some(self.now(token, self.open(file, true))),
-            Op::Open { file } => Some(self.now(token, self.open(file, false))),
-            Op::Remove { file } => {
-                self.files.remove(&file);
-                let result = fs::remove_file(self.dir.join(file_name(file))).map(|()| 0);
-                Some(answer(token, result))
-            }
+            Op::Create { file } => self.create(ring, token, file, kind),
+            Op::Open { file } => Some(self.now(token, self.open(file))),
+            Op::Remove { file } => self.remove(ring, token, file, kind),
             Op::List => Some(self.list(token)),
             Op::SyncDir | Op::SyncFile { .. } if !synced => Some(answer(token, Ok(0))),
             Op::SyncDir => match self.dir_file.as_ref().map(AsRawFd::as_raw_fd) {
@@ -98,14 +103,67 @@ impl Disk {
         }
     }
 
+    fn create(
+        &mut self,
+        ring: &mut Ring,
+        token: Token,
+        file: FileId,
+        kind: u64,
+    ) -> Option<op::Completion> {
+        let Some((dir, name)) = self.name(file) else {
+            return Some(refused(token, None));
+        };
+        let flags = if self.direct { libc::O_DIRECT } else { 0 };
+        let slot = self.enter(token);
+        if let Some(Some(started)) = self.in_flight.get_mut(slot as usize) {
+            started.creates = Some(file);
+        }
+        ring.create(dir, name, flags, kind | slot);
+        None
+    }
+
+    fn remove(
+        &mut self,
+        ring: &mut Ring,
+        token: Token,
+        file: FileId,
+        kind: u64,
+    ) -> Option<op::Completion> {
+        self.files.remove(&file);
+        let Some((dir, name)) = self.name(file) else {
+            return Some(refused(token, None));
+        };
+        ring.remove(dir, name, kind | self.enter(token));
+        None
+    }
+
+    /// A file's directory and name.
+    fn name(&self, file: FileId) -> Option<(RawFd, CString)> {
+        let dir = self.dir_file.as_ref()?.as_raw_fd();
+        let name = CString::new(file_name(file)).ok()?;
+        Some((dir, name))
+    }
+
     /// Translates a completion of the ring.
     pub(super) fn complete(
         &mut self,
         slot: u64,
         completion: ring::Completion,
     ) -> Option<op::Completion> {
-        let token = self.in_flight[slot as usize].take()?;
+        let Started { token, creates } = self.in_flight[slot as usize].take()?;
         self.free.push(slot as u32);
+        if let Some(file) = creates {
+            let result = completion.result.map(|descriptor| {
+                self.files.insert(file, ring::adopt(descriptor).into());
+                0
+            });
+            return Some(op::Completion {
+                token,
+                result,
+                buf: None,
+                files: Vec::new(),
+            });
+        }
         let buf = match completion.memory {
             Memory::Aligned(buf) => Some(buf),
             _ => None,
@@ -123,7 +181,8 @@ impl Disk {
             self.in_flight.push(None);
             (self.in_flight.len() - 1) as u32
         });
-        self.in_flight[slot as usize] = Some(token);
+        let creates = None;
+        self.in_flight[slot as usize] = Some(Started { token, creates });
         u64::from(slot)
     }
 
@@ -136,13 +195,9 @@ impl Disk {
         answer(token, result)
     }
 
-    fn open(&self, id: FileId, create: bool) -> std::io::Result<(FileId, File)> {
+    fn open(&self, id: FileId) -> std::io::Result<(FileId, File)> {
         let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create_new(create)
-            .mode(0o600);
+        options.read(true).write(true);
         if self.direct {
             options.custom_flags(libc::O_DIRECT);
         }
@@ -154,7 +209,7 @@ impl Disk {
     fn descriptor(&mut self, id: FileId) -> Option<i32> {
         if !self.files.contains_key(&id) {
             // Recovery ran on another disk driver: its files are opened when first asked for.
-            let (id, file) = self.open(id, false).ok()?;
+            let (id, file) = self.open(id).ok()?;
             self.files.insert(id, file);
         }
         self.files.get(&id).map(AsRawFd::as_raw_fd)
