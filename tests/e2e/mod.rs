@@ -3,6 +3,7 @@
 mod bounce;
 mod commands;
 mod dialogs;
+mod disk;
 mod kill;
 mod limits;
 mod relay;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::harness::client::Client;
 use crate::harness::daemon::{Daemon, Setup, free_address, scratch_dir};
 use crate::harness::hop::Hop;
+use crate::harness::mount::Mount;
 use crate::harness::wait_for;
 
 const LETTER: &str = "Subject: hello\r\n\r\ntext\r\n";
@@ -102,47 +103,6 @@ fn without_descriptors_clients_wait_and_nobody_spins() {
     hop.wait_for_mails(1);
 }
 
-/// A file system of its own that can be frozen; none where that is not allowed.
-struct Frozen {
-    mount: std::path::PathBuf,
-}
-
-impl Frozen {
-    fn mount(dir: &std::path::Path) -> Option<Self> {
-        let (image, mount) = (dir.join("image"), dir.join("postoffice"));
-        fs::create_dir(&mount).unwrap();
-        fs::File::create(&image).unwrap().set_len(1 << 30).unwrap();
-        let run = |program: &str, words: &[&std::ffi::OsStr]| {
-            let output = Command::new(program).args(words).output();
-            output.is_ok_and(|output| output.status.success())
-        };
-        let made = run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), image.as_ref()])
-            && run(
-                "mount",
-                &[
-                    "-o".as_ref(),
-                    "loop".as_ref(),
-                    image.as_ref(),
-                    mount.as_ref(),
-                ],
-            );
-        made.then_some(Self { mount })
-    }
-
-    fn freeze(&self, on: bool) {
-        let flag = if on { "-f" } else { "-u" };
-        let status = Command::new("fsfreeze").arg(flag).arg(&self.mount).status();
-        assert!(status.unwrap().success(), "fsfreeze {flag}");
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        let _ = Command::new("fsfreeze").arg("-u").arg(&self.mount).output();
-        let _ = Command::new("umount").arg("-l").arg(&self.mount).output();
-    }
-}
-
 fn rss_kib(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -170,7 +130,7 @@ fn stream(address: SocketAddr) {
 fn a_stalled_disk_stops_one_stream_and_not_a_thousand_clients() {
     let _ = zmailer::sys::limits::raise_open_files();
     let dir = scratch_dir();
-    let Some(disk) = Frozen::mount(dir.path()) else {
+    let Some(disk) = Mount::at_postoffice(dir.path(), 1 << 30) else {
         eprintln!("SKIPPED: no right to mount; a frozen file system is not tested");
         return;
     };

@@ -4,6 +4,7 @@ pub mod client;
 pub mod daemon;
 pub mod dialog;
 pub mod hop;
+pub mod mount;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,178 @@
+//! Disks that are full, damaged, or written by a newer version.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::harness::client::Client;
+use crate::harness::daemon::{Daemon, Setup, free_address, scratch_dir};
+use crate::harness::hop::Hop;
+use crate::harness::mount::Mount;
+use crate::harness::wait_for;
+
+const RETRY: &str = "[[scheduler.rule]]\nmatch = \"smtp/*\"\nretry = [\"1s\"]\n";
+
+/// Sends until the daemon has no room; gives back how many messages it took.
+fn fill(daemon: &Daemon, size: usize) -> usize {
+    let content = format!(
+        "Subject: x\r\n\r\n{}",
+        format!("{}\r\n", "y".repeat(998)).repeat(size / 1000)
+    );
+    let mut client = Client::connect(daemon.address);
+    client.hello();
+    for taken in 0..10_000 {
+        let reply = client.message("a@a.example", &[&format!("r{taken}@b.example")], &content);
+        if !reply.starts_with("250") {
+            assert!(reply.starts_with("452 4.3.1"), "{reply}");
+            client.expect("NOOP", "250");
+            return taken;
+        }
+    }
+    panic!("it never gets full");
+}
+
+/// Full, then the next hop comes back: what was taken arrives, and there is room again.
+fn full_and_empty_again(mut daemon: Daemon, hop: std::net::SocketAddr) {
+    daemon.restart();
+    let taken = fill(&daemon, 200_000);
+    assert!(taken > 5, "{taken} messages");
+    let hop = Hop::start_on(hop);
+    let mails = hop.wait_for_mails(taken);
+    assert_eq!(mails.len(), taken);
+    assert!(mails.iter().all(|mail| mail.content.len() > 199_000));
+    daemon.wait_until_empty();
+    wait_for("room for new mail", || {
+        let mut client = Client::connect(daemon.address);
+        client.hello();
+        let reply = client.message("a@a.example", &["new@b.example"], "Subject: x\r\n\r\n");
+        reply.starts_with("250").then_some(())
+    });
+    hop.wait_for_mails(taken + 1);
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+fn small(hop: std::net::SocketAddr) -> Setup {
+    let mut setup = Setup::relay_to(hop)
+        .shards(1)
+        .with("spool", "segment_size = \"4MiB\"");
+    setup.tail = RETRY.to_owned();
+    setup
+}
+
+#[test]
+fn a_spool_at_its_limit_refuses_and_goes_on_delivering() {
+    let hop = free_address();
+    let setup = small(hop).with("spool", "segments_max = 8");
+    full_and_empty_again(setup.prepare(scratch_dir()), hop);
+}
+
+#[test]
+fn a_full_disk_refuses_and_goes_on_delivering() {
+    let dir = scratch_dir();
+    let Some(disk) = Mount::at_postoffice(dir.path(), 48 << 20) else {
+        eprintln!("SKIPPED: no right to mount; a full file system is not tested");
+        return;
+    };
+    let hop = free_address();
+    let daemon = small(hop).prepare(dir);
+    full_and_empty_again(daemon, hop);
+    drop(disk);
+}
+
+/// The segment files of shard 0.
+fn segments(daemon: &Daemon) -> Vec<PathBuf> {
+    let dir = daemon.dir.path().join("postoffice/spool/0000");
+    let entries = fs::read_dir(dir).unwrap().flatten();
+    let names = entries.map(|entry| entry.path());
+    names
+        .filter(|path| {
+            path.file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with("log.")
+        })
+        .collect()
+}
+
+/// Changes a byte behind the first `marker` in one of the files.
+fn damage(files: &[PathBuf], marker: &str) {
+    let holds = |path: &&PathBuf| find(path, marker).is_some();
+    let path = files.iter().find(holds).expect("the marker is on disk");
+    let at = find(path, marker).unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+fn find(path: &Path, marker: &str) -> Option<usize> {
+    let bytes = fs::read(path).unwrap();
+    let marker = marker.as_bytes();
+    bytes
+        .windows(marker.len())
+        .position(|window| window == marker)
+}
+
+#[test]
+fn a_damaged_message_is_named_and_the_others_arrive() {
+    let hop = free_address();
+    let mut setup = Setup::relay_to(hop).shards(1);
+    setup.tail = RETRY.to_owned();
+    let mut daemon = setup.start();
+    for number in 0..5 {
+        let content = format!("Subject: x\r\n\r\nmarker-{number}\r\n");
+        Client::submit(daemon.address, "a@a.example", &["b@b.example"], &content);
+    }
+    daemon.kill();
+    damage(&segments(&daemon), "marker-2");
+    daemon.restart();
+    let said = daemon.stderr();
+    assert!(said.contains("damaged commit in segment"), "{said}");
+    let hop = Hop::start_on(hop);
+    hop.wait_for_mails(4);
+    daemon.wait_until_empty();
+    let mut arrived: Vec<String> = hop
+        .mails()
+        .iter()
+        .map(|mail| String::from_utf8_lossy(&mail.content).into_owned())
+        .filter_map(|text| text.lines().last().map(str::to_owned))
+        .collect();
+    arrived.sort();
+    assert_eq!(arrived, ["marker-0", "marker-1", "marker-3", "marker-4"]);
+}
+
+/// CRC-32C by its definition (RFC 3720 12.1).
+fn crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+            (sum >> 1) ^ (0x82f6_3b78 * (sum & 1))
+        })
+    })
+}
+
+#[test]
+fn a_spool_of_a_newer_version_is_refused() {
+    let mut daemon = Setup::relay_to(free_address()).shards(1).start();
+    let content = "Subject: x\r\n\r\nmarker\r\n";
+    Client::submit(daemon.address, "a@a.example", &["b@b.example"], content);
+    daemon.stop();
+    let segments = segments(&daemon);
+    let mut used = segments
+        .iter()
+        .filter(|path| find(path, "marker").is_some());
+    let path = used.next().expect("the message is on disk");
+    let mut bytes = fs::read(path).unwrap();
+    for block in [0, 4096] {
+        // Version, and the checksum over the 32 bytes before it (spool/FORMAT.md).
+        bytes[block + 8] = 9;
+        let sum = crc(&bytes[block..block + 32]);
+        bytes[block + 32..block + 36].copy_from_slice(&sum.to_le_bytes());
+    }
+    // Only the copy that was in use has the magic of a header.
+    fs::write(path, bytes).unwrap();
+    daemon.spawn();
+    assert_eq!(daemon.wait_exit(), Some(65));
+    let said = daemon.stderr();
+    for part in ["segment", "offset", "version 9", "newer version"] {
+        assert!(said.contains(part), "{part} is missing in {said}");
+    }
+}
