@@ -97,6 +97,11 @@ pub enum CommandError {
     Parameter,
     /// A parameter's value.
     Value,
+    /// BDAT whose size cannot be read: nobody knows where the next command begins.
+    Chunk,
+    /// A request of another protocol: what follows it may hold commands that its sender did not
+    /// write as such.
+    Foreign,
 }
 
 impl CommandError {
@@ -115,7 +120,15 @@ impl CommandError {
             Self::Recipient(PathError::Syntax) => "501 5.1.3 bad recipient address syntax",
             Self::Parameter => "555 5.5.4 parameter not recognized",
             Self::Value => "501 5.5.4 bad parameter value",
+            Self::Chunk => "501 5.5.4 bad chunk size, closing",
+            Self::Foreign => "554 5.5.1 this is not HTTP, closing",
         }
+    }
+
+    /// Whether going on would take data for commands.
+    #[must_use]
+    pub fn ends_session(self) -> bool {
+        matches!(self, Self::Chunk | Self::Foreign)
     }
 }
 
@@ -153,6 +166,7 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, CommandError> {
         b"EXPN" | b"TURN" | b"ETRN" | b"AUTH" | b"STARTTLS" | b"SEND" | b"SAML" | b"SOML" => {
             Ok(Command::Unimplemented)
         }
+        b"GET" | b"POST" | b"PUT" | b"HEAD" | b"CONNECT" | b"OPTIONS" => Err(CommandError::Foreign),
         _ => Err(CommandError::Unknown),
     }
 }
@@ -336,11 +350,11 @@ fn bdat(arguments: &[u8]) -> Result<Command<'_>, CommandError> {
     let mut words = arguments
         .split(|byte| *byte == b' ')
         .filter(|word| !word.is_empty());
-    let size = words.next().and_then(number).ok_or(CommandError::Syntax)?;
+    let size = words.next().and_then(number).ok_or(CommandError::Chunk)?;
     let last = match (words.next(), words.next()) {
         (None, _) => false,
         (Some(word), None) if word.eq_ignore_ascii_case(b"LAST") => true,
-        _ => return Err(CommandError::Syntax),
+        _ => return Err(CommandError::Chunk),
     };
     Ok(Command::Bdat { size, last })
 }
@@ -406,9 +420,11 @@ mod tests {
                 CommandError::Value,
             ),
             ("DATA now", CommandError::Syntax),
-            ("BDAT", CommandError::Syntax),
-            ("BDAT 5 FIRST", CommandError::Syntax),
-            ("BDAT -5", CommandError::Syntax),
+            ("BDAT", CommandError::Chunk),
+            ("BDAT 5 FIRST", CommandError::Chunk),
+            ("BDAT -5", CommandError::Chunk),
+            ("BDAT 99999999999999999999", CommandError::Chunk),
+            ("GET / HTTP/1.1", CommandError::Foreign),
             ("EHLO", CommandError::Syntax),
             ("VRFY", CommandError::Syntax),
         ];

@@ -34,6 +34,7 @@ pub struct DotDecoder {
     line_bytes_max: usize,
     content_bytes_max: usize,
     bare: bool,
+    nul: bool,
     line_too_long: bool,
     too_large: bool,
 }
@@ -48,6 +49,7 @@ impl DotDecoder {
             line_bytes_max,
             content_bytes_max,
             bare: false,
+            nul: false,
             line_too_long: false,
             too_large: false,
         }
@@ -100,20 +102,45 @@ impl DotDecoder {
         }
     }
 
+    /// Takes whole lines at once: the text between two dots at the start of a line is kept in one
+    /// piece.
     fn inside(&mut self, rest: &[u8], out: &mut Vec<u8>) -> usize {
-        let stop = memchr::memchr2(b'\r', b'\n', rest);
-        let text = rest.get(..stop.unwrap_or(rest.len())).unwrap_or(rest);
-        self.keep(text, out);
-        self.line_bytes += text.len();
-        self.line_too_long |= self.line_bytes > self.line_bytes_max;
-        let Some(stop) = stop else { return rest.len() };
-        if rest.get(stop) == Some(&b'\r') {
-            self.at = At::Cr;
-        } else {
-            self.bare = true;
-            self.keep(b"\n", out);
+        let mut line_from = 0;
+        let mut kept = rest.len();
+        let mut used = rest.len();
+        for stop in memchr::memchr3_iter(b'\r', b'\n', 0, rest) {
+            if stop < line_from {
+                continue;
+            }
+            let behind = (rest.get(stop), rest.get(stop + 1), rest.get(stop + 2));
+            match behind {
+                (Some(0), ..) => self.nul = true,
+                (Some(b'\r'), Some(b'\n'), next) => {
+                    self.end_line(stop - line_from);
+                    line_from = stop + 2;
+                    if next.is_none_or(|byte| *byte == b'.') {
+                        (kept, used) = (line_from, line_from);
+                        self.at = At::LineStart;
+                        break;
+                    }
+                }
+                (Some(b'\r'), None, _) => {
+                    (kept, used) = (stop, stop + 1);
+                    self.at = At::Cr;
+                    break;
+                }
+                _ => self.bare = true,
+            }
         }
-        stop + 1
+        self.line_bytes += kept.saturating_sub(line_from);
+        self.line_too_long |= self.line_bytes > self.line_bytes_max;
+        self.keep(rest.get(..kept).unwrap_or(rest), out);
+        used
+    }
+
+    fn end_line(&mut self, bytes: usize) {
+        self.line_too_long |= self.line_bytes + bytes > self.line_bytes_max;
+        self.line_bytes = 0;
     }
 
     fn keep(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
@@ -131,6 +158,8 @@ impl DotDecoder {
             Some(Fault::TooLarge)
         } else if self.bare {
             Some(Fault::BareLineEnd)
+        } else if self.nul {
+            Some(Fault::Nul)
         } else if self.line_too_long {
             Some(Fault::LineTooLong)
         } else {
@@ -144,6 +173,8 @@ impl DotDecoder {
 pub enum Fault {
     /// It holds a lone CR or LF.
     BareLineEnd,
+    /// It holds a NUL, which some servers drop: then a dot may stand alone on its line.
+    Nul,
     /// It holds a line above the limit.
     LineTooLong,
     /// It is larger than the limit.
@@ -160,6 +191,7 @@ impl Fault {
     pub fn reply(self) -> &'static str {
         match self {
             Self::BareLineEnd => "550 5.6.11 a lone CR or LF is in the content",
+            Self::Nul => "550 5.6.11 a NUL is in the content",
             Self::LineTooLong => "550 5.6.0 a line of the content is too long",
             Self::TooLarge => "552 5.3.4 the message is too large",
             Self::HeaderTooLarge => "552 5.3.4 the header is too large",
@@ -171,25 +203,25 @@ impl Fault {
 /// Judges content that came by BDAT: the line rule, unless it is binary.
 #[must_use]
 pub fn line_fault(content: &[u8], line_bytes_max: usize) -> Option<Fault> {
-    let mut decoder = DotDecoder::new(line_bytes_max, usize::MAX);
-    decoder.at = At::Inside;
-    let mut rest = content;
-    let mut kept = Vec::new();
-    while !rest.is_empty() {
-        // A dot means nothing here: lines are looked at from inside.
-        if matches!(decoder.at, At::LineStart | At::Dot | At::DotCr) {
-            decoder.at = At::Inside;
+    let (mut line_from, mut nul, mut too_long) = (0, false, false);
+    for stop in memchr::memchr3_iter(b'\r', b'\n', 0, content) {
+        if stop < line_from {
+            continue;
         }
-        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
-        let (line, behind) = rest.split_at_checked(end).unwrap_or((rest, &[]));
-        kept.clear();
-        decoder.feed(line, &mut kept);
-        rest = behind;
+        match (content.get(stop), content.get(stop + 1)) {
+            (Some(0), _) => nul = true,
+            (Some(b'\r'), Some(b'\n')) => {
+                too_long |= stop - line_from > line_bytes_max;
+                line_from = stop + 2;
+            }
+            _ => return Some(Fault::BareLineEnd),
+        }
     }
-    if decoder.at == At::Cr {
-        Some(Fault::BareLineEnd)
+    too_long |= content.len() - line_from > line_bytes_max;
+    if nul {
+        Some(Fault::Nul)
     } else {
-        decoder.fault()
+        too_long.then_some(Fault::LineTooLong)
     }
 }
 
@@ -275,7 +307,7 @@ mod tests {
             "CR LF NUL . CR LF is not the end",
             b"a\r\n\0.\r\nb\r\n.\r\n",
             b"a\r\n\0.\r\nb\r\n",
-            None,
+            Some(Fault::Nul),
         ),
         (
             "CR LF . LF is not the end",

@@ -1,7 +1,8 @@
 //! Scripted dialogues: one file a behaviour, run against the pure session and over TCP.
 //!
 //! Lines: `# why`; `C: text` sends a line; `C= bytes` sends bytes with `\r \n \0 \\` escapes; `S: text`
-//! expects a line, `*` at its end stands for anything; `@end` expects the end of the connection.
+//! expects a line, `*` at its end stands for anything; `M= bytes` expects that this was stored since the
+//! last `M=`, without our trace field (pure runs only); `@end` expects the end of the connection.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,6 +16,7 @@ use zmailer::protocol::server::{Peer, Session, Settings, Stored, Verdict, Want};
 enum Step {
     Send(Vec<u8>),
     Expect(String),
+    Message(Vec<u8>),
     End,
 }
 
@@ -55,6 +57,7 @@ fn parse(name: String, text: &str) -> Dialog {
             ("C:", text) => Step::Send(format!("{}\r\n", text.trim_start()).into_bytes()),
             ("C=", text) => Step::Send(unescape(text.trim_start())),
             ("S:", text) => Step::Expect(text.trim_start().to_owned()),
+            ("M=", text) => Step::Message(unescape(text.trim_start())),
             ("@e", _) => Step::End,
             _ => panic!("{name}: {line:?} is not a step"),
         })
@@ -71,6 +74,10 @@ fn unescape(text: &str) -> Vec<u8> {
                 Some(b'r') => b'\r',
                 Some(b'n') => b'\n',
                 Some(b'0') => 0,
+                Some(b'x') => {
+                    let digits: String = bytes.by_ref().take(2).map(char::from).collect();
+                    u8::from_str_radix(&digits, 16).expect("two digits")
+                }
                 Some(other) => other,
                 None => b'\\',
             }),
@@ -78,6 +85,20 @@ fn unescape(text: &str) -> Vec<u8> {
         }
     }
     out
+}
+
+/// Content behind the field that we put in front.
+fn without_trace(content: &[u8]) -> Vec<u8> {
+    let mut lines = content.split_inclusive(|byte| *byte == b'\n');
+    let trace = lines
+        .next()
+        .filter(|line| line.starts_with(b"Received: from "));
+    let mut taken = trace.expect("a trace field is in front").len();
+    taken += lines
+        .take_while(|line| line.starts_with(b"\t"))
+        .map(<[u8]>::len)
+        .sum::<usize>();
+    content[taken..].to_vec()
 }
 
 fn matches(expected: &str, line: &str) -> bool {
@@ -92,6 +113,7 @@ struct Pure {
     session: Session,
     input: Vec<u8>,
     output: Vec<u8>,
+    stored: std::collections::VecDeque<Vec<u8>>,
     closed: bool,
 }
 
@@ -115,6 +137,7 @@ impl Pure {
             session,
             input: Vec::new(),
             output: Vec::new(),
+            stored: std::collections::VecDeque::new(),
             closed: false,
         };
         pure.session.greet(&mut pure.output);
@@ -133,7 +156,8 @@ impl Pure {
                 Want::Input => return,
                 Want::Begin => self.session.begin("TESTID000001", now, &mut self.output),
                 Want::Policy(_) => self.session.verdict(Verdict::Accept, now, &mut self.output),
-                Want::Store(_) => {
+                Want::Store(transaction) => {
+                    self.stored.push_back(without_trace(&transaction.content));
                     let stored = Stored::Accepted { id: "TESTID000001" };
                     self.session.stored(stored, now, &mut self.output);
                 }
@@ -163,6 +187,18 @@ impl Dialog {
                     let line = pure.line();
                     let good = line.as_ref().is_some_and(|line| matches(expected, line));
                     assert!(good, "{}: expected {expected:?}, got {line:?}", self.name);
+                }
+                Step::Message(content) => {
+                    let stored = pure
+                        .stored
+                        .pop_front()
+                        .unwrap_or_else(|| panic!("{}: nothing stored", self.name));
+                    assert_eq!(
+                        stored.escape_ascii().to_string(),
+                        content.escape_ascii().to_string(),
+                        "{}",
+                        self.name
+                    );
                 }
                 Step::End => assert!(pure.closed, "{}: the session goes on", self.name),
             }
@@ -196,6 +232,7 @@ impl Dialog {
                         self.name
                     );
                 }
+                Step::Message(_) => {}
                 Step::End => {
                     let mut rest = String::new();
                     let _ = reader.read_line(&mut rest);

@@ -249,6 +249,10 @@ impl Session {
         }
         match command::parse(line) {
             Ok(parsed) => command.handle(parsed, &mut self.context, output),
+            Err(error) if error.ends_session() => {
+                put_line(output, error.reply());
+                (State::Closed, None)
+            }
             Err(error) => (self.context.error(command, error.reply(), output), None),
         }
     }
