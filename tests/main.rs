@@ -10,4 +10,8 @@ mod harness;
 mod tidy;
 
 mod e2e;
+mod fuzz;
 mod sim;
+
+#[path = "../fuzz/src/lib.rs"]
+mod targets;
