@@ -1,0 +1,122 @@
+//! Line scan, command parse and dot codec, each beside a plain baseline.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use zmailer::protocol::command;
+use zmailer::protocol::content::{DotDecoder, line_fault};
+
+/// 4 KiB of text in lines of 78 bytes, with a dot at the start of some.
+fn text() -> Vec<u8> {
+    let mut text = Vec::new();
+    for number in 0..51 {
+        let first = if number % 17 == 0 { b'.' } else { b'x' };
+        text.push(first);
+        text.extend_from_slice(&[b'y'; 77]);
+        text.extend_from_slice(b"\r\n");
+    }
+    text
+}
+
+fn stuffed(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b".") {
+            out.push(b'.');
+        }
+        out.extend_from_slice(line);
+    }
+    out.extend_from_slice(b".\r\n");
+    out
+}
+
+fn line_scan(c: &mut Criterion) {
+    let text = text();
+    let mut group = c.benchmark_group("line_scan_4KiB");
+    group.throughput(Throughput::Bytes(text.len() as u64));
+    group.bench_function("line_fault", |b| {
+        b.iter(|| line_fault(black_box(&text), 998))
+    });
+    group.bench_function("baseline: byte by byte", |b| {
+        b.iter(|| {
+            let (mut bad, mut before, mut length) = (false, 0u8, 0);
+            for byte in black_box(&text) {
+                length = if *byte == b'\n' { 0 } else { length + 1 };
+                bad |= *byte == 0 || (*byte == b'\n') != (before == b'\r') || length > 999;
+                before = *byte;
+            }
+            bad
+        });
+    });
+    group.finish();
+}
+
+fn command_parse(c: &mut Criterion) {
+    let lines: [&[u8]; 4] = [
+        b"EHLO client.example.net",
+        b"MAIL FROM:<someone@source.example> SIZE=4096 BODY=8BITMIME RET=HDRS",
+        b"RCPT TO:<somebody@sink.example> NOTIFY=SUCCESS,FAILURE",
+        b"DATA",
+    ];
+    let mut group = c.benchmark_group("command_parse_4_lines");
+    group.bench_function("parse", |b| {
+        b.iter(|| {
+            lines
+                .iter()
+                .filter(|line| command::parse(black_box(line)).is_ok())
+                .count()
+        });
+    });
+    group.bench_function("baseline: split at blanks, upper-case the verb", |b| {
+        b.iter(|| {
+            lines
+                .iter()
+                .map(|line| {
+                    let mut words = black_box(line).split(|byte| *byte == b' ');
+                    words
+                        .next()
+                        .map(<[u8]>::to_ascii_uppercase)
+                        .map_or(0, |verb| verb.len())
+                        + words.count()
+                })
+                .sum::<usize>()
+        });
+    });
+    group.finish();
+}
+
+fn dot_codec(c: &mut Criterion) {
+    let input = stuffed(&text());
+    let mut group = c.benchmark_group("dot_decode_4KiB");
+    group.throughput(Throughput::Bytes(input.len() as u64));
+    let mut out = Vec::with_capacity(input.len());
+    group.bench_function("DotDecoder", |b| {
+        b.iter(|| {
+            out.clear();
+            DotDecoder::new(998, 1 << 20).feed(black_box(&input), &mut out)
+        });
+    });
+    let mut out = Vec::with_capacity(input.len());
+    group.bench_function("baseline: line by line", |b| {
+        b.iter(|| {
+            out.clear();
+            for line in black_box(&input).split_inclusive(|byte| *byte == b'\n') {
+                if line == b".\r\n" {
+                    break;
+                }
+                out.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
+            }
+            out.len()
+        });
+    });
+    group.bench_function("baseline: copy only", |b| {
+        b.iter(|| {
+            out.clear();
+            out.extend_from_slice(black_box(&input));
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, line_scan, command_parse, dot_codec);
+criterion_main!(benches);
