@@ -127,13 +127,25 @@ impl Answers for Daemon {
     }
 }
 
-impl control::Daemon for Daemon {
-    fn stop(&self) {
-        tracing::info!("stopping");
-        self.shared.request_stop();
+impl Daemon {
+    fn wake_all(&self) {
         for shard in 0..self.mailboxes.len() {
             self.doorbells.ring_from_outside(shard);
         }
+    }
+}
+
+impl control::Daemon for Daemon {
+    fn reopen_logs(&self) {
+        tracing::info!("opening the mail logs again");
+        self.shared.request_reopen();
+        self.wake_all();
+    }
+
+    fn stop(&self) {
+        tracing::info!("stopping");
+        self.shared.request_stop();
+        self.wake_all();
     }
 
     fn status(&self) -> Value {

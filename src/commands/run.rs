@@ -104,6 +104,7 @@ fn serve(
         socket: postoffice.join("control.sock"),
         postman: postoffice.join("postman"),
         dns_servers: config.dns_servers.clone(),
+        hostname: worker::hostname(config),
         answers: Arc::clone(&daemon) as _,
         daemon: Arc::clone(&daemon) as _,
     };

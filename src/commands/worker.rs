@@ -154,7 +154,8 @@ fn settings(plan: &Plan, shard: usize) -> Settings {
     }
 }
 
-fn hostname(config: &Config) -> String {
+/// The name of this host, as configured or as the system says.
+pub(super) fn hostname(config: &Config) -> String {
     config.daemon.hostname.clone().unwrap_or_else(|| {
         rustix::system::uname()
             .nodename()

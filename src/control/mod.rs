@@ -44,6 +44,9 @@ pub trait Answers: Send + Sync {
 pub trait Daemon: Send + Sync {
     /// Drain and stop; a second time: stop now.
     fn stop(&self);
+
+    /// Open the mail logs again: they have been moved away.
+    fn reopen_logs(&self);
     /// The status object of the interface.
     fn status(&self) -> Value;
 }
@@ -75,6 +78,8 @@ pub struct Setup {
     pub postman: PathBuf,
     /// Name servers; empty: those of the system.
     pub dns_servers: Vec<SocketAddr>,
+    /// This host's name.
+    pub hostname: String,
     /// Where answers go.
     pub answers: Arc<dyn Answers>,
     /// Whom signals and commands concern.
@@ -107,9 +112,17 @@ async fn serve(setup: Setup, requests: Arc<Requests>, socket: std::os::unix::net
     let daemon = Arc::clone(&setup.daemon);
     tokio_uring::spawn(server::serve(socket, Arc::clone(&daemon)));
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        tokio_uring::spawn(watch_signal(kind, Arc::clone(&daemon)));
+        tokio_uring::spawn(watch_signal(kind, Arc::clone(&daemon), |daemon| {
+            daemon.stop()
+        }));
     }
-    let resolver = Arc::new(Resolver::new(&setup.dns_servers));
+    let reopen = |daemon: &dyn Daemon| daemon.reopen_logs();
+    tokio_uring::spawn(watch_signal(
+        SignalKind::hangup(),
+        Arc::clone(&daemon),
+        reopen,
+    ));
+    let resolver = Arc::new(Resolver::new(&setup.dns_servers, &setup.hostname));
     loop {
         while let Some(request) = requests.queue.pop() {
             match request {
@@ -143,11 +156,11 @@ async fn serve(setup: Setup, requests: Arc<Requests>, socket: std::os::unix::net
     }
 }
 
-async fn watch_signal(kind: SignalKind, daemon: Arc<dyn Daemon>) {
+async fn watch_signal(kind: SignalKind, daemon: Arc<dyn Daemon>, act: impl Fn(&dyn Daemon)) {
     match signal(kind) {
         Ok(mut stream) => {
             while stream.recv().await.is_some() {
-                daemon.stop();
+                act(daemon.as_ref());
             }
         }
         Err(error) => tracing::error!("signals cannot be watched: {error}"),

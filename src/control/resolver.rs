@@ -1,11 +1,17 @@
 //! Names to addresses: MX by preference, then their addresses (RFC 5321 5.1).
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{RData, RecordType};
+
+/// Exchangers of a domain that are looked at.
+const EXCHANGERS_MAX: usize = 20;
 
 /// SMTP's port.
 const PORT: u16 = 25;
@@ -83,12 +89,13 @@ impl Failure {
 /// See the module.
 pub struct Resolver {
     inner: Result<TokioResolver, String>,
+    hostname: String,
 }
 
 impl Resolver {
-    /// With these name servers, or the system's when there are none.
+    /// With these name servers, or the system's when there are none; `hostname` is this host.
     #[must_use]
-    pub fn new(servers: &[SocketAddr]) -> Self {
+    pub fn new(servers: &[SocketAddr], hostname: &str) -> Self {
         let inner = if servers.is_empty() {
             TokioResolver::builder_tokio().map_err(|error| error.to_string())
         } else {
@@ -106,7 +113,10 @@ impl Resolver {
             ))
         };
         let inner = inner.and_then(|builder| builder.build().map_err(|error| error.to_string()));
-        Self { inner }
+        Self {
+            inner,
+            hostname: hostname.trim_end_matches('.').to_owned(),
+        }
     }
 
     /// Looks up.
@@ -119,15 +129,19 @@ impl Resolver {
             .as_ref()
             .map_err(|text| Failure::temporary(text.clone()))?;
         match lookup {
-            Lookup::Mx(domain) => mx(resolver, domain).await,
+            Lookup::Mx(domain) => mx(resolver, domain, &self.hostname).await,
             Lookup::Host { name, port } => host(resolver, name, *port).await,
         }
     }
 }
 
-async fn mx(resolver: &TokioResolver, domain: &str) -> Result<Vec<SocketAddr>, Failure> {
+async fn mx(
+    resolver: &TokioResolver,
+    domain: &str,
+    hostname: &str,
+) -> Result<Vec<SocketAddr>, Failure> {
     let absolute = format!("{}.", domain.trim_end_matches('.'));
-    let mut hosts = match resolver.lookup(absolute.as_str(), RecordType::MX).await {
+    let hosts: Vec<(u16, String)> = match resolver.lookup(absolute.as_str(), RecordType::MX).await {
         Ok(found) => found
             .answers()
             .iter()
@@ -137,7 +151,7 @@ async fn mx(resolver: &TokioResolver, domain: &str) -> Result<Vec<SocketAddr>, F
             })
             .collect(),
         // RFC 5321 5.1: without MX the domain itself is the host.
-        Err(error) if error.is_no_records_found() && !error.is_nx_domain() => Vec::new(),
+        Err(error) if says_nothing(&error) && !error.is_nx_domain() => Vec::new(),
         Err(error) if error.is_nx_domain() => {
             return Err(Failure::permanent(
                 "5.1.2",
@@ -156,19 +170,61 @@ async fn mx(resolver: &TokioResolver, domain: &str) -> Result<Vec<SocketAddr>, F
             format!("{domain} takes no mail (null MX)"),
         ));
     }
-    hosts.sort();
+    let hosts = better_than_us(hosts, hostname);
+    if hosts.is_empty() {
+        let text = format!("mail for {domain} loops back to this host");
+        return Err(Failure::permanent("5.4.6", text));
+    }
     let mut addresses = Vec::new();
-    let mut last = None;
-    for (_, exchange) in hosts {
+    let mut last: Option<Failure> = None;
+    for exchange in hosts.into_iter().take(EXCHANGERS_MAX) {
         match host(resolver, &exchange, PORT).await {
             Ok(found) => addresses.extend(found),
-            Err(failure) => last = Some(failure),
+            // What may change by waiting is the better reason.
+            Err(failure) if last.as_ref().is_none_or(|last| last.permanent) => last = Some(failure),
+            Err(_) => {}
         }
     }
     match last {
         // RFC 5321 5.1: MX records without a usable host are an error.
         Some(failure) if addresses.is_empty() => Err(failure),
         _ => Ok(addresses),
+    }
+}
+
+/// Exchangers by preference, in random order where it is the same; without this host and those
+/// that are not better (RFC 5321 5.1).
+fn better_than_us(hosts: Vec<(u16, String)>, hostname: &str) -> Vec<String> {
+    let is_us = |exchange: &str| {
+        exchange
+            .trim_end_matches('.')
+            .eq_ignore_ascii_case(hostname)
+    };
+    let ours = hosts.iter().filter(|(_, exchange)| is_us(exchange));
+    let limit = ours.map(|(preference, _)| *preference).min();
+    let draw = RandomState::new();
+    let mut hosts: Vec<(u16, u64, String)> = hosts
+        .into_iter()
+        .filter(|(preference, exchange)| {
+            exchange != "." && limit.is_none_or(|limit| *preference < limit)
+        })
+        .map(|(preference, exchange)| (preference, draw.hash_one(&exchange), exchange))
+        .collect();
+    hosts.sort();
+    hosts.into_iter().map(|(_, _, exchange)| exchange).collect()
+}
+
+/// The server knows the name and says that it has no such record. A server that fails or refuses
+/// says nothing about the name.
+fn says_nothing(error: &NetError) -> bool {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => {
+            matches!(
+                none.response_code,
+                ResponseCode::NoError | ResponseCode::NXDomain
+            )
+        }
+        _ => false,
     }
 }
 
@@ -182,9 +238,10 @@ async fn host(resolver: &TokioResolver, name: &str, port: u16) -> Result<Vec<Soc
                 .map(|address| SocketAddr::new(address, port))
                 .collect())
         }
-        Err(error) if error.is_no_records_found() || error.is_nx_domain() => Err(
-            Failure::permanent("5.4.4", format!("the host {name} has no address")),
-        ),
+        Err(error) if says_nothing(&error) => Err(Failure::permanent(
+            "5.4.4",
+            format!("the host {name} has no address"),
+        )),
         Err(error) => Err(Failure::temporary(format!("address of {name}: {error}"))),
     }
 }

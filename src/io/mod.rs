@@ -104,6 +104,9 @@ pub trait Driver {
     /// Append to this shard's mail log; [`Event::LogWritten`] follows. One in flight.
     fn log(&mut self, buf: Vec<u8>);
 
+    /// Open the mail log again under its name. Not while an append is in flight.
+    fn reopen_log(&mut self);
+
     /// Ring the doorbell of another shard. Coalesced; loss is harmless.
     fn wake(&mut self, shard: usize);
 

@@ -10,9 +10,10 @@ mod disk;
 mod tests;
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use spool::op::Request;
@@ -117,7 +118,7 @@ pub struct RingDriver {
     starved: Vec<u32>,
     pending: Vec<Event>,
     disk: Disk,
-    log: Option<std::fs::File>,
+    log: Option<File>,
 }
 
 impl RingDriver {
@@ -139,13 +140,7 @@ impl RingDriver {
                 retry_at: None,
             })
             .collect();
-        let log = config.log_file.as_ref().and_then(|path| {
-            std::fs::File::options()
-                .create(true)
-                .append(true)
-                .open(path)
-                .ok()
-        });
+        let log = config.log_file.as_deref().and_then(open_log);
         let disk = Disk::new(&config.spool_dir, config.durability);
         let mut driver = Self {
             ring,
@@ -166,17 +161,6 @@ impl RingDriver {
         driver.read_clock();
         driver.start_accepting();
         Ok(driver)
-    }
-
-    /// Opens the mail log again, after it has been moved away.
-    pub fn reopen_log(&mut self) {
-        if let Some(path) = &self.config.log_file {
-            self.log = std::fs::File::options()
-                .create(true)
-                .append(true)
-                .open(path)
-                .ok();
-        }
     }
 
     fn read_clock(&mut self) {
@@ -503,6 +487,10 @@ impl RingDriver {
     }
 }
 
+fn open_log(path: &Path) -> Option<File> {
+    File::options().create(true).append(true).open(path).ok()
+}
+
 /// An IPv4 client of an IPv6 socket is an IPv4 client.
 fn normalised(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
@@ -597,6 +585,10 @@ impl Driver for RingDriver {
                 });
             }
         }
+    }
+
+    fn reopen_log(&mut self) {
+        self.log = self.config.log_file.as_deref().and_then(open_log);
     }
 
     fn wake(&mut self, shard: usize) {

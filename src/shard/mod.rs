@@ -105,6 +105,8 @@ pub struct Shard<D: Driver> {
     stopping: Option<shutdown::Stopping>,
     events: Vec<Event>,
     published_ns: u64,
+    /// Requests to open the mail log again that have been followed.
+    reopened: u32,
 }
 
 impl<D: Driver> Shard<D> {
@@ -224,6 +226,11 @@ impl<D: Driver> Shard<D> {
     fn mail_log_turn(&mut self) {
         if self.mail_log_in_flight {
             return;
+        }
+        let asked = self.shared.reopen_count();
+        if self.reopened != asked {
+            self.reopened = asked;
+            self.driver.reopen_log();
         }
         if let Some(lines) = self.mail_log.take(self.now) {
             self.mail_log_in_flight = true;

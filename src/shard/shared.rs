@@ -2,7 +2,7 @@
 //! the control thread. Values and atomics only; nothing here is waited for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
@@ -26,6 +26,8 @@ pub enum Stop {
 pub struct Shared {
     metrics: Vec<ShardMetrics>,
     stop: AtomicU8,
+    /// Counts requests to open the mail logs again.
+    reopen: AtomicU32,
 }
 
 impl Shared {
@@ -36,6 +38,7 @@ impl Shared {
         Self {
             metrics,
             stop: AtomicU8::new(0),
+            reopen: AtomicU32::new(0),
         }
     }
 
@@ -59,6 +62,17 @@ impl Shared {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |stop| {
                 Some(stop.saturating_add(1).min(2))
             });
+    }
+
+    /// Asks all shards to open their mail logs again.
+    pub fn request_reopen(&self) {
+        self.reopen.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often that was asked.
+    #[must_use]
+    pub fn reopen_count(&self) -> u32 {
+        self.reopen.load(Ordering::Acquire)
     }
 
     /// Whether and how to stop.

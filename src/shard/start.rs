@@ -90,6 +90,7 @@ impl<D: Driver> Shard<D> {
             stopping: None,
             events: Vec::new(),
             published_ns: 0,
+            reopened: 0,
         };
         shard.restore(recovered);
         shard.publish();

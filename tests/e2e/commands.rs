@@ -3,6 +3,41 @@
 use crate::harness::client::Client;
 use crate::harness::daemon::{Setup, binary, free_address};
 use crate::harness::hop::Hop;
+use crate::harness::wait_for;
+
+const LETTER: &str = "Subject: hello\r\n\r\ntext\r\n";
+
+#[test]
+fn sighup_opens_the_mail_log_again_and_loses_no_line() {
+    let hop = Hop::start();
+    let daemon = Setup::relay_to(hop.address).shards(1).start();
+    let log = daemon.dir.path().join("log");
+    let submit = || Client::submit(daemon.address, "a@a.example", &["b@b.example"], LETTER);
+    let mut ids = vec![submit()];
+    hop.wait_for_mails(1);
+    wait_for("the first lines", || {
+        daemon.mail_log().contains("event=delivered").then_some(())
+    });
+    let name = log.join("mail.0.log");
+    let moved = log.join("mail.0.log.1");
+    std::fs::rename(&name, &moved).unwrap();
+    daemon.signal("HUP");
+    wait_for("a new file", || name.exists().then_some(()));
+    ids.push(submit());
+    hop.wait_for_mails(2);
+    wait_for("the second lines", || {
+        let text = std::fs::read_to_string(&name).unwrap();
+        text.contains("event=delivered").then_some(())
+    });
+    for (path, id) in [(&moved, &ids[0]), (&name, &ids[1])] {
+        let text = std::fs::read_to_string(path).unwrap();
+        let lines = text
+            .lines()
+            .filter(|line| line.contains(id.as_str()))
+            .count();
+        assert_eq!(lines, 2, "accepted and delivered in {}", path.display());
+    }
+}
 
 #[test]
 fn status_has_the_promised_keys() {

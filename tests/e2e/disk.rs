@@ -69,7 +69,7 @@ fn a_spool_at_its_limit_refuses_and_goes_on_delivering() {
 fn a_full_disk_refuses_and_goes_on_delivering() {
     let dir = scratch_dir();
     let Some(disk) = Mount::at_postoffice(dir.path(), 48 << 20) else {
-        eprintln!("SKIPPED: no right to mount; a full file system is not tested");
+        crate::harness::skip("no right to mount; a full file system is not tested");
         return;
     };
     let hop = free_address();

@@ -4,6 +4,8 @@ mod bounce;
 mod commands;
 mod dialogs;
 mod disk;
+mod dns;
+mod docs;
 mod kill;
 mod limits;
 mod relay;

@@ -71,7 +71,7 @@ fn without_descriptors_clients_wait_and_nobody_spins() {
         .unwrap()
         .count();
     if !limit_files(daemon.pid(), &(open + 10).to_string()) {
-        eprintln!("SKIPPED: no prlimit; running out of descriptors is not tested");
+        crate::harness::skip("no prlimit; running out of descriptors is not tested");
         return;
     }
     let mut crowd: Vec<Client> = (0..60)
@@ -131,7 +131,7 @@ fn a_stalled_disk_stops_one_stream_and_not_a_thousand_clients() {
     let _ = zmailer::sys::limits::raise_open_files();
     let dir = scratch_dir();
     let Some(disk) = Mount::at_postoffice(dir.path(), 1 << 30) else {
-        eprintln!("SKIPPED: no right to mount; a frozen file system is not tested");
+        crate::harness::skip("no right to mount; a frozen file system is not tested");
         return;
     };
     let hop = Hop::start();
@@ -185,7 +185,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 #[test]
 fn without_io_uring_the_daemon_says_what_is_missing() {
     if Command::new("python3").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: python3 is not here; a kernel without io_uring is not tested");
+        crate::harness::skip("python3 is not here; a kernel without io_uring is not tested");
         return;
     }
     let mut setup = Setup::relay_to(free_address());

@@ -82,7 +82,7 @@ fn a_port_in_use_is_refused_by_address() {
 fn root_without_a_user_is_refused() {
     let id = std::process::Command::new("id").arg("-u").output().unwrap();
     if id.stdout != b"0\n" {
-        eprintln!("SKIPPED: this needs root");
+        crate::harness::skip("this needs root");
         return;
     }
     let dir = scratch_dir();

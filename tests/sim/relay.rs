@@ -1,5 +1,7 @@
 //! Mail goes through whole shards, in good weather and bad.
 
+use spool::sim::Fault;
+
 use super::hop::Manners;
 use super::world::{Plan, World};
 
@@ -32,9 +34,15 @@ fn send_all(world: &mut World, limit: u32) {
 
 /// Everything acknowledged has arrived unaltered; says how often too often.
 fn check(world: &World) -> usize {
-    let mut again = 0;
     for client in &world.clients {
         assert_eq!(client.surprises, Vec::<String>::new());
+    }
+    arrivals(world)
+}
+
+fn arrivals(world: &World) -> usize {
+    let mut again = 0;
+    for client in &world.clients {
         for (name, content) in &client.acknowledged {
             let delivered = world.hop.delivered.get(name);
             let delivered = delivered.unwrap_or_else(|| panic!("{name} is lost"));
@@ -115,6 +123,47 @@ fn a_next_hop_that_is_down_is_probed_by_one_connection_at_a_time() {
         world.run("all is delivered", World::drained);
         assert_eq!(check(&world), 0, "seed {seed}");
     }
+}
+
+#[test]
+fn a_disk_that_fails_refuses_and_then_takes_mail_again() {
+    let mut refused = 0;
+    for seed in 0..20 {
+        let mut plan = plan(seed);
+        plan.shards = 1;
+        let mut world = World::new(plan);
+        world.run("all are connected", World::all_connected);
+        for client in &mut world.clients {
+            client.begin();
+        }
+        world.run("some mail is taken", |world| acknowledged(world) > 8);
+        // Both attempts of a commit, and whatever else the disk is asked for meanwhile.
+        world.net.with_disk(0, |disk| {
+            for _ in 0..4 {
+                disk.fail_next(Fault::Error { errno: 5 });
+            }
+        });
+        world.run("all is delivered", World::drained);
+        let said = world.clients.iter().flat_map(|client| &client.surprises);
+        let said: Vec<&String> = said.collect();
+        assert!(
+            said.iter().all(|text| text.starts_with("Content: 4")),
+            "seed {seed}: {said:?}"
+        );
+        refused += said.len();
+        assert_eq!(acknowledged(&world) + said.len(), 72, "seed {seed}");
+        // What was refused does not arrive either: `arrivals` finds each acknowledged one.
+        assert_eq!(arrivals(&world), 0, "seed {seed}");
+        assert_eq!(
+            world.hop.delivered.len(),
+            acknowledged(&world),
+            "seed {seed}"
+        );
+    }
+    assert!(
+        refused > 10,
+        "{refused} refusals: the disk did not fail where it matters"
+    );
 }
 
 #[test]
