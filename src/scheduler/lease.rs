@@ -154,14 +154,27 @@ impl Scheduler {
                 .rule
                 .max_connections
                 .saturating_sub(lent + thread.connections);
-            let slots = free.min(share);
-            if slots == 0 {
+            // All or nothing: a borrower stops passing vertices on, and with one slot it would be
+            // slower than without any. Until then connections leave, see `release_surplus`.
+            if share == 0 || free < share {
                 return;
             }
+            let slots = share;
             thread.wanting.pop_front();
             *thread.lent.entry(to).or_insert(0) += slots;
             self.say(key, to, LeaseKind::Lend { slots });
         }
+    }
+
+    /// Whether a connection of this thread has to end because its slot is promised to another shard.
+    /// The caller ends it when what is under way on it is finished.
+    pub fn release_surplus(&mut self, key: ThreadKey) -> bool {
+        let slots = self.slots(key);
+        let thread = &mut self.threads[key.0 as usize];
+        let staying = thread.connections.saturating_sub(thread.leaving);
+        let surplus = staying > slots;
+        thread.leaving += u32::from(surplus);
+        surplus
     }
 
     /// Borrower: without work and connections the slots go back.

@@ -38,6 +38,8 @@ pub(super) struct Thread {
     pub(super) peers: Vec<u16>,
     /// Others: slots borrowed.
     pub(super) borrowed: u32,
+    /// Connections that end because their slots are promised.
+    pub(super) leaving: u32,
     /// Others: slots have been asked for.
     pub(super) asked: bool,
     pub(super) forwarded_count: u32,
@@ -65,6 +67,7 @@ impl Thread {
             wanting: VecDeque::new(),
             peers: Vec::new(),
             borrowed: 0,
+            leaving: 0,
             asked: false,
             forwarded_count: 0,
             forwarded_since: 0,
@@ -148,6 +151,7 @@ impl Scheduler {
     pub fn connection_closed(&mut self, now: Now, key: ThreadKey, ready: bool, end: ConnectionEnd) {
         let thread = &mut self.threads[key.0 as usize];
         thread.connections = thread.connections.saturating_sub(1);
+        thread.leaving = thread.leaving.saturating_sub(1);
         if !ready {
             thread.opening = thread.opening.saturating_sub(1);
         }

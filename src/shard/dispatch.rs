@@ -202,7 +202,13 @@ impl<D: Driver> Shard<D> {
             let served_max = self.scheduler.rule(thread).messages_per_connection;
             let wants =
                 !outbound.loading && outbound.served < served_max && self.stopping.is_none();
-            if !wants || !outbound.session_can_take() {
+            if !wants || outbound.leaving || !outbound.session_can_take() {
+                break;
+            }
+            if self.scheduler.release_surplus(thread) {
+                if let Some(outbound) = self.outbound.get_mut(key) {
+                    outbound.leaving = true;
+                }
                 break;
             }
             let Some((vertex, payload)) = self.scheduler.take(self.now, thread) else {
@@ -229,7 +235,7 @@ impl<D: Driver> Shard<D> {
                 if self.load(message, load)
                     && let Some(outbound) = self.outbound.get_mut(outbound)
                 {
-                    outbound.loading = true;
+                    outbound.begin_loading();
                 }
             }
             Some(Work::Guest { handle, .. }) => {
@@ -350,8 +356,11 @@ impl<D: Driver> Shard<D> {
                 self.defer_vertex(vertex, payload, b"451 4.3.0 content cannot be read");
             }
             Load::Forward {
-                vertex, payload, ..
+                owner,
+                vertex,
+                payload,
             } => {
+                self.forward_loaded(owner);
                 tracing::error!(
                     shard,
                     payload,

@@ -50,6 +50,15 @@ pub struct Neighbour {
     lease_out: Arc<ArrayQueue<LeaseMessage>>,
     lease_in: Arc<ArrayQueue<LeaseMessage>>,
     outbox: VecDeque<LeaseMessage>,
+    /// Handles whose content is being read; each of them will need a slot.
+    loading: u32,
+}
+
+impl Neighbour {
+    /// Slots for handles that nothing is on its way to.
+    fn credits(&self) -> u32 {
+        (self.sender.available() as u32).saturating_sub(self.loading)
+    }
 }
 
 /// The ends of one shard, by number of the other; none for itself.
@@ -82,6 +91,7 @@ fn pair() -> (Neighbour, Neighbour) {
         lease_out: Arc::clone(&forth),
         lease_in: Arc::clone(&back),
         outbox: VecDeque::new(),
+        loading: 0,
     };
     let other = Neighbour {
         sender: to_one,
@@ -89,6 +99,7 @@ fn pair() -> (Neighbour, Neighbour) {
         lease_out: back,
         lease_in: forth,
         outbox: VecDeque::new(),
+        loading: 0,
     };
     (one, other)
 }
@@ -151,8 +162,7 @@ impl<D: Driver> Shard<D> {
             self.finish_home(payload, results, relay);
         }
         if let Some(neighbour) = &self.neighbours[other] {
-            self.scheduler
-                .credits(other as u16, neighbour.sender.available() as u32);
+            self.scheduler.credits(other as u16, neighbour.credits());
         }
     }
 
@@ -199,6 +209,9 @@ impl<D: Driver> Shard<D> {
             self.send_handle(owner, vertex, payload, job);
         } else if let Some(Work::Home(home)) = self.work.get(Key(payload)) {
             let message = home.message;
+            if let Some(neighbour) = &mut self.neighbours[owner as usize] {
+                neighbour.loading += 1;
+            }
             self.load(
                 message,
                 Load::Forward {
@@ -217,6 +230,7 @@ impl<D: Driver> Shard<D> {
         payload: u64,
         content: Arc<Vec<u8>>,
     ) {
+        self.forward_loaded(owner);
         let Some(Work::Home(home)) = self.work.get(Key(payload)) else {
             return;
         };
@@ -225,6 +239,13 @@ impl<D: Driver> Shard<D> {
         };
         let job = dispatch::job_of(&live.envelope, &home.recipients, vertex, content);
         self.send_handle(owner, vertex, payload, job);
+    }
+
+    /// Reading the content of a handle has ended.
+    pub(super) fn forward_loaded(&mut self, owner: u16) {
+        if let Some(neighbour) = &mut self.neighbours[owner as usize] {
+            neighbour.loading = neighbour.loading.saturating_sub(1);
+        }
     }
 
     fn send_handle(&mut self, owner: u16, vertex: VertexKey, payload: u64, job: Job) {
@@ -245,8 +266,7 @@ impl<D: Driver> Shard<D> {
             self.not_attempted(vertex);
             return;
         }
-        self.scheduler
-            .credits(owner, neighbour.sender.available() as u32);
+        self.scheduler.credits(owner, neighbour.credits());
         self.driver.wake(owner as usize);
     }
 

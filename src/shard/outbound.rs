@@ -62,6 +62,8 @@ pub(super) struct Outbound {
     /// Content of the next job is being read.
     pub(super) loading: bool,
     pub(super) served: u32,
+    /// Ends when what is under way is finished: its slot is promised.
+    pub(super) leaving: bool,
     ready: bool,
     idle_deadline: Option<u64>,
     output: Vec<u8>,
@@ -91,6 +93,12 @@ impl Outbound {
         self.served += 1;
         self.idle_deadline = None;
         session.submit(job, now, &mut self.output);
+    }
+
+    /// The content of the next job is being read: not idle any more.
+    pub(super) fn begin_loading(&mut self) {
+        self.loading = true;
+        self.idle_deadline = None;
     }
 
     /// Jobs without a result.
@@ -138,6 +146,7 @@ impl<D: Driver> Shard<D> {
             jobs: Vec::new(),
             loading: false,
             served: 0,
+            leaving: false,
             ready: false,
             idle_deadline: None,
             output: Vec::new(),
@@ -489,7 +498,10 @@ impl<D: Driver> Shard<D> {
         };
         let rule = self.scheduler.rule(thread);
         let idle = outbound.ready && session.is_idle() && !outbound.loading;
-        if idle && (outbound.served >= rule.messages_per_connection || self.stopping.is_some()) {
+        let done = outbound.leaving
+            || outbound.served >= rule.messages_per_connection
+            || self.stopping.is_some();
+        if idle && done {
             session.quit(self.now, &mut outbound.output);
         } else if idle && outbound.idle_deadline.is_none() {
             outbound.idle_deadline = Some(self.now.after_ns(rule.idle_ns));

@@ -30,6 +30,8 @@ pub struct Plan {
     pub clients: usize,
     /// Messages of each client.
     pub messages: usize,
+    /// Content in memory; the rest is read back from the disk.
+    pub memory_bytes: usize,
     pub manners: Manners,
 }
 
@@ -80,7 +82,7 @@ fn parts(plan: &Plan, shard: usize, shared: &Arc<Shared>, neighbours: Neighbours
             hostname: "relay.example".to_owned(),
             services: vec![Arc::new(patient())],
             client: Arc::new(client::Settings::default()),
-            memory_bytes: 1 << 20,
+            memory_bytes: plan.memory_bytes,
             sessions_max: 100,
             connections_max: 100,
             transaction_recipients_max: 50,
