@@ -7,6 +7,8 @@
 mod commands;
 mod settings;
 mod state;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::net::IpAddr;
