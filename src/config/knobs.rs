@@ -111,7 +111,7 @@ pub(super) const KNOBS: &[Knob] = &[
         "spool",
         "batch_messages",
         Count { min: 1, max: 4096 },
-        "16",
+        "32",
         "Messages that make a commit full.",
     ),
     knob(
