@@ -44,7 +44,10 @@ fn silence_ends_a_session_and_each_byte_begins_it_anew() {
     assert_eq!(session.deadline(), 500 * SECOND);
     session.timeout(at(500), &mut output);
     let text = String::from_utf8_lossy(&output).into_owned();
-    assert!(text.starts_with("421 4.4.2 ") && text.contains("idle"), "{text}");
+    assert!(
+        text.starts_with("421 4.4.2 ") && text.contains("idle"),
+        "{text}"
+    );
     let want = say(&mut session, b"NOOP\r\n", at(501), &mut output);
     assert!(matches!(want, Want::Close), "{want:?}");
 }
@@ -60,5 +63,8 @@ fn a_session_that_never_rests_ends_too() {
     output.clear();
     session.timeout(at(1_001), &mut output);
     let text = String::from_utf8_lossy(&output).into_owned();
-    assert!(text.starts_with("421 4.4.2 ") && text.contains("too long"), "{text}");
+    assert!(
+        text.starts_with("421 4.4.2 ") && text.contains("too long"),
+        "{text}"
+    );
 }
