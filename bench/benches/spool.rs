@@ -16,6 +16,7 @@ fn envelope() -> Envelope {
         client: b"192.0.2.1".to_vec(),
         helo: b"client.example".to_vec(),
         protocol: b"ESMTP".to_vec(),
+        source: None,
         ..Envelope::default()
     }
 }

@@ -26,5 +26,5 @@ pub use log::Log;
 pub use recover::{RecoverError, Recovered, RecoveredMessage, Recovery, RecoveryReport};
 pub use types::{
     Accepted, BodyKind, Envelope, Event, MessageKey, Outcome, ReadError, ReadTicket, Recipient,
-    Refusal, Ret, Settings, Stats, Status, ThreadState,
+    Refusal, Ret, Settings, Source, Stats, Status, ThreadState,
 };

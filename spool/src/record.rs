@@ -1,7 +1,7 @@
 //! Records: kinds, encoding, decoding. Byte layouts are in `FORMAT.md`.
 
 use crate::id::SpoolId;
-use crate::types::{BodyKind, Envelope, Outcome, Recipient, Ret, Status, ThreadState};
+use crate::types::{BodyKind, Envelope, Outcome, Recipient, Ret, Source, Status, ThreadState};
 
 /// Bytes before every payload: kind, three zero bytes, length, checksum of the payload.
 pub const HEADER_BYTES: usize = 12;
@@ -202,11 +202,23 @@ pub fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope) {
     out.text(&envelope.client);
     out.text(&envelope.helo);
     out.text(&envelope.protocol);
+    put_source(out, envelope.source);
     out.put(&(envelope.recipients.len() as u32).to_le_bytes());
     for recipient in &envelope.recipients {
         out.text(&recipient.address);
         out.put(&[recipient.notify]);
         out.option(recipient.orcpt.as_deref());
+    }
+}
+
+fn put_source(out: &mut Vec<u8>, source: Option<Source>) {
+    let Some(source) = source else {
+        out.put(&[0]);
+        return;
+    };
+    out.put(&[1]);
+    for number in [source.device, source.inode, source.changed_ns, source.size] {
+        out.put(&number.to_le_bytes());
     }
 }
 
@@ -235,6 +247,16 @@ pub fn envelope(bytes: &[u8]) -> Result<Envelope, DecodeError> {
     let client = reader.text()?;
     let helo = reader.text()?;
     let protocol = reader.text()?;
+    let source = match reader.u8()? {
+        0 => None,
+        1 => Some(Source {
+            device: reader.u64()?,
+            inode: reader.u64()?,
+            changed_ns: reader.u64()?,
+            size: reader.u64()?,
+        }),
+        _ => return Err(DecodeError::Value),
+    };
     let count = reader.u32()? as usize;
     // A recipient takes four bytes at least: a count that cannot be true allocates nothing.
     if count > reader.0.len() / 4 {
@@ -263,6 +285,7 @@ pub fn envelope(bytes: &[u8]) -> Result<Envelope, DecodeError> {
         client,
         helo,
         protocol,
+        source,
     })
 }
 

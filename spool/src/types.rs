@@ -91,6 +91,19 @@ pub struct Recipient {
     pub orcpt: Option<Vec<u8>>,
 }
 
+/// The file a message was taken from: what tells it from every other file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Source {
+    /// Device.
+    pub device: u64,
+    /// Inode.
+    pub inode: u64,
+    /// Change time, in nanoseconds since 1970.
+    pub changed_ns: u64,
+    /// Size in bytes.
+    pub size: u64,
+}
+
 /// Envelope and arrival facts of a message.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Envelope {
@@ -114,6 +127,8 @@ pub struct Envelope {
     pub helo: Vec<u8>,
     /// How it came: "ESMTP".
     pub protocol: Vec<u8>,
+    /// The file it was taken from, if it was.
+    pub source: Option<Source>,
 }
 
 /// What became of an attempt.

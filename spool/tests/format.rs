@@ -3,7 +3,7 @@
 
 use spool::layout::{COMMIT_HEADER_BYTES, CommitHeader, DATA_START, HeaderBlock, SegmentHeader};
 use spool::record::{self, DecodeError, Kind, MessageHead, take_frame};
-use spool::{BodyKind, Envelope, Outcome, Recipient, Ret, SpoolId, Status, ThreadState};
+use spool::{BodyKind, Envelope, Outcome, Recipient, Ret, Source, SpoolId, Status, ThreadState};
 
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u32> = text
@@ -111,9 +111,16 @@ fn message() {
         client: b"::1".to_vec(),
         helo: b"h".to_vec(),
         protocol: b"ESMTP".to_vec(),
+        source: Some(Source {
+            device: 0x31,
+            inode: 0x32,
+            changed_ns: 0x33,
+            size: 0x34,
+        }),
     };
     let encoded = hex(
         "0b0a000000000000 02 01 02 0300 614062 00 0300 3a3a31 0100 68 0500 45534d5450 \
+         01 3100000000000000 3200000000000000 3300000000000000 3400000000000000 \
          01000000 0300 634064 06 01 0800 7266633832323b63",
     );
     let mut out = Vec::new();

@@ -1,13 +1,17 @@
 //! What all shards of a daemon share, and what the control thread may ask of it.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_queue::ArrayQueue;
 use serde_json::{Value, json};
+use spool::{MessageKey, Source};
 
+use super::worker;
 use crate::config::Config;
+use crate::control::pickup;
 use crate::control::postman::Kept;
 use crate::control::resolver::Answer;
 use crate::control::{self, Answers, Request, Requests};
@@ -27,12 +31,15 @@ pub(super) struct Plan {
     pub(super) doorbells: Arc<Doorbells>,
     pub(super) requests: Arc<Requests>,
     mailboxes: Arc<Vec<Mailbox>>,
+    /// Where the shards answer the pick-up.
+    pub(super) imported: Arc<pickup::Answers>,
 }
 
 /// Answers for one shard.
 struct Mailbox {
     answers: Arc<ArrayQueue<Answer>>,
     kept: Arc<ArrayQueue<Kept>>,
+    pickup: pickup::Ends,
 }
 
 impl Plan {
@@ -40,6 +47,7 @@ impl Plan {
         let mailboxes = (0..shards).map(|_| Mailbox {
             answers: Arc::new(ArrayQueue::new(ANSWERS_MAX)),
             kept: Arc::new(ArrayQueue::new(ANSWERS_MAX)),
+            pickup: pickup::Ends::new(),
         });
         Ok(Self {
             config: Arc::new(config.clone()),
@@ -49,7 +57,27 @@ impl Plan {
             doorbells: Arc::new(Doorbells::new(shards)?),
             requests: control::requests(),
             mailboxes: Arc::new(mailboxes.collect()),
+            imported: Arc::new(pickup::Answers::new()),
         })
+    }
+
+    /// The pick-up of this daemon; `known`: files that recovery knows.
+    pub(super) fn pickup(&self, known: HashMap<Source, (u16, MessageKey)>) -> pickup::Setup {
+        let session = &self.config.smtpserver.services[0].session;
+        let doorbells = Arc::clone(&self.doorbells);
+        pickup::Setup {
+            postoffice: self.config.paths.postoffice.clone(),
+            hostname: worker::hostname(&self.config),
+            limits: pickup::Limits {
+                message_bytes_max: session.message_bytes_max,
+                header_bytes_max: session.header_bytes_max,
+                received_max: session.received_max,
+            },
+            ends: self.mailboxes.iter().map(|mailbox| mailbox.pickup.clone()).collect(),
+            answers: Arc::clone(&self.imported),
+            known,
+            wake: Box::new(move |shard| doorbells.ring_from_outside(shard)),
+        }
     }
 
     /// The queues of one shard.
@@ -77,6 +105,8 @@ impl Plan {
             }),
             answers: Arc::clone(&self.mailboxes[shard].answers),
             kept: Arc::clone(&self.mailboxes[shard].kept),
+            pickup: self.mailboxes[shard].pickup.clone(),
+            imported: Arc::clone(&self.imported),
         }
     }
 }

@@ -7,10 +7,15 @@ mod demo;
 mod kill;
 mod listen;
 mod run;
+mod sendmail;
+mod sendmail_smtp;
+mod start;
 mod status;
+mod submit;
 mod worker;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -31,7 +36,7 @@ pub(crate) mod exit {
 
 /// A mail transfer agent on io_uring: every 250 is on disk.
 #[derive(Parser)]
-#[command(name = "zmailer", version, arg_required_else_help = true)]
+#[command(name = "zmailer", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -41,8 +46,25 @@ struct Cli {
 enum Command {
     /// Run the daemon in the foreground, operator log on stderr. SIGTERM drains and stops.
     Run(ConfigArgument),
+    /// Start the daemon in the background and wait until it answers.
+    Start(ConfigArgument),
     /// Stop the running daemon: it drains, commits and ends.
+    #[command(visible_alias = "stop")]
     Kill(ConfigArgument),
+    /// Stop the daemon if it runs, and start it.
+    Restart(ConfigArgument),
+    /// Forbid starting until `thaw`.
+    Freeze(ConfigArgument),
+    /// Allow starting again.
+    #[command(visible_alias = "unfreeze")]
+    Thaw(ConfigArgument),
+    /// Submit a message from standard input, as `sendmail` does.
+    #[command(disable_help_flag = true)]
+    Sendmail {
+        /// As for the program `sendmail`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Show what the running daemon does.
     Status {
         #[command(flatten)]
@@ -78,6 +100,10 @@ struct ConfigArgument {
 }
 
 impl ConfigArgument {
+    fn path(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     /// The settings, or the exit code after every error has been printed.
     fn load(&self) -> Result<Config, ExitCode> {
         config::load(self.config.as_deref()).map_err(|errors| {
@@ -91,7 +117,17 @@ impl ConfigArgument {
 
 /// The program.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let called = arguments.first().map(PathBuf::from).unwrap_or_default();
+    match called.file_name().and_then(|name| name.to_str()) {
+        // These take flags in sendmail's way, which no parser of today's kind does.
+        Some("sendmail") => return sendmail(arguments.get(1..).unwrap_or_default()),
+        Some(name) if PROGRAMS.contains(&name) => arguments.insert(1, name.into()),
+        // Without a word: start everything, as ZMailer's script does.
+        _ if arguments.len() == 1 => arguments.push("start".into()),
+        _ => {}
+    }
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // A failure to print leaves nobody to tell.
@@ -108,9 +144,25 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Names under which the binary is a program of its own.
+const PROGRAMS: &[&str] = &["mailq"];
+
+fn sendmail(arguments: &[OsString]) -> ExitCode {
+    let bytes: Vec<Vec<u8>> = arguments
+        .iter()
+        .map(|argument| argument.as_encoded_bytes().to_vec())
+        .collect();
+    sendmail::run(&bytes)
+}
+
 fn dispatch(command: Command) -> Result<ExitCode, ExitCode> {
     Ok(match command {
         Command::Run(argument) => run::run(&argument.load()?),
+        Command::Start(argument) => start::start(argument.path(), &argument.load()?),
+        Command::Restart(argument) => start::restart(argument.path(), &argument.load()?),
+        Command::Freeze(argument) => start::freeze(&argument.load()?),
+        Command::Thaw(argument) => start::thaw(&argument.load()?),
+        Command::Sendmail { arguments } => sendmail(&arguments),
         Command::Kill(argument) => kill::run(&argument.load()?),
         Command::Status { config, json } => status::run(&config.load()?, json),
         Command::Check { config, reference } => {

@@ -59,6 +59,7 @@ pub(super) fn validate(config: &Config) -> Result<Option<User>, ExitCode> {
 
 fn start(config: &Config) -> Result<(), ExitCode> {
     let user = validate(config)?;
+    super::start::check_thawed(config)?;
     let files = limits::raise_open_files();
     prepare(config, user).map_err(|error| fail(exit::UNAVAILABLE, error))?;
     let postoffice = &config.paths.postoffice;
@@ -118,7 +119,7 @@ fn serve(
 }
 
 /// Makes the directories and gives them to the daemon's user.
-fn prepare(config: &Config, user: Option<User>) -> Result<(), String> {
+pub(super) fn prepare(config: &Config, user: Option<User>) -> Result<(), String> {
     let postoffice = &config.paths.postoffice;
     let mut made: Vec<PathBuf> = DIRECTORIES
         .iter()

@@ -1,5 +1,6 @@
 //! The threads of the daemon, one a shard: recovery with plain file calls, then the ring.
 
+use std::collections::HashMap;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -7,11 +8,12 @@ use std::sync::Arc;
 use std::thread;
 
 use spool::blocking::BlockingDisk;
-use spool::{Log, RecoverError, Recovered, Recovery};
+use spool::{Log, MessageKey, RecoverError, Recovered, Recovery, Source};
 
 use super::daemon::Plan;
 use super::{absorb, exit, run};
 use crate::config::{Config, Durability};
+use crate::control::pickup;
 use crate::io::ring_driver::{self, RingConfig, RingDriver};
 use crate::observe::mail_log::MailLog;
 use crate::policy::Policy;
@@ -38,6 +40,8 @@ type Failure = (u8, String);
 pub(super) fn run_all(plan: Plan, listeners: Vec<Vec<TcpListener>>) -> Result<(), Failure> {
     let plan = Arc::new(plan);
     let logs = recover_all(&plan)?;
+    pickup::start(plan.pickup(known_files(&logs)))
+        .map_err(|error| (exit::UNAVAILABLE, format!("pick-up: {error}")))?;
     let lanes = neighbours(plan.shards);
     let mut threads = Vec::new();
     for (shard, ((listeners, log), lanes)) in listeners.into_iter().zip(logs).zip(lanes).enumerate()
@@ -63,6 +67,15 @@ pub(super) fn run_all(plan: Plan, listeners: Vec<Vec<TcpListener>>) -> Result<()
         }
     }
     result
+}
+
+/// Files of `router/` whose messages have been recovered.
+fn known_files(logs: &[(Log, Recovered)]) -> HashMap<Source, (u16, MessageKey)> {
+    let all = logs.iter().zip(0_u16..).flat_map(|((_, recovered), shard)| {
+        let messages = recovered.messages.iter();
+        messages.filter_map(move |message| Some((message.envelope.source?, (shard, message.key))))
+    });
+    all.collect()
 }
 
 fn work(

@@ -1,7 +1,8 @@
 //! The control thread: what may take its time. Names, the control socket, signals, files in
-//! `postman/`. Shards reach it through bounded queues and never wait for it.
+//! `postman/`. Beside it the pick-up thread, for files in `router/`. Shards reach it through bounded queues and never wait for it.
 
 pub mod client;
+pub mod pickup;
 pub mod postman;
 pub mod resolver;
 mod server;

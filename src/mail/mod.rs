@@ -1,4 +1,6 @@
 //! Message syntax: dates and reports.
 
 pub mod date;
+pub mod header;
+pub mod message_file;
 pub mod report;

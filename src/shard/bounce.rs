@@ -298,6 +298,7 @@ impl<D: Driver> Shard<D> {
             client: b"local".to_vec(),
             helo: self.settings.hostname.clone().into_bytes(),
             protocol: b"report".to_vec(),
+            source: None,
         };
         Self::report_message(Message {
             id,

@@ -119,6 +119,7 @@ impl<D: Driver> Shard<D> {
         while let Some(kept) = self.outside.kept.pop() {
             self.kept(kept);
         }
+        self.take_submissions();
     }
 
     fn take_handles(&mut self, other: usize) {

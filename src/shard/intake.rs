@@ -21,6 +21,8 @@ pub(super) enum Origin {
     Session(Key),
     /// A report written by this shard.
     Report,
+    /// A file of `router/`; the number is the pick-up's.
+    File(u64),
 }
 
 /// A message staged in a batch that is not on disk yet.
@@ -35,8 +37,8 @@ pub(super) struct Waiting {
 /// A complete message that the spool has not taken yet, because its staging memory was full.
 #[derive(Debug)]
 pub(super) struct Stalled {
-    origin: Origin,
-    message: Message,
+    pub(super) origin: Origin,
+    pub(super) message: Message,
 }
 
 /// A message on its way in.
@@ -56,6 +58,9 @@ pub(super) struct Live {
     pub(super) content: Option<Arc<Vec<u8>>>,
     /// Recipients without a final outcome.
     pub(super) open_count: u32,
+    /// The file it was taken from may still be there: until it is gone the message is not done,
+    /// so that after a crash the file is known for what it is.
+    pub(super) has_file: bool,
     /// Attempts that an earlier run of the daemon made, by recipient; empty for new messages.
     pub(super) attempts: Vec<u32>,
 }
@@ -103,7 +108,7 @@ impl<D: Driver> Shard<D> {
         let Stalled { origin, message } = stalled;
         let now = self.now.mono_ns;
         let accepted = match origin {
-            Origin::Session(_) => {
+            Origin::Session(_) | Origin::File(_) => {
                 self.log
                     .accept(now, message.id, &message.envelope, &message.content)
             }
@@ -170,7 +175,10 @@ impl<D: Driver> Shard<D> {
             self.log_accepted(&id, &message);
             self.shared.metrics(self.settings.shard).accepted();
             self.make_live(key, message);
-            self.answer(origin, Stored::Accepted { id: &id });
+            match origin {
+                Origin::File(token) => self.imported(token, Ok(key)),
+                _ => self.answer(origin, Stored::Accepted { id: &id }),
+            }
         }
         self.unstall();
     }
@@ -188,7 +196,7 @@ impl<D: Driver> Shard<D> {
                 break;
             };
             match origin {
-                Origin::Session(_) => self.answer(origin, Stored::Failed),
+                Origin::Session(_) | Origin::File(_) => self.answer(origin, Stored::Failed),
                 // Nobody will send a report again: it waits until the spool takes it.
                 Origin::Report => self.stalled.push_back(Stalled { origin, message }),
             }
@@ -208,7 +216,11 @@ impl<D: Driver> Shard<D> {
 
     /// Answers the client of a stored (or not stored) message; it may be gone.
     fn answer(&mut self, origin: Origin, stored: Stored<'_>) {
-        let Origin::Session(key) = origin else { return };
+        let key = match origin {
+            Origin::Session(key) => key,
+            Origin::File(token) => return self.imported(token, Err(stored.reason())),
+            Origin::Report => return,
+        };
         let Some(inbound) = self.inbound.get_mut(key) else {
             return;
         };
@@ -247,6 +259,7 @@ impl<D: Driver> Shard<D> {
             content,
         } = message;
         let open_count = envelope.recipients.len() as u32;
+        let has_file = envelope.source.is_some();
         let content = self.memory.cache(content.len()).then(|| Arc::new(content));
         self.live.insert(
             key,
@@ -255,6 +268,7 @@ impl<D: Driver> Shard<D> {
                 envelope,
                 content,
                 open_count,
+                has_file,
                 attempts: Vec::new(),
             },
         );
@@ -295,6 +309,7 @@ fn envelope_of(transaction: Transaction, client: &[u8], arrival_ms: u64) -> (Env
         client: client.to_vec(),
         helo: transaction.helo,
         protocol: transaction.protocol.as_bytes().to_vec(),
+        source: None,
     };
     (envelope, transaction.content)
 }

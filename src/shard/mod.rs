@@ -20,6 +20,7 @@ mod settings;
 mod shared;
 mod shutdown;
 mod start;
+mod submitted;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -230,12 +230,12 @@ impl<D: Driver> Shard<D> {
         self.finish_home(payload, results, None);
     }
 
-    /// Ends a message whose last recipient is finished.
+    /// Ends a message whose last recipient is finished and whose file, if it had one, is gone.
     pub(super) fn end_if_finished(&mut self, message: MessageKey) {
         if self
             .live
             .get(&message)
-            .is_some_and(|live| live.open_count == 0)
+            .is_some_and(|live| live.open_count == 0 && !live.has_file)
         {
             self.uncache(message);
             self.live.remove(&message);

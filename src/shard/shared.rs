@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
+use crate::control::pickup;
 use crate::control::postman::{Kept, Undeliverable};
 use crate::control::resolver::{Answer, Question};
 use crate::observe::metrics::ShardMetrics;
@@ -96,4 +97,8 @@ pub struct Outside {
     pub answers: Arc<ArrayQueue<Answer>>,
     /// The answers to `keep`.
     pub kept: Arc<ArrayQueue<Kept>>,
+    /// Message files of `router/`, and those that are gone.
+    pub pickup: pickup::Ends,
+    /// Where the answers to them go.
+    pub imported: Arc<pickup::Answers>,
 }

@@ -121,6 +121,7 @@ impl<D: Driver> Shard<D> {
         } = message;
         let due = still_open(&outcomes);
         let open_count = due.len() as u32;
+        let has_file = envelope.source.is_some();
         let attempts = outcomes
             .iter()
             .map(|outcome| outcome.as_ref().map_or(0, |outcome| outcome.attempt))
@@ -132,6 +133,7 @@ impl<D: Driver> Shard<D> {
                 envelope,
                 content: None,
                 open_count,
+                has_file,
                 attempts,
             },
         );

@@ -16,6 +16,20 @@ pub struct FileSystem {
     pub warning: Option<&'static str>,
 }
 
+/// Makes the name of a renamed file durable without opening its directory: on the named file systems
+/// a sync of the file commits the transaction of its rename.
+///
+/// # Errors
+/// Those of the sync.
+pub fn sync_renamed(file: &File, dir: &Path) -> io::Result<()> {
+    let found = of(dir)?;
+    if ["ext4", "xfs", "btrfs"].contains(&found.name.as_str()) {
+        file.sync_all()
+    } else {
+        Ok(rustix::fs::syncfs(file)?)
+    }
+}
+
 /// The file system of a directory.
 ///
 /// # Errors

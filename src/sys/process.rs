@@ -44,28 +44,105 @@ pub fn is_root() -> bool {
 /// # Errors
 /// When there is none.
 pub fn user(name: &str) -> Result<User, UserError> {
-    let unknown = || UserError::Unknown(name.to_owned());
-    let text = CString::new(name).map_err(|_| unknown())?;
-    // SAFETY: the text is a C string that outlives the call; the entry is read before any other
-    // call, and this runs before other threads exist.
-    let entry = unsafe { libc::getpwnam(text.as_ptr()).as_ref() };
-    entry
-        .map(|entry| User {
+    account_of(name)
+        .map(|account| User {
+            uid: account.uid,
+            gid: account.gid,
+        })
+        .ok_or_else(|| UserError::Unknown(name.to_owned()))
+}
+
+/// What the system knows of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Login name.
+    pub name: String,
+    /// The first part of the comment field, `&` replaced.
+    pub full_name: String,
+    /// Home directory.
+    pub home: String,
+    /// User id.
+    pub uid: u32,
+    /// Main group.
+    pub gid: u32,
+}
+
+/// The account of a user id, if there is one. May take its time: the answer can come from afar.
+#[must_use]
+pub fn account(uid: u32) -> Option<Account> {
+    look_up(|entry, buffer, found| {
+        // SAFETY: the entry and the buffer live as long as the call and what is read from them;
+        // the length is the buffer's own.
+        unsafe { libc::getpwuid_r(uid, entry, buffer.as_mut_ptr().cast(), buffer.len(), found) }
+    })
+}
+
+/// The account of a login name, if there is one. May take its time.
+#[must_use]
+pub fn account_of(name: &str) -> Option<Account> {
+    let text = CString::new(name).ok()?;
+    look_up(|entry, buffer, found| {
+        // SAFETY: as in `account`; the name is a C string that outlives the call.
+        unsafe {
+            libc::getpwnam_r(
+                text.as_ptr(),
+                entry,
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                found,
+            )
+        }
+    })
+}
+
+type Call<'a> = dyn Fn(*mut libc::passwd, &mut [u8], *mut *mut libc::passwd) -> i32 + 'a;
+
+fn look_up(
+    call: impl Fn(*mut libc::passwd, &mut [u8], *mut *mut libc::passwd) -> i32,
+) -> Option<Account> {
+    const BUFFER_BYTES_MAX: usize = 1 << 20;
+    let call: &Call<'_> = &call;
+    let mut buffer = vec![0_u8; 4096];
+    loop {
+        // SAFETY: a passwd of zeroes is a valid value: numbers and null pointers.
+        let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+        let mut found = std::ptr::null_mut();
+        let result = call(&raw mut entry, &mut buffer, &raw mut found);
+        if result == libc::ERANGE && buffer.len() < BUFFER_BYTES_MAX {
+            buffer.resize(buffer.len() * 4, 0);
+            continue;
+        }
+        if result != 0 || found.is_null() {
+            return None;
+        }
+        let text = |pointer: *const libc::c_char| {
+            if pointer.is_null() {
+                return String::new();
+            }
+            // SAFETY: the fields of a found entry are C strings inside the buffer, which is alive.
+            let text = unsafe { std::ffi::CStr::from_ptr(pointer) };
+            text.to_string_lossy().into_owned()
+        };
+        let name = text(entry.pw_name);
+        let comment = text(entry.pw_gecos);
+        return Some(Account {
+            full_name: comment
+                .split(',')
+                .next()
+                .unwrap_or_default()
+                .replace('&', &name),
+            home: text(entry.pw_dir),
             uid: entry.pw_uid,
             gid: entry.pw_gid,
-        })
-        .ok_or_else(unknown)
+            name,
+        });
+    }
 }
 
 /// The name of the user this process runs as, if the system knows it.
 #[must_use]
 pub fn own_name() -> Option<String> {
-    let uid = rustix::process::geteuid().as_raw();
-    // SAFETY: the entry is read before any other call, and this runs before other threads exist.
-    let entry = unsafe { libc::getpwuid(uid).as_ref()? };
-    // SAFETY: the name of an entry is a C string, valid until the next call.
-    let name = unsafe { std::ffi::CStr::from_ptr(entry.pw_name) };
-    name.to_str().ok().map(str::to_owned)
+    account(rustix::process::geteuid().as_raw()).map(|account| account.name)
 }
 
 /// Becomes `user` for good: supplementary groups, group, user, in this order, all threads.

@@ -7,6 +7,7 @@ use crossbeam_queue::ArrayQueue;
 use spool::sim::{Rng, SimDisk};
 use spool::{Log, Recovered, Recovery};
 
+use zmailer::control::pickup;
 use zmailer::io::sim::{SimDriver, SimNet};
 use zmailer::observe::mail_log::MailLog;
 use zmailer::policy::Policy;
@@ -93,6 +94,8 @@ fn parts(plan: &Plan, shard: usize, shared: &Arc<Shared>, neighbours: Neighbours
             keep: Box::new(Err),
             answers: Arc::new(ArrayQueue::new(8)),
             kept: Arc::new(ArrayQueue::new(8)),
+            pickup: pickup::Ends::new(),
+            imported: Arc::new(pickup::Answers::new()),
         },
         scheduler,
         router: Box::new(Table::new(&format!("smtp!{HOP}"), &[]).unwrap()),

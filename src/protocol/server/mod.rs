@@ -86,6 +86,19 @@ pub enum Stored<'a> {
     TooLarge,
 }
 
+impl Stored<'_> {
+    /// What happened, in a few words.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Accepted { .. } => "stored",
+            Self::Full => "the spool is full",
+            Self::Failed => "the disk refused it",
+            Self::TooLarge => "it is too large for the spool",
+        }
+    }
+}
+
 /// A recipient with its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecipientParams {

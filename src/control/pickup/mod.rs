@@ -1,0 +1,483 @@
+//! Pick-up: message files in `router/` become messages of the spool (zmailer.md 1.2, 1.4).
+//!
+//! One thread with a ring of its own: inotify says when to look, a slow scan finds what it missed. It
+//! reads files in batches, hands them to the shards, and when the commit that carries them is on disk
+//! removes them and syncs the directory once for all.
+//!
+//! *No message twice.* The spool records device, inode, change time and size of a message's file. A
+//! message is not done before the removal of its file is on disk ([`Ends::released`]), so after a crash
+//! every file that has been taken is known to recovery, and is only removed.
+//!
+//! Bounds: [`OUTSTANDING_MAX`] files and [`OUTSTANDING_BYTES_MAX`] bytes (one larger file excepted)
+//! are under way; the rest waits on disk.
+
+mod file;
+mod submission;
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_queue::ArrayQueue;
+use rustix::fs::inotify;
+use spool::{Envelope, MessageKey, Source};
+use tokio::sync::Notify;
+
+use file::Odd;
+
+/// Files handed to shards at a time.
+pub const OUTSTANDING_MAX: usize = 1024;
+
+/// Bytes of files handed to shards at a time.
+const OUTSTANDING_BYTES_MAX: usize = 32 << 20;
+
+/// Files removed under one sync of the directory, at most.
+const REMOVE_MAX: usize = 256;
+
+/// Pause between scans that nothing asked for.
+const SCAN: Duration = Duration::from_secs(10);
+
+/// Pause after the spool refused a message.
+const REFUSED: Duration = Duration::from_secs(2);
+
+/// Age at which a file in `public/` is the rest of a submission that broke off.
+const ABANDONED: Duration = Duration::from_secs(2 * 86_400);
+
+/// A message file on its way to a shard.
+#[derive(Debug)]
+pub struct Submission {
+    /// Comes back in [`Imported`].
+    pub token: u64,
+    /// Everything but the recipients' results.
+    pub envelope: Envelope,
+    /// Complete but for the Received field of this host.
+    pub content: Vec<u8>,
+}
+
+/// The answer to a [`Submission`].
+#[derive(Debug)]
+pub struct Imported {
+    /// Of the submission.
+    pub token: u64,
+    /// The shard and the message; or why the spool did not take it.
+    pub result: Result<(u16, MessageKey), &'static str>,
+}
+
+/// The queues of one shard.
+#[derive(Clone, Debug)]
+pub struct Ends {
+    /// Files for it.
+    pub submissions: Arc<ArrayQueue<Submission>>,
+    /// Messages whose files are gone for good.
+    pub released: Arc<ArrayQueue<MessageKey>>,
+}
+
+impl Ends {
+    /// Empty queues.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            submissions: Arc::new(ArrayQueue::new(OUTSTANDING_MAX)),
+            released: Arc::new(ArrayQueue::new(4 * OUTSTANDING_MAX)),
+        }
+    }
+}
+
+impl Default for Ends {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Answers of all shards. It holds all that can be outstanding, so a shard never waits.
+#[derive(Debug)]
+pub struct Answers {
+    queue: ArrayQueue<Imported>,
+    notify: Notify,
+}
+
+impl Answers {
+    /// An empty queue.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            queue: ArrayQueue::new(OUTSTANDING_MAX),
+            notify: Notify::new(),
+        }
+    }
+
+    /// Puts an answer in.
+    pub fn push(&self, imported: Imported) {
+        let full = self.queue.push(imported).is_err();
+        debug_assert!(!full, "there are not more answers than submissions");
+        self.notify.notify_one();
+    }
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What the pick-up is made from.
+pub struct Setup {
+    /// The directory above `router/`.
+    pub postoffice: PathBuf,
+    /// This host's name.
+    pub hostname: String,
+    /// Limits for messages of users: bytes of content, bytes of header, Received fields.
+    pub limits: Limits,
+    /// The shards' queues.
+    pub ends: Vec<Ends>,
+    /// Their answers.
+    pub answers: Arc<Answers>,
+    /// Files that recovery knows.
+    pub known: HashMap<Source, (u16, MessageKey)>,
+    /// Rings a shard's doorbell.
+    pub wake: Box<dyn Fn(usize) + Send>,
+}
+
+/// Limits for a message file; those of SMTP.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of content.
+    pub message_bytes_max: u64,
+    /// Bytes of header.
+    pub header_bytes_max: usize,
+    /// Received fields.
+    pub received_max: usize,
+}
+
+/// Starts the thread. It ends with the process.
+///
+/// # Errors
+/// When the thread cannot be made.
+pub fn start(setup: Setup) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new()
+        .name("pickup".to_owned())
+        .spawn(move || tokio_uring::start(serve(setup)))
+}
+
+async fn serve(setup: Setup) {
+    let answers = Arc::clone(&setup.answers);
+    let changed = Arc::new(Notify::new());
+    tokio_uring::spawn(watch(
+        setup.postoffice.join("router"),
+        Arc::clone(&changed),
+    ));
+    let mut pickup = Pickup::new(setup);
+    let mut look = true;
+    loop {
+        let pause = pickup.turn(look);
+        look = tokio::select! {
+            () = changed.notified() => true,
+            () = answers.notify.notified() => false,
+            () = tokio::time::sleep(pause) => true,
+        };
+    }
+}
+
+/// Tells of new names. Without inotify the slow scan has to do.
+async fn watch(dir: PathBuf, changed: Arc<Notify>) {
+    let watched = inotify::init(inotify::CreateFlags::CLOEXEC).and_then(|fd| {
+        inotify::add_watch(&fd, &dir, inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::CREATE)?;
+        Ok(fd)
+    });
+    let fd = match watched {
+        Ok(fd) => fd,
+        Err(error) => {
+            tracing::warn!("inotify on {}: {error}; it is scanned every {SCAN:?}", dir.display());
+            return;
+        }
+    };
+    let events = tokio_uring::fs::File::from_std(File::from(fd));
+    let mut buf = vec![0; 16 << 10];
+    loop {
+        let (result, back) = events.read_at(buf, 0).await;
+        buf = back;
+        match result {
+            Ok(0) | Err(_) => {
+                tracing::warn!("inotify on {} ended; it is scanned every {SCAN:?}", dir.display());
+                return;
+            }
+            Ok(_) => changed.notify_one(),
+        }
+    }
+}
+
+/// A file that a shard has.
+#[derive(Debug)]
+struct Under {
+    path: PathBuf,
+    bytes: usize,
+}
+
+struct Pickup {
+    setup: Setup,
+    router: PathBuf,
+    /// Names seen and not yet taken.
+    names: Vec<PathBuf>,
+    /// Handed to shards.
+    under: HashMap<u64, Under>,
+    under_bytes: usize,
+    /// Paths in `under` and `remove`.
+    busy: HashSet<PathBuf>,
+    /// Read, but the shard's queue was full.
+    next: Option<(usize, Submission)>,
+    /// Committed; to be removed.
+    remove: Vec<(PathBuf, Option<(u16, MessageKey)>)>,
+    token: u64,
+    refused_until: Option<Instant>,
+    scan_at: Instant,
+    users: submission::Users,
+    /// The first whole scan is over: what recovery knew and no file was found for is released.
+    settled: bool,
+}
+
+impl Pickup {
+    fn new(setup: Setup) -> Self {
+        Self {
+            router: setup.postoffice.join("router"),
+            setup,
+            names: Vec::new(),
+            under: HashMap::new(),
+            under_bytes: 0,
+            busy: HashSet::new(),
+            next: None,
+            remove: Vec::new(),
+            token: 0,
+            refused_until: None,
+            scan_at: Instant::now(),
+            users: submission::Users::default(),
+            settled: false,
+        }
+    }
+
+    /// Does what can be done; says after what pause to look again without a reason.
+    fn turn(&mut self, look: bool) -> Duration {
+        self.take_answers();
+        if self.remove.len() >= REMOVE_MAX || self.under.is_empty() {
+            self.remove_taken();
+        }
+        let now = Instant::now();
+        if self.refused_until.is_some_and(|until| until > now) {
+            return REFUSED;
+        }
+        self.refused_until = None;
+        if self.names.is_empty() && (look || now >= self.scan_at) {
+            self.scan(now);
+        }
+        self.hand_out();
+        self.settle();
+        if self.remove.is_empty() && self.names.is_empty() {
+            SCAN
+        } else {
+            Duration::from_millis(20)
+        }
+    }
+
+    fn take_answers(&mut self) {
+        while let Some(Imported { token, result }) = self.setup.answers.queue.pop() {
+            let Some(Under { path, bytes }) = self.under.remove(&token) else {
+                continue;
+            };
+            self.under_bytes -= bytes;
+            match result {
+                Ok(taken) => self.remove.push((path, Some(taken))),
+                Err(why) => {
+                    tracing::warn!("{}: the spool does not take it now: {why}", path.display());
+                    self.busy.remove(&path);
+                    self.refused_until = Some(Instant::now() + REFUSED);
+                    self.scan_at = Instant::now();
+                }
+            }
+        }
+    }
+
+    /// Removes files whose messages are committed, syncs the directories, tells the shards.
+    fn remove_taken(&mut self) {
+        if self.remove.is_empty() {
+            return;
+        }
+        let taken = std::mem::take(&mut self.remove);
+        let mut dirs: Vec<&Path> = taken.iter().filter_map(|(path, _)| path.parent()).collect();
+        dirs.sort_unstable();
+        dirs.dedup();
+        let removed = taken.iter().try_for_each(|(path, _)| remove(path));
+        let synced = removed.and_then(|()| dirs.iter().try_for_each(|dir| File::open(dir)?.sync_all()));
+        if let Err(error) = synced {
+            // Their messages stay in the spool, so the files are known for what they are.
+            tracing::error!("files in {} cannot be removed: {error}", self.router.display());
+            self.remove = taken;
+            return;
+        }
+        for (path, message) in taken {
+            self.busy.remove(&path);
+            if let Some((shard, key)) = message {
+                self.release(shard, key);
+            }
+        }
+    }
+
+    fn release(&self, shard: u16, key: MessageKey) {
+        let ends = &self.setup.ends[usize::from(shard)];
+        let mut key = key;
+        // The shard takes them every turn; a full queue means that it has not had one yet.
+        while let Err(back) = ends.released.push(key) {
+            key = back;
+            (self.setup.wake)(shard.into());
+            thread::sleep(Duration::from_millis(1));
+        }
+        (self.setup.wake)(shard.into());
+    }
+
+    /// Lists `router/` and its subdirectories `A` to `Z`.
+    fn scan(&mut self, now: Instant) {
+        self.scan_at = now + SCAN;
+        let router = self.router.clone();
+        let mut found = Vec::new();
+        if let Err(error) = self.list(&router, true, &mut found) {
+            tracing::error!("{}: {error}", router.display());
+        }
+        // Taken from the back: oldest names first, as far as inodes tell.
+        found.sort_unstable_by(|one: &PathBuf, other| other.cmp(one));
+        self.names = found;
+        sweep(&self.setup.postoffice.join("public"));
+    }
+
+    fn list(&self, dir: &Path, above: bool, found: &mut Vec<PathBuf>) -> io::Result<()> {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let (name, path) = (entry.file_name(), entry.path());
+            if is_hidden(&name) || self.busy.contains(&path) {
+                continue;
+            }
+            let kind = entry.file_type();
+            if above && is_hash(&name) && kind.is_ok_and(|kind| kind.is_dir()) {
+                self.list(&path, false, found)?;
+            } else {
+                found.push(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads files and gives them to the shards while there is room.
+    fn hand_out(&mut self) {
+        loop {
+            if let Some((shard, submission)) = self.next.take() {
+                if let Err(submission) = self.setup.ends[shard].submissions.push(submission) {
+                    self.next = Some((shard, submission));
+                    return;
+                }
+                (self.setup.wake)(shard);
+            }
+            let full = self.under.len() >= OUTSTANDING_MAX
+                || (self.under_bytes >= OUTSTANDING_BYTES_MAX && !self.under.is_empty());
+            if full {
+                return;
+            }
+            let Some(path) = self.names.pop() else {
+                return;
+            };
+            self.take(path);
+        }
+    }
+
+    fn take(&mut self, path: PathBuf) {
+        let loaded = match file::load(&path, self.setup.limits.message_bytes_max) {
+            Ok(loaded) => loaded,
+            Err(Odd::Gone) => return,
+            Err(odd) => return self.set_aside(&path, &odd),
+        };
+        if let Some(taken) = self.setup.known.remove(&loaded.source) {
+            // Taken before a crash: only the file is left.
+            self.busy.insert(path.clone());
+            self.remove.push((path, Some(taken)));
+            return;
+        }
+        let source = loaded.source;
+        let bytes = loaded.bytes.len();
+        match submission::make(&loaded, &self.setup, &mut self.users) {
+            Ok((envelope, content)) => {
+                self.token += 1;
+                let token = self.token;
+                self.busy.insert(path.clone());
+                self.under.insert(token, Under { path, bytes });
+                self.under_bytes += bytes;
+                let shard = (source.inode % self.setup.ends.len() as u64) as usize;
+                let submission = Submission {
+                    token,
+                    envelope,
+                    content,
+                };
+                self.next = Some((shard, submission));
+            }
+            Err(odd) => self.set_aside(&path, &odd),
+        }
+    }
+
+    /// What is no message of ours goes to `postman/` as it is.
+    fn set_aside(&self, path: &Path, odd: &Odd) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let target = format!("rtr.{name}.{}", odd.word());
+        let target = self.setup.postoffice.join("postman").join(target);
+        match fs::rename(path, &target) {
+            Ok(()) => tracing::warn!("{}: {odd}; it is now {}", path.display(), target.display()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::error!(
+                "{}: {odd}; it cannot be moved to {}: {error}",
+                path.display(),
+                target.display()
+            ),
+        }
+    }
+
+    /// After the first whole scan, what recovery knew has no file any more.
+    fn settle(&mut self) {
+        if self.settled || !self.names.is_empty() || self.next.is_some() {
+            return;
+        }
+        self.settled = true;
+        for (shard, key) in std::mem::take(&mut self.setup.known).into_values() {
+            self.release(shard, key);
+        }
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+fn is_hidden(name: &OsString) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+fn is_hash(name: &OsString) -> bool {
+    matches!(name.as_encoded_bytes(), [b'A'..=b'Z'])
+}
+
+/// Removes what broken-off submissions have left in `public/`.
+fn sweep(public: &Path) {
+    let Ok(entries) = fs::read_dir(public) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let old = entry
+            .metadata()
+            .and_then(|metadata| metadata.modified())
+            .is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > ABANDONED));
+        if old && let Err(error) = fs::remove_file(entry.path()) {
+            tracing::warn!("{}: {error}", entry.path().display());
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Message files of `router/`: from the pick-up thread to the spool and the answer back.
+
+use spool::MessageKey;
+
+use super::intake::{Message, Origin, Stalled};
+use super::Shard;
+use crate::control::pickup::{Imported, Submission};
+use crate::io::Driver;
+use crate::mail::date;
+
+impl<D: Driver> Shard<D> {
+    /// Takes submissions while the spool has room, and frees messages whose files are gone.
+    pub(super) fn take_submissions(&mut self) {
+        while let Some(key) = self.outside.pickup.released.pop() {
+            self.release_source(key);
+        }
+        while self.stalled.is_empty() && self.stopping.is_none() {
+            let Some(submission) = self.outside.pickup.submissions.pop() else {
+                return;
+            };
+            self.submit_file(submission);
+        }
+    }
+
+    fn submit_file(&mut self, submission: Submission) {
+        let Submission {
+            token,
+            envelope,
+            content: rest,
+        } = submission;
+        let id = self.log.reserve_id();
+        let hostname = &self.settings.hostname;
+        let received = format!(
+            "Received: from {} ({}@{hostname})\r\n\tby {hostname} id {id}; {}\r\n",
+            String::from_utf8_lossy(&envelope.protocol),
+            String::from_utf8_lossy(&envelope.helo),
+            date::format(self.now.wall_ms),
+        );
+        let mut content = received.into_bytes();
+        content.extend_from_slice(&rest);
+        self.stage(Stalled {
+            origin: Origin::File(token),
+            message: Message {
+                id,
+                envelope,
+                content,
+            },
+        });
+    }
+
+    /// Tells the pick-up what became of a file.
+    pub(super) fn imported(&mut self, token: u64, result: Result<MessageKey, &'static str>) {
+        let result = result.map(|key| (self.settings.shard, key));
+        self.outside.imported.push(Imported { token, result });
+    }
+
+    /// The file of a message is gone for good: the message may be done.
+    fn release_source(&mut self, message: MessageKey) {
+        if let Some(live) = self.live.get_mut(&message) {
+            live.has_file = false;
+            self.end_if_finished(message);
+        }
+    }
+}
