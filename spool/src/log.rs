@@ -78,6 +78,24 @@ pub(crate) struct Live {
     pub(crate) copied: bool,
 }
 
+impl Live {
+    /// The latest outcome of each recipient, by number.
+    fn keep(&mut self, outcome: Outcome) {
+        let number = |other: &Outcome| other.recipient;
+        match self
+            .outcomes
+            .binary_search_by_key(&outcome.recipient, number)
+        {
+            Ok(at) => {
+                if let Some(other) = self.outcomes.get_mut(at) {
+                    *other = outcome;
+                }
+            }
+            Err(at) => self.outcomes.insert(at, outcome),
+        }
+    }
+}
+
 /// The engine of one log.
 #[derive(Debug)]
 pub struct Log {
@@ -288,9 +306,7 @@ impl Log {
         let mut payload = Vec::with_capacity(64);
         payload.extend_from_slice(&live.id.bits().to_le_bytes());
         record::put_outcome(&mut payload, &outcome);
-        live.outcomes
-            .retain(|other| other.recipient != outcome.recipient);
-        live.outcomes.push(outcome);
+        live.keep(outcome);
         let what = What::Small(None);
         self.staging.small(now, Kind::Outcome, &payload, what);
     }
@@ -379,6 +395,12 @@ impl Log {
     #[must_use]
     pub fn content_len(&self, key: MessageKey) -> Option<u64> {
         self.live.get(&key).map(|live| live.content_len)
+    }
+
+    /// The latest outcomes of a live message, by number of the recipient.
+    #[must_use]
+    pub fn outcomes(&self, key: MessageKey) -> &[Outcome] {
+        self.live.get(&key).map_or(&[], |live| &live.outcomes)
     }
 
     /// The id of a live message.

@@ -296,6 +296,7 @@ pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
         Status::Deferred => 1,
         Status::Failed => 2,
         Status::Expired => 3,
+        Status::Held => 4,
     };
     out.put(&outcome.recipient.to_le_bytes());
     out.put(&outcome.attempt.to_le_bytes());
@@ -313,6 +314,7 @@ pub(crate) fn outcome(reader: &mut Reader<'_>) -> Result<Outcome, DecodeError> {
         1 => Status::Deferred,
         2 => Status::Failed,
         3 => Status::Expired,
+        4 => Status::Held,
         _ => return Err(DecodeError::Value),
     };
     let next_ms = reader.u64()?;

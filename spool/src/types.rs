@@ -142,6 +142,8 @@ pub enum Status {
     Failed,
     /// Tried long enough.
     Expired,
+    /// Not tried until an operator releases it.
+    Held,
 }
 
 /// The result of an attempt for one recipient.

@@ -13,6 +13,7 @@ use super::worker;
 use crate::config::Config;
 use crate::control::pickup;
 use crate::control::postman::Kept;
+use crate::control::queue::Inquiry;
 use crate::control::resolver::Answer;
 use crate::control::{self, Answers, Request, Requests};
 use crate::io::doorbell::Doorbells;
@@ -40,7 +41,11 @@ struct Mailbox {
     answers: Arc<ArrayQueue<Answer>>,
     kept: Arc<ArrayQueue<Kept>>,
     pickup: pickup::Ends,
+    inquiries: Arc<ArrayQueue<Inquiry>>,
 }
+
+/// Questions about the queue that wait for a shard.
+const INQUIRIES_MAX: usize = 64;
 
 impl Plan {
     pub(super) fn new(config: &Config, shards: usize, sessions_max: usize) -> io::Result<Self> {
@@ -48,6 +53,7 @@ impl Plan {
             answers: Arc::new(ArrayQueue::new(ANSWERS_MAX)),
             kept: Arc::new(ArrayQueue::new(ANSWERS_MAX)),
             pickup: pickup::Ends::new(),
+            inquiries: Arc::new(ArrayQueue::new(INQUIRIES_MAX)),
         });
         Ok(Self {
             config: Arc::new(config.clone()),
@@ -83,14 +89,13 @@ impl Plan {
     /// The queues of one shard.
     pub(super) fn outside(&self, shard: usize) -> Outside {
         let (asks, keeps) = (Arc::clone(&self.requests), Arc::clone(&self.requests));
+        let pages = Arc::clone(&self.requests);
         Outside {
             ask: Box::new(move |question| {
                 asks.push(Request::Resolve(question))
                     .map_err(|request| match request {
                         Request::Resolve(question) => question,
-                        Request::Keep(_) => {
-                            unreachable!("a full queue gives back what was offered")
-                        }
+                        _ => unreachable!("a full queue gives back what was offered"),
                     })
             }),
             keep: Box::new(move |message| {
@@ -98,14 +103,18 @@ impl Plan {
                     .push(Request::Keep(message))
                     .map_err(|request| match request {
                         Request::Keep(message) => message,
-                        Request::Resolve(_) => {
-                            unreachable!("a full queue gives back what was offered")
-                        }
+                        _ => unreachable!("a full queue gives back what was offered"),
                     })
             }),
             answers: Arc::clone(&self.mailboxes[shard].answers),
             kept: Arc::clone(&self.mailboxes[shard].kept),
             pickup: self.mailboxes[shard].pickup.clone(),
+            inquiries: Arc::clone(&self.mailboxes[shard].inquiries),
+            page: Box::new(move |page| {
+                if pages.push(Request::Page(page)).is_err() {
+                    tracing::warn!(shard, "an answer about the queue was dropped: the control thread is behind");
+                }
+            }),
             imported: Arc::clone(&self.imported),
         }
     }
@@ -166,10 +175,21 @@ impl Daemon {
 }
 
 impl control::Daemon for Daemon {
-    fn reopen_logs(&self) {
+    fn reload(&self) -> Result<(), String> {
         tracing::info!("opening the mail logs again");
         self.shared.request_reopen();
         self.wake_all();
+        Ok(())
+    }
+
+    fn shards(&self) -> usize {
+        self.mailboxes.len()
+    }
+
+    fn inquire(&self, shard: usize, inquiry: Inquiry) -> bool {
+        let taken = self.mailboxes[shard].inquiries.push(inquiry).is_ok();
+        self.doorbells.ring_from_outside(shard);
+        taken
     }
 
     fn stop(&self) {

@@ -6,12 +6,14 @@ mod daemon;
 mod demo;
 mod kill;
 mod listen;
+mod queue;
 mod run;
 mod sendmail;
 mod sendmail_smtp;
 mod start;
 mod status;
 mod submit;
+mod trace;
 mod worker;
 
 use std::ffi::OsString;
@@ -21,6 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::control::client;
 
 /// Exit codes, by their names in sysexits.
 pub(crate) mod exit {
@@ -58,6 +61,20 @@ enum Command {
     /// Allow starting again.
     #[command(visible_alias = "unfreeze")]
     Thaw(ConfigArgument),
+    /// Read the settings again and open the mail logs again.
+    Reload(ConfigArgument),
+    /// What waits, and acting on it by any key.
+    #[command(subcommand)]
+    Queue(queue::Act),
+    /// What waits, message by message or by destination.
+    Mailq(queue::Mailq),
+    /// The life of a message, by its id or an address of it; why it is still here.
+    Trace {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// A message id, or an address.
+        wanted: String,
+    },
     /// Submit a message from standard input, as `sendmail` does.
     #[command(disable_help_flag = true)]
     Sendmail {
@@ -92,7 +109,7 @@ enum Command {
     },
 }
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 struct ConfigArgument {
     /// The configuration file [default: $ZMAILER_CONFIG, /etc/zmailer/zmailer.toml, built-in].
     #[arg(long, value_name = "FILE")]
@@ -155,6 +172,15 @@ fn sendmail(arguments: &[OsString]) -> ExitCode {
     sendmail::run(&bytes)
 }
 
+fn reload(config: &Config) -> ExitCode {
+    let socket = config.paths.postoffice.join("control.sock");
+    match client::request(&socket, "reload") {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(client::ControlError::Refused(text)) => fail(exit::CONFIG, text),
+        Err(error) => fail(exit::UNAVAILABLE, error),
+    }
+}
+
 fn dispatch(command: Command) -> Result<ExitCode, ExitCode> {
     Ok(match command {
         Command::Run(argument) => run::run(&argument.load()?),
@@ -162,6 +188,10 @@ fn dispatch(command: Command) -> Result<ExitCode, ExitCode> {
         Command::Restart(argument) => start::restart(argument.path(), &argument.load()?),
         Command::Freeze(argument) => start::freeze(&argument.load()?),
         Command::Thaw(argument) => start::thaw(&argument.load()?),
+        Command::Reload(argument) => reload(&argument.load()?),
+        Command::Queue(act) => queue::run(&act)?,
+        Command::Mailq(arguments) => queue::mailq(&arguments)?,
+        Command::Trace { config, wanted } => trace::run(&config.load()?, &wanted),
         Command::Sendmail { arguments } => sendmail(&arguments),
         Command::Kill(argument) => kill::run(&argument.load()?),
         Command::Status { config, json } => status::run(&config.load()?, json),

@@ -70,7 +70,9 @@ pub(super) fn run(arguments: &[Vec<u8>]) -> ExitCode {
             Err(refusal) => fail(refusal.code, format!("sendmail: {}", refusal.text)),
         },
         Mode::Smtp => super::sendmail_smtp::run(&config),
-        Mode::Queue => fail(exit::UNAVAILABLE, "sendmail: -bp"),
+        Mode::Queue => match super::queue::mailq(&super::queue::Mailq::default()) {
+            Ok(code) | Err(code) => code,
+        },
         Mode::Daemon => super::start::start(options.config.as_deref(), &config),
         Mode::Aliases => fail(
             exit::UNAVAILABLE,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 /// How long an answer is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// No answer, or a refusal.
 #[derive(Debug)]
@@ -37,7 +37,19 @@ impl fmt::Display for ControlError {
 /// # Errors
 /// See [`ControlError`].
 pub fn request(socket: &Path, command: &str) -> Result<Value, ControlError> {
-    let answer = exchange(socket, command).map_err(|error| match error.kind() {
+    request_entries(socket, &json!({ "command": command }), |_| Ok(()))
+}
+
+/// Sends a request whose answer may bring entries first, and gives back the rest of it.
+///
+/// # Errors
+/// See [`ControlError`]; also those of `entry`.
+pub fn request_entries(
+    socket: &Path,
+    request: &Value,
+    entry: impl FnMut(&Value) -> io::Result<()>,
+) -> Result<Value, ControlError> {
+    let answer = exchange(socket, request, entry).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             ControlError::NotRunning(socket.to_owned())
         }
@@ -51,11 +63,23 @@ pub fn request(socket: &Path, command: &str) -> Result<Value, ControlError> {
     }
 }
 
-fn exchange(socket: &Path, command: &str) -> io::Result<Value> {
+fn exchange(
+    socket: &Path,
+    request: &Value,
+    mut entry: impl FnMut(&Value) -> io::Result<()>,
+) -> io::Result<Value> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    writeln!(stream, "{}", json!({ "command": command }))?;
+    writeln!(stream, "{request}")?;
+    let mut reader = BufReader::new(stream);
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
-    serde_json::from_str(&line).map_err(io::Error::other)
+    loop {
+        line.clear();
+        reader.read_line(&mut line)?;
+        let answer: Value = serde_json::from_str(&line).map_err(io::Error::other)?;
+        match answer.get("entry") {
+            Some(found) => entry(found)?,
+            None => return Ok(answer),
+        }
+    }
 }

@@ -4,12 +4,14 @@
 pub mod client;
 pub mod pickup;
 pub mod postman;
+pub mod queue;
 pub mod resolver;
 mod server;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -31,6 +33,8 @@ pub enum Request {
     Resolve(Question),
     /// A file in `postman/`.
     Keep(Undeliverable),
+    /// An answer about the queue.
+    Page(queue::Page),
 }
 
 /// Where answers go.
@@ -46,8 +50,18 @@ pub trait Daemon: Send + Sync {
     /// Drain and stop; a second time: stop now.
     fn stop(&self);
 
-    /// Open the mail logs again: they have been moved away.
-    fn reopen_logs(&self);
+    /// Read the settings again, open the mail logs again.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the settings; the old ones stay.
+    fn reload(&self) -> Result<(), String>;
+
+    /// How many shards there are.
+    fn shards(&self) -> usize;
+
+    /// Asks a shard about its queue. False: it has too many questions waiting.
+    fn inquire(&self, shard: usize, inquiry: queue::Inquiry) -> bool;
+
     /// The status object of the interface.
     fn status(&self) -> Value;
 }
@@ -111,17 +125,23 @@ pub fn start(setup: Setup, requests: Arc<Requests>) -> io::Result<JoinHandle<()>
 
 async fn serve(setup: Setup, requests: Arc<Requests>, socket: std::os::unix::net::UnixListener) {
     let daemon = Arc::clone(&setup.daemon);
-    tokio_uring::spawn(server::serve(socket, Arc::clone(&daemon)));
+    let inquiries = Rc::new(server::queue::Inquiries::default());
+    let serving = server::serve(socket, Arc::clone(&daemon), Rc::clone(&inquiries));
+    tokio_uring::spawn(serving);
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         tokio_uring::spawn(watch_signal(kind, Arc::clone(&daemon), |daemon| {
             daemon.stop()
         }));
     }
-    let reopen = |daemon: &dyn Daemon| daemon.reopen_logs();
+    let reload = |daemon: &dyn Daemon| {
+        if let Err(text) = daemon.reload() {
+            tracing::error!("the old settings stay: {text}");
+        }
+    };
     tokio_uring::spawn(watch_signal(
         SignalKind::hangup(),
         Arc::clone(&daemon),
-        reopen,
+        reload,
     ));
     let resolver = Arc::new(Resolver::new(&setup.dns_servers, &setup.hostname));
     loop {
@@ -140,6 +160,7 @@ async fn serve(setup: Setup, requests: Arc<Requests>, socket: std::os::unix::net
                         );
                     });
                 }
+                Request::Page(page) => inquiries.answer(page),
                 Request::Keep(message) => {
                     let result = postman::keep(&setup.postman, &message);
                     let result = result.map_err(|error| error.to_string());

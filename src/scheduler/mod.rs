@@ -16,7 +16,9 @@
 
 #![expect(missing_docs, reason = "fields are named for what they hold")]
 
+pub mod filter;
 mod lease;
+mod queue;
 mod rule;
 mod thread;
 
@@ -31,6 +33,7 @@ use crate::base::clock::Now;
 use crate::base::slab::{Key, Slab};
 
 pub use lease::{LeaseKind, LeaseMessage};
+pub use queue::Standing;
 pub use rule::Rule;
 use thread::Thread;
 
@@ -146,6 +149,8 @@ struct State {
     arrival_ms: u64,
     attempt: u32,
     place: Place,
+    /// In the agenda: the time (monotonic) it waits for. Other entries of it there mean nothing.
+    due_ns: u64,
     guest: bool,
 }
 
@@ -301,6 +306,7 @@ impl Scheduler {
             arrival_ms,
             attempt,
             place: Place::Granted,
+            due_ns: 0,
             guest,
         };
         match self.vertices.insert(state) {
@@ -344,6 +350,7 @@ impl Scheduler {
         };
         state.place = Place::Agenda;
         let due_ns = now.after_ns(due_ms.saturating_sub(now.wall_ms).saturating_mul(1_000_000));
+        state.due_ns = due_ns;
         self.agenda.push(Reverse((due_ns, vertex.0)));
     }
 
@@ -377,7 +384,7 @@ impl Scheduler {
             let waits = self
                 .vertices
                 .get(Key(vertex))
-                .is_some_and(|state| state.place == Place::Agenda);
+                .is_some_and(|state| state.place == Place::Agenda && state.due_ns == due_ns);
             if waits {
                 self.make_waiting(VertexKey(vertex), false);
             }

@@ -98,7 +98,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn insert_vertex(
+    pub(super) fn insert_vertex(
         &mut self,
         message: MessageKey,
         thread: ThreadKey,
@@ -133,6 +133,9 @@ impl<D: Driver> Shard<D> {
         let key = self.scheduler.insert(self.now, thread, vertex);
         if let Some(Work::Home(home)) = self.work.get_mut(payload) {
             home.vertex = key;
+        }
+        if let Some(live) = self.live.get_mut(&message) {
+            live.work.push(payload);
         }
         self.make_eager(thread);
     }

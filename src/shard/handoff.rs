@@ -120,6 +120,7 @@ impl<D: Driver> Shard<D> {
             self.kept(kept);
         }
         self.take_submissions();
+        self.take_inquiry();
     }
 
     fn take_handles(&mut self, other: usize) {

@@ -61,6 +61,10 @@ pub(super) struct Live {
     /// The file it was taken from may still be there: until it is gone the message is not done,
     /// so that after a crash the file is known for what it is.
     pub(super) has_file: bool,
+    /// Its vertices.
+    pub(super) work: Vec<Key>,
+    /// Recipients that an operator holds.
+    pub(super) held: Vec<u32>,
     /// Attempts that an earlier run of the daemon made, by recipient; empty for new messages.
     pub(super) attempts: Vec<u32>,
 }
@@ -269,6 +273,8 @@ impl<D: Driver> Shard<D> {
                 content,
                 open_count,
                 has_file,
+                work: Vec::new(),
+                held: Vec::new(),
                 attempts: Vec::new(),
             },
         );

@@ -15,6 +15,7 @@ mod inbound;
 mod intake;
 mod memory;
 mod outbound;
+mod queue;
 mod result;
 mod settings;
 mod shared;
@@ -22,7 +23,7 @@ mod shutdown;
 mod start;
 mod submitted;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use spool::{Log, MessageKey};
@@ -83,7 +84,7 @@ pub struct Shard<D: Driver> {
     outbound: Slab<Outbound>,
     roles: FastMap<Socket, Role>,
     /// Accepted and committed messages with recipients that are not finished.
-    live: FastMap<MessageKey, Live>,
+    live: BTreeMap<MessageKey, Live>,
     work: Slab<dispatch::Work>,
     threads: Vec<Thread>,
     /// Threads that got something to do since the last dispatch.

@@ -87,7 +87,7 @@ impl<D: Driver> Shard<D> {
         }
         if deferred.is_empty() {
             self.scheduler.report(self.now, vertex, Verdict::Finished);
-            self.work.remove(Key(payload));
+            self.end_work(Key(payload));
         } else {
             self.deferred(payload, deferred, relay, &mut failures);
         }
@@ -159,7 +159,7 @@ impl<D: Driver> Shard<D> {
                 self.uncache(message);
             }
             Reported::Expired | Reported::Finished => {
-                self.work.remove(Key(payload));
+                self.end_work(Key(payload));
                 failures.extend(
                     deferred.into_iter().map(|(recipient, reply)| {
                         Failure::expired(recipient, thread, relay, reply)
@@ -171,7 +171,7 @@ impl<D: Driver> Shard<D> {
 
     /// The scheduler gave up on a vertex that was waiting.
     pub(super) fn expired(&mut self, _vertex: VertexKey, payload: u64) {
-        let Some(Work::Home(home)) = self.work.remove(Key(payload)) else {
+        let Some(home) = self.end_work(Key(payload)) else {
             return;
         };
         let (_, _, reply) = self.scheduler.thread_state(home.thread);

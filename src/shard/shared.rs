@@ -8,6 +8,7 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::control::pickup;
 use crate::control::postman::{Kept, Undeliverable};
+use crate::control::queue::{Inquiry, Page};
 use crate::control::resolver::{Answer, Question};
 use crate::observe::metrics::ShardMetrics;
 
@@ -99,6 +100,10 @@ pub struct Outside {
     pub kept: Arc<ArrayQueue<Kept>>,
     /// Message files of `router/`, and those that are gone.
     pub pickup: pickup::Ends,
+    /// Questions about the queue.
+    pub inquiries: Arc<ArrayQueue<Inquiry>>,
+    /// Sends the answer to one.
+    pub page: Box<dyn FnMut(Page) + Send>,
     /// Where the answers to them go.
     pub imported: Arc<pickup::Answers>,
 }

@@ -1,6 +1,6 @@
 //! A shard's start: what recovery found is entered again, then the first turn runs.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use spool::{Log, Outcome, Recovered, RecoveredMessage, Status};
@@ -73,7 +73,7 @@ impl<D: Driver> Shard<D> {
             mail_log,
             mail_log_in_flight: false,
             roles: FastMap::default(),
-            live: FastMap::default(),
+            live: BTreeMap::new(),
             work: Slab::new(WORK_MAX),
             threads: Vec::new(),
             eager: Vec::new(),
@@ -120,7 +120,8 @@ impl<D: Driver> Shard<D> {
             ..
         } = message;
         let due = still_open(&outcomes);
-        let open_count = due.len() as u32;
+        let held = held(&outcomes);
+        let open_count = (due.len() + held.len()) as u32;
         let has_file = envelope.source.is_some();
         let attempts = outcomes
             .iter()
@@ -134,10 +135,12 @@ impl<D: Driver> Shard<D> {
                 content: None,
                 open_count,
                 has_file,
+                work: Vec::new(),
+                held,
                 attempts,
             },
         );
-        if due.is_empty() {
+        if open_count == 0 {
             // The crash came between the last outcome and the done record.
             self.end_if_finished(key);
         } else {
@@ -160,6 +163,14 @@ impl<D: Driver> Shard<D> {
         metrics.publish_spool(&stats);
         metrics.publish_lost_lines(self.mail_log.lost_count());
     }
+}
+
+/// The recipients that an operator holds.
+fn held(outcomes: &[Option<Outcome>]) -> Vec<u32> {
+    let all = outcomes.iter().flatten();
+    all.filter(|outcome| outcome.status == Status::Held)
+        .map(|outcome| outcome.recipient)
+        .collect()
 }
 
 /// The recipients without a final outcome, with the time before which they are not tried.

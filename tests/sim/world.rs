@@ -96,6 +96,8 @@ fn parts(plan: &Plan, shard: usize, shared: &Arc<Shared>, neighbours: Neighbours
             kept: Arc::new(ArrayQueue::new(8)),
             pickup: pickup::Ends::new(),
             imported: Arc::new(pickup::Answers::new()),
+            inquiries: Arc::new(ArrayQueue::new(8)),
+            page: Box::new(drop),
         },
         scheduler,
         router: Box::new(Table::new(&format!("smtp!{HOP}"), &[]).unwrap()),

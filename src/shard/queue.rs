@@ -1,0 +1,332 @@
+//! The operator's view of this shard's queue, and what is done to it: pages of a listing, hold,
+//! release, retry, delete, bounce.
+//!
+//! A page looks at [`SCAN_MAX`] messages at most, one page a turn, so that a long listing never holds
+//! up delivery. An action is recorded as an outcome of the recipient, so it survives a restart.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use spool::{MessageKey, Outcome, Status};
+
+use super::bounce::Failure;
+use super::dispatch::{Due, Work};
+use super::Shard;
+use crate::base::slab::Key;
+use crate::control::queue::{Act, Entry, EntryRecipient, Inquiry, Page};
+use crate::io::Driver;
+use crate::scheduler::filter::Subject;
+use crate::scheduler::Standing;
+
+/// Messages looked at for one page.
+const SCAN_MAX: usize = 256;
+
+/// What an operator reads when a recipient was never tried.
+const HELD: &[u8] = b"held by the operator";
+
+/// A queued recipient that was found.
+struct Found {
+    recipient: u32,
+    /// The vertex it belongs to; none: it is held.
+    work: Option<Key>,
+    entry: EntryRecipient,
+}
+
+impl<D: Driver> Shard<D> {
+    /// Answers one inquiry.
+    pub(super) fn take_inquiry(&mut self) {
+        if let Some(inquiry) = self.outside.inquiries.pop() {
+            let page = self.inquire(&inquiry);
+            // A full queue drops the page; the tool says that it got no answer.
+            (self.outside.page)(page);
+        }
+    }
+
+    fn inquire(&mut self, inquiry: &Inquiry) -> Page {
+        let range = (Bound::Excluded(MessageKey(inquiry.after)), Bound::Included(MessageKey(inquiry.upto)));
+        let keys: Vec<MessageKey> = if inquiry.after < inquiry.upto {
+            self.live.range(range).take(SCAN_MAX).map(|(key, _)| *key).collect()
+        } else {
+            Vec::new()
+        };
+        let newest = self.live.last_key_value().map_or(0, |(key, _)| key.0);
+        let mut page = Page {
+            token: inquiry.token,
+            newest,
+            next: (keys.len() == SCAN_MAX).then(|| keys.last().map_or(0, |key| key.0)),
+            ..Page::default()
+        };
+        for key in keys {
+            self.look(key, inquiry, &mut page);
+        }
+        page
+    }
+
+    fn look(&mut self, message: MessageKey, inquiry: &Inquiry, page: &mut Page) {
+        let Some(live) = self.live.get(&message) else {
+            return;
+        };
+        let id = live.id.to_string();
+        let age_ms = self.now.wall_ms.saturating_sub(live.envelope.arrival_ms);
+        let size_bytes = self.log.content_len(message).unwrap_or(0);
+        let mut found = self.queued(message);
+        let live = &self.live[&message];
+        found.retain(|found| {
+            inquiry.filter.matches(&Subject {
+                id: &id,
+                sender: &live.envelope.sender,
+                recipient: &found.entry.address,
+                channel: &found.entry.channel,
+                host: &found.entry.host,
+                state: found.entry.state,
+                age_ms,
+                size_bytes,
+                attempts: found.entry.attempts.into(),
+            })
+        });
+        if found.is_empty() {
+            return;
+        }
+        page.messages += 1;
+        page.recipients += found.len() as u64;
+        page.bytes += size_bytes;
+        if inquiry.list {
+            page.entries.push(Entry {
+                id,
+                sender: live.envelope.sender.clone(),
+                arrival_ms: live.envelope.arrival_ms,
+                size_bytes,
+                recipients: found.iter().map(|found| found.entry.clone()).collect(),
+            });
+        }
+        if let Some(act) = inquiry.act {
+            page.acted += self.act(message, act, &found);
+        }
+    }
+
+    /// The recipients of a message that are not finished, by number.
+    fn queued(&self, message: MessageKey) -> Vec<Found> {
+        let Some(live) = self.live.get(&message) else {
+            return Vec::new();
+        };
+        let outcomes: BTreeMap<u32, &Outcome> = self
+            .log
+            .outcomes(message)
+            .iter()
+            .map(|outcome| (outcome.recipient, outcome))
+            .collect();
+        let mut found = Vec::new();
+        for work in &live.work {
+            let Some(Work::Home(home)) = self.work.get(*work) else {
+                continue;
+            };
+            let Some(standing) = self.scheduler.standing(self.now, home.vertex) else {
+                continue;
+            };
+            for recipient in &home.recipients {
+                let address = live.envelope.recipients[*recipient as usize].address.clone();
+                let entry = entry(address, &standing, outcomes.get(recipient).copied());
+                found.push(Found {
+                    recipient: *recipient,
+                    work: Some(*work),
+                    entry,
+                });
+            }
+        }
+        for recipient in &live.held {
+            let outcome = outcomes.get(recipient);
+            found.push(Found {
+                recipient: *recipient,
+                work: None,
+                entry: EntryRecipient {
+                    address: live.envelope.recipients[*recipient as usize].address.clone(),
+                    state: "held",
+                    attempts: outcome.map_or(0, |outcome| outcome.attempt),
+                    reply: outcome.map_or_else(Vec::new, |outcome| outcome.reply.clone()),
+                    ..EntryRecipient::default()
+                },
+            });
+        }
+        found.sort_unstable_by_key(|found| found.recipient);
+        found
+    }
+
+    /// Does something to recipients of a message; says to how many. Those that are being delivered
+    /// at this moment are left alone.
+    fn act(&mut self, message: MessageKey, act: Act, found: &[Found]) -> u64 {
+        let mut by_work: BTreeMap<Option<Key>, Vec<u32>> = BTreeMap::new();
+        for one in found {
+            by_work.entry(one.work).or_default().push(one.recipient);
+        }
+        let mut acted = Vec::new();
+        for (work, recipients) in by_work {
+            match (act, work) {
+                (Act::Retry, Some(work)) => self.hurry(work, recipients, &mut acted),
+                (Act::Retry | Act::Hold, None) | (Act::Release, Some(_)) => {}
+                (Act::Hold | Act::Delete | Act::Bounce, Some(work)) => {
+                    self.withdraw(message, work, recipients, &mut acted);
+                }
+                (Act::Release | Act::Delete | Act::Bounce, None) => {
+                    if let Some(live) = self.live.get_mut(&message) {
+                        live.held.retain(|held| !recipients.contains(held));
+                    }
+                    acted.extend(recipients);
+                }
+            }
+        }
+        let count = acted.len() as u64;
+        if count > 0 {
+            self.apply(message, act, acted);
+        }
+        count
+    }
+
+    fn hurry(&mut self, work: Key, recipients: Vec<u32>, acted: &mut Vec<u32>) {
+        if let Some(Work::Home(home)) = self.work.get(work) {
+            self.scheduler.resume(self.now, home.thread);
+            self.scheduler.hurry(home.vertex);
+            let thread = home.thread;
+            self.make_eager(thread);
+            acted.extend(recipients);
+        }
+    }
+
+    /// Takes recipients out of their vertex; the others of it go on as a vertex of their own.
+    fn withdraw(
+        &mut self,
+        message: MessageKey,
+        work: Key,
+        recipients: Vec<u32>,
+        acted: &mut Vec<u32>,
+    ) {
+        let Some(Work::Home(home)) = self.work.get(work) else {
+            return;
+        };
+        let (thread, vertex) = (home.thread, home.vertex);
+        let due_ms = self
+            .scheduler
+            .standing(self.now, vertex)
+            .map_or(0, |standing| standing.next_ms);
+        if !self.scheduler.withdraw(vertex) {
+            return;
+        }
+        let Some(home) = self.end_work(work) else {
+            return;
+        };
+        let rest: Vec<u32> = home
+            .recipients
+            .into_iter()
+            .filter(|recipient| !recipients.contains(recipient))
+            .collect();
+        if !rest.is_empty() {
+            self.insert_vertex(message, thread, due_ms, rest);
+        }
+        acted.extend(recipients);
+    }
+
+    fn apply(&mut self, message: MessageKey, act: Act, recipients: Vec<u32>) {
+        match act {
+            Act::Retry => {}
+            Act::Hold => {
+                for recipient in &recipients {
+                    self.record_act(message, *recipient, Status::Held, HELD, "held");
+                }
+                if let Some(live) = self.live.get_mut(&message) {
+                    live.held.extend(recipients);
+                }
+            }
+            Act::Release => {
+                for recipient in &recipients {
+                    let reply = b"released by the operator";
+                    self.record_act(message, *recipient, Status::Deferred, reply, "released");
+                }
+                let due = recipients.into_iter().map(|recipient| Due {
+                    recipient,
+                    due_ms: 0,
+                });
+                self.route(message, due.collect());
+            }
+            Act::Delete => {
+                for recipient in recipients {
+                    let reply = b"deleted by the operator";
+                    self.record_act(message, recipient, Status::Failed, reply, "deleted");
+                    if let Some(live) = self.live.get_mut(&message) {
+                        live.open_count -= 1;
+                    }
+                }
+                self.end_if_finished(message);
+            }
+            Act::Bounce => {
+                let failures = recipients
+                    .into_iter()
+                    .map(|recipient| Failure::routing(recipient, "5.0.0", "returned by the postmaster"))
+                    .collect();
+                self.fail(message, failures);
+            }
+        }
+    }
+
+    fn record_act(
+        &mut self,
+        message: MessageKey,
+        recipient: u32,
+        status: Status,
+        reply: &[u8],
+        word: &'static str,
+    ) {
+        let before = self.log.outcomes(message).iter();
+        let attempt = before
+            .filter(|outcome| outcome.recipient == recipient)
+            .map(|outcome| outcome.attempt)
+            .max()
+            .unwrap_or(0);
+        let thread = self.scheduler.thread("hold", "operator");
+        self.log_result(message, thread, recipient, None, word, reply);
+        let outcome = Outcome {
+            recipient,
+            attempt,
+            status,
+            next_ms: self.now.wall_ms,
+            reply: reply.to_vec(),
+        };
+        self.log.outcome(self.now.mono_ns, message, outcome);
+    }
+
+    /// Ends a vertex of a message of ours.
+    pub(super) fn end_work(&mut self, work: Key) -> Option<super::dispatch::Home> {
+        let Some(Work::Home(home)) = self.work.remove(work) else {
+            return None;
+        };
+        if let Some(live) = self.live.get_mut(&home.message)
+            && let Some(at) = live.work.iter().position(|other| *other == work)
+        {
+            live.work.swap_remove(at);
+        }
+        Some(home)
+    }
+}
+
+fn entry(address: Vec<u8>, standing: &Standing, outcome: Option<&Outcome>) -> EntryRecipient {
+    let attempts = outcome.map_or(standing.attempts, |outcome| outcome.attempt);
+    let thread_failing = standing.thread_attempts > 0;
+    let reply = match outcome {
+        Some(outcome) if !thread_failing => outcome.reply.clone(),
+        _ => standing.thread_reply.clone(),
+    };
+    let state = if standing.granted {
+        "delivering"
+    } else if standing.next_ms > 0 || attempts > 0 || thread_failing {
+        "deferred"
+    } else {
+        "waiting"
+    };
+    EntryRecipient {
+        address,
+        channel: standing.channel.to_string(),
+        host: standing.host.to_string(),
+        state,
+        attempts: attempts.max(standing.thread_attempts),
+        next_ms: standing.next_ms,
+        reply,
+    }
+}
