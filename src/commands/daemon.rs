@@ -79,7 +79,11 @@ impl Plan {
                 header_bytes_max: session.header_bytes_max,
                 received_max: session.received_max,
             },
-            ends: self.mailboxes.iter().map(|mailbox| mailbox.pickup.clone()).collect(),
+            ends: self
+                .mailboxes
+                .iter()
+                .map(|mailbox| mailbox.pickup.clone())
+                .collect(),
             answers: Arc::clone(&self.imported),
             known,
             wake: Box::new(move |shard| doorbells.ring_from_outside(shard)),
@@ -112,7 +116,10 @@ impl Plan {
             inquiries: Arc::clone(&self.mailboxes[shard].inquiries),
             page: Box::new(move |page| {
                 if pages.push(Request::Page(page)).is_err() {
-                    tracing::warn!(shard, "an answer about the queue was dropped: the control thread is behind");
+                    tracing::warn!(
+                        shard,
+                        "an answer about the queue was dropped: the control thread is behind"
+                    );
                 }
             }),
             imported: Arc::clone(&self.imported),

@@ -24,6 +24,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config};
 use crate::control::client;
+use crate::sys::process;
 
 /// Exit codes, by their names in sysexits.
 pub(crate) mod exit {
@@ -156,6 +157,17 @@ pub fn main() -> ExitCode {
             };
         }
     };
+    let shows = matches!(
+        cli.command,
+        Command::Status { .. }
+            | Command::Check { .. }
+            | Command::Queue(_)
+            | Command::Mailq(_)
+            | Command::Trace { .. }
+    );
+    if shows {
+        process::end_at_broken_pipe();
+    }
     match dispatch(cli.command) {
         Ok(code) | Err(code) => code,
     }

@@ -145,11 +145,15 @@ fn conclusion(verb: &str, changes: bool, dry_run: bool, total: &Value) -> String
     let mut text = format!("{verb}: {acted} of {what}");
     if acted < recipients {
         let left = recipients - acted;
-        text.push_str(&format!("; {left} left alone: being delivered, or nothing to {verb}"));
+        text.push_str(&format!(
+            "; {left} left alone: being delivered, or nothing to {verb}"
+        ));
     }
     match number("newer") {
         0 => {}
-        newer => text.push_str(&format!("; {newer} more came after the dry run and were left alone")),
+        newer => text.push_str(&format!(
+            "; {newer} more came after the dry run and were left alone"
+        )),
     }
     text
 }
@@ -169,7 +173,12 @@ fn ask(
     })
 }
 
-pub(super) fn show(entry: &Value, now_ms: u64, recipients_max: usize, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn show(
+    entry: &Value,
+    now_ms: u64,
+    recipients_max: usize,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let age = now_ms.saturating_sub(entry["arrival_ms"].as_u64().unwrap_or(now_ms));
     let sender = entry["sender"].as_str().unwrap_or_default();
     writeln!(
@@ -179,7 +188,9 @@ pub(super) fn show(entry: &Value, now_ms: u64, recipients_max: usize, out: &mut 
         size(entry["size"].as_u64().unwrap_or(0)),
         span(age),
     )?;
-    let recipients = entry["recipients"].as_array().map_or(&[][..], Vec::as_slice);
+    let recipients = entry["recipients"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
     for recipient in recipients.iter().take(recipients_max) {
         writeln!(out, "    {}", line_of(recipient, now_ms))?;
     }
@@ -198,6 +209,7 @@ fn line_of(recipient: &Value, now_ms: u64) -> String {
     line.push_str(&format!(" {}", text("state")));
     match recipient["attempts"].as_u64() {
         None | Some(0) => {}
+        Some(1) => line.push_str(", 1 attempt"),
         Some(attempts) => line.push_str(&format!(", {attempts} attempts")),
     }
     match recipient["next_ms"].as_u64() {
@@ -229,7 +241,11 @@ pub(super) fn mailq(arguments: &Mailq) -> Result<ExitCode, ExitCode> {
     let filter = parts.join(" and ");
     let request = json!({ "command": "queue", "act": "list", "where": filter });
     let now_ms = now_ms();
-    let shown = if arguments.verbose > 0 { usize::MAX } else { SHOWN_RECIPIENTS };
+    let shown = if arguments.verbose > 0 {
+        usize::MAX
+    } else {
+        SHOWN_RECIPIENTS
+    };
     let mut destinations = BTreeMap::new();
     let total = ask(&config, &request, |entry| {
         if arguments.by_destination > 0 {
@@ -261,7 +277,10 @@ struct Destination {
 }
 
 fn count(entry: &Value, destinations: &mut BTreeMap<String, Destination>) {
-    for recipient in entry["recipients"].as_array().map_or(&[][..], Vec::as_slice) {
+    for recipient in entry["recipients"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice)
+    {
         let text = |key: &str| recipient[key].as_str().unwrap_or_default();
         let name = if text("state") == "held" {
             "held".to_owned()
@@ -272,7 +291,9 @@ fn count(entry: &Value, destinations: &mut BTreeMap<String, Destination>) {
         let arrival = entry["arrival_ms"].as_u64().unwrap_or(0);
         found.recipients += 1;
         found.held += u64::from(text("state") == "held");
-        found.attempts = found.attempts.max(recipient["attempts"].as_u64().unwrap_or(0));
+        found.attempts = found
+            .attempts
+            .max(recipient["attempts"].as_u64().unwrap_or(0));
         let next = recipient["next_ms"].as_u64().unwrap_or(0);
         if found.next_ms == 0 || (next > 0 && next < found.next_ms) {
             found.next_ms = next;
@@ -293,7 +314,10 @@ impl Destination {
         if self.next_ms > now_ms {
             line.push_str(&format!(" W={}s", (self.next_ms - now_ms) / 1000));
         }
-        line.push_str(&format!(" QA={}", span(now_ms.saturating_sub(self.oldest_ms))));
+        line.push_str(&format!(
+            " QA={}",
+            span(now_ms.saturating_sub(self.oldest_ms))
+        ));
         if !self.reply.is_empty() {
             line.push_str(&format!("  {}", self.reply));
         }
@@ -312,7 +336,11 @@ fn directories(config: &Config) {
     };
     let router = config.paths.postoffice.join("router");
     let waiting = files_in(&router);
-    println!("{waiting} entries in {}/ directory: {}", router.display(), state(waiting == 0));
+    println!(
+        "{waiting} entries in {}/ directory: {}",
+        router.display(),
+        state(waiting == 0)
+    );
     let deferred = files_in(&config.paths.postoffice.join("deferred"));
     println!("{deferred} messages deferred");
     let spool = config.paths.postoffice.join("spool");
@@ -320,16 +348,25 @@ fn directories(config: &Config) {
         Some(status) => {
             let queued = status["queue"]["messages"].as_u64().unwrap_or(0);
             let word = if queued == 0 { "idle" } else { "working" };
-            println!("{queued} messages in {}/ directory: {word}", spool.display());
+            println!(
+                "{queued} messages in {}/ directory: {word}",
+                spool.display()
+            );
         }
-        None => println!("messages in {}/ directory: no scheduler daemon", spool.display()),
+        None => println!(
+            "messages in {}/ directory: no scheduler daemon",
+            spool.display()
+        ),
     }
 }
 
 fn files_in(dir: &Path) -> usize {
     fs::read_dir(dir).map_or(0, |entries| {
         let visible = |name: std::ffi::OsString| !name.as_encoded_bytes().starts_with(b".");
-        entries.flatten().filter(|entry| visible(entry.file_name())).count()
+        entries
+            .flatten()
+            .filter(|entry| visible(entry.file_name()))
+            .count()
     })
 }
 

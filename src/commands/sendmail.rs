@@ -123,7 +123,8 @@ fn submit(config: &Config, options: &Options, input: impl Read) -> Result<(), Re
     while input.piece(&mut line).map_err(unreadable)? {
         size += line.len() as u64;
         if size > bytes_max {
-            let text = format!("the message is larger than {bytes_max} bytes; it was not submitted");
+            let text =
+                format!("the message is larger than {bytes_max} bytes; it was not submitted");
             return Err(refusal(65, text));
         }
         submission.write(&line)?;
@@ -133,7 +134,11 @@ fn submit(config: &Config, options: &Options, input: impl Read) -> Result<(), Re
 }
 
 /// The header and the empty line behind it. A message without a header gets that line.
-fn head(input: &mut Input<impl Read>, keep_from: bool, bytes_max: usize) -> Result<Vec<u8>, Refusal> {
+fn head(
+    input: &mut Input<impl Read>,
+    keep_from: bool,
+    bytes_max: usize,
+) -> Result<Vec<u8>, Refusal> {
     let mut head = Vec::with_capacity(4096);
     let mut line = Vec::new();
     let mut first = true;
@@ -152,7 +157,9 @@ fn head(input: &mut Input<impl Read>, keep_from: bool, bytes_max: usize) -> Resu
         }
         head.extend_from_slice(&line);
         if head.len() > bytes_max {
-            let text = format!("the header is larger than {bytes_max} bytes; the message was not submitted");
+            let text = format!(
+                "the header is larger than {bytes_max} bytes; the message was not submitted"
+            );
             return Err(refusal(65, text));
         }
     }
@@ -210,11 +217,17 @@ fn recipients(options: &Options, head: &[u8]) -> Result<Vec<FileRecipient>, Refu
     }
     if unique.is_empty() {
         let (code, text) = if from_header {
-            (65, "no recipients: the header has no To, Cc or Bcc with an address, and none is named on the command line")
+            (
+                65,
+                "no recipients: the header has no To, Cc or Bcc with an address, and none is named on the command line",
+            )
         } else {
             (64, "no recipients: the arguments name no address")
         };
-        return Err(refusal(code, format!("{text}; the message was not submitted")));
+        return Err(refusal(
+            code,
+            format!("{text}; the message was not submitted"),
+        ));
     }
     let notify = options.notify.unwrap_or(0);
     let all = unique.into_iter().map(|address| FileRecipient {
@@ -292,14 +305,22 @@ fn options(arguments: &[Vec<u8>]) -> Result<Options, String> {
 
 impl Options {
     fn flag(&mut self, flag: u8, argument: Vec<u8>) -> Result<(), String> {
-        let shown = format!("-{}{}", char::from(flag), String::from_utf8_lossy(&argument));
+        let shown = format!(
+            "-{}{}",
+            char::from(flag),
+            String::from_utf8_lossy(&argument)
+        );
         match (flag, argument.as_slice()) {
             (b'b', b"m") => self.mode = Mode::Submit,
             (b'b', b"s") => self.mode = Mode::Smtp,
             (b'b', b"p") => self.mode = Mode::Queue,
             (b'b', b"d" | b"D") => self.mode = Mode::Daemon,
             (b'b', b"i") => self.mode = Mode::Aliases,
-            (b'b', _) => return Err(format!("{shown}: no such mode; there are -bm -bs -bp -bd -bi")),
+            (b'b', _) => {
+                return Err(format!(
+                    "{shown}: no such mode; there are -bm -bs -bp -bd -bi"
+                ));
+            }
             (b't', _) => self.from_header = true,
             (b'i', _) | (b'o', b"i") => self.ignore_dots = true,
             (b's', _) => self.keep_from_line = true,
@@ -311,10 +332,22 @@ impl Options {
             (b'N', words) => self.notify = Some(notify(words)?),
             (b'R', ret) => self.ret = Some(return_of(ret)?),
             (b'V', _) => self.envid = Some(argument),
-            (b'p', _) => self.with = Some(argument.split(|byte| *byte == b':').next().unwrap_or_default().to_vec()),
+            (b'p', _) => {
+                self.with = Some(
+                    argument
+                        .split(|byte| *byte == b':')
+                        .next()
+                        .unwrap_or_default()
+                        .to_vec(),
+                )
+            }
             (b'C', _) => self.config = Some(String::from_utf8_lossy(&argument).into_owned().into()),
             // Known from other sendmails, without meaning here.
-            (b'm' | b'e' | b'q' | b'O' | b'o' | b'J' | b'x' | b'U' | b'P' | b'L' | b'X' | b'A' | b'G', _) => {}
+            (
+                b'm' | b'e' | b'q' | b'O' | b'o' | b'J' | b'x' | b'U' | b'P' | b'L' | b'X' | b'A'
+                | b'G',
+                _,
+            ) => {}
             (b'h' | b'n' | b'd' | b'M', _) => self.ignored.push(shown),
             _ => return Err(format!("{shown}: no such option")),
         }
@@ -339,7 +372,10 @@ fn body_type(kind: &[u8]) -> Result<Vec<u8>, String> {
     let upper = kind.to_ascii_uppercase();
     match upper.as_slice() {
         b"7BIT" | b"8BITMIME" => Ok(upper),
-        _ => Err(format!("-B is 7BIT or 8BITMIME, not {:?}", String::from_utf8_lossy(kind))),
+        _ => Err(format!(
+            "-B is 7BIT or 8BITMIME, not {:?}",
+            String::from_utf8_lossy(kind)
+        )),
     }
 }
 
@@ -347,7 +383,10 @@ fn return_of(ret: &[u8]) -> Result<Vec<u8>, String> {
     let upper = ret.to_ascii_uppercase();
     match upper.as_slice() {
         b"FULL" | b"HDRS" => Ok(upper),
-        _ => Err(format!("-R is FULL or HDRS, not {:?}", String::from_utf8_lossy(ret))),
+        _ => Err(format!(
+            "-R is FULL or HDRS, not {:?}",
+            String::from_utf8_lossy(ret)
+        )),
     }
 }
 
@@ -356,7 +395,10 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<Options, String> {
-        let words: Vec<Vec<u8>> = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+        let words: Vec<Vec<u8>> = line
+            .split(' ')
+            .map(|word| word.as_bytes().to_vec())
+            .collect();
         options(&words)
     }
 
@@ -381,7 +423,13 @@ mod tests {
 
     #[test]
     fn bad_command_lines_are_named() {
-        for (line, word) in [("-bz", "-bz"), ("-f", "needs"), ("-Z", "-Z"), ("-N SOON", "SOON"), ("-R SOME", "SOME")] {
+        for (line, word) in [
+            ("-bz", "-bz"),
+            ("-f", "needs"),
+            ("-Z", "-Z"),
+            ("-N SOON", "SOON"),
+            ("-R SOME", "SOME"),
+        ] {
             let error = parsed(line).unwrap_err();
             assert!(error.contains(word), "{line}: {error}");
         }

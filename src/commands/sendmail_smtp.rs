@@ -99,11 +99,14 @@ impl Conversation<'_> {
 
 fn submit(config: &Config, transaction: &Transaction) -> Result<String, SubmitError> {
     let binary = transaction.body == BodyKind::Binary;
-    let recipients = transaction.recipients.iter().map(|recipient| FileRecipient {
-        address: recipient.address.clone(),
-        notify: recipient.notify,
-        orcpt: recipient.orcpt.clone(),
-    });
+    let recipients = transaction
+        .recipients
+        .iter()
+        .map(|recipient| FileRecipient {
+            address: recipient.address.clone(),
+            notify: recipient.notify,
+            orcpt: recipient.orcpt.clone(),
+        });
     let envelope = FileEnvelope {
         login_name: process::own_name().map(String::into_bytes),
         sender: Some(transaction.sender.clone()),

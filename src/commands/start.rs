@@ -29,7 +29,10 @@ pub(super) fn freeze_flag(config: &Config) -> PathBuf {
 pub(super) fn check_thawed(config: &Config) -> Result<(), ExitCode> {
     let flag = freeze_flag(config);
     if flag.exists() {
-        let text = format!("frozen: {} exists; `zmailer thaw` allows starting", flag.display());
+        let text = format!(
+            "frozen: {} exists; `zmailer thaw` allows starting",
+            flag.display()
+        );
         return Err(fail(exit::UNAVAILABLE, text));
     }
     Ok(())
@@ -49,29 +52,45 @@ pub(super) fn start(config_path: Option<&Path>, config: &Config) -> ExitCode {
 fn start_and_wait(config_path: Option<&Path>, config: &Config) -> Result<u32, ExitCode> {
     check_thawed(config)?;
     let log = config.paths.log_dir.join("zmailer.log");
-    let unusable = |error: io::Error| fail(exit::UNAVAILABLE, format!("{}: {error}", log.display()));
+    let unusable =
+        |error: io::Error| fail(exit::UNAVAILABLE, format!("{}: {error}", log.display()));
     let user = run::validate(config)?;
     run::prepare(config, user).map_err(|error| fail(exit::UNAVAILABLE, error))?;
     let before = fs::metadata(&log).map_or(0, |metadata| metadata.len());
-    let file = OpenOptions::new().create(true).append(true).open(&log).map_err(unusable)?;
-    let mut child = spawn(config_path, file)
-        .map_err(|error| fail(exit::UNAVAILABLE, format!("the daemon cannot be started: {error}")))?;
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&log)
+        .map_err(unusable)?;
+    let mut child = spawn(config_path, file).map_err(|error| {
+        fail(
+            exit::UNAVAILABLE,
+            format!("the daemon cannot be started: {error}"),
+        )
+    })?;
     let socket = config.paths.postoffice.join("control.sock");
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {
         if let Ok(Some(status)) = child.try_wait() {
             eprint!("{}", said_since(&log, before));
             let code = status.code().and_then(|code| u8::try_from(code).ok());
-            return Err(fail(code.unwrap_or(exit::UNAVAILABLE), "the daemon did not start"));
+            return Err(fail(
+                code.unwrap_or(exit::UNAVAILABLE),
+                "the daemon did not start",
+            ));
         }
-        let answers = client::request(&socket, "status")
-            .is_ok_and(|status| status["pid"] == child.id());
+        let answers =
+            client::request(&socket, "status").is_ok_and(|status| status["pid"] == child.id());
         if answers {
             return Ok(child.id());
         }
         thread::sleep(PAUSE);
     }
-    let text = format!("the daemon, pid {}, does not answer; see {}", child.id(), log.display());
+    let text = format!(
+        "the daemon, pid {}, does not answer; see {}",
+        child.id(),
+        log.display()
+    );
     Err(fail(75, text))
 }
 
@@ -92,7 +111,9 @@ fn spawn(config_path: Option<&Path>, log: fs::File) -> io::Result<Child> {
 fn said_since(log: &Path, from: u64) -> String {
     let all = fs::read(log).unwrap_or_default();
     let said = all.get(from as usize..).unwrap_or_default();
-    let shown = said.get(said.len().saturating_sub(SHOWN_BYTES)..).unwrap_or_default();
+    let shown = said
+        .get(said.len().saturating_sub(SHOWN_BYTES)..)
+        .unwrap_or_default();
     String::from_utf8_lossy(shown).into_owned()
 }
 

@@ -38,7 +38,13 @@ impl SubmitError {
 
 impl fmt::Display for SubmitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}; the message was not submitted", self.what, self.path.display(), self.error)
+        write!(
+            f,
+            "{} {}: {}; the message was not submitted",
+            self.what,
+            self.path.display(),
+            self.error
+        )
     }
 }
 
@@ -96,8 +102,8 @@ impl Submission {
         let Some(writer) = self.writer.take() else {
             return Ok(String::new());
         };
-        let (name, file) =
-            publish(writer, &self.hidden, &self.router).map_err(failed("cannot submit", &self.hidden))?;
+        let (name, file) = publish(writer, &self.hidden, &self.router)
+            .map_err(failed("cannot submit", &self.hidden))?;
         self.hidden = PathBuf::new();
         sync_name(&file, &self.router).map_err(failed("cannot sync", &self.router))?;
         Ok(name)

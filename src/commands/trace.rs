@@ -34,7 +34,8 @@ pub(super) fn run(config: &Config, wanted: &str) -> ExitCode {
     if found {
         ExitCode::SUCCESS
     } else {
-        let text = format!("nothing is known of {wanted}: neither the mail logs nor the queue name it");
+        let text =
+            format!("nothing is known of {wanted}: neither the mail logs nor the queue name it");
         fail(exit::UNAVAILABLE, text)
     }
 }
@@ -60,7 +61,9 @@ fn ids_of(lines: &[String], address: &str) -> Vec<String> {
     let mut ids: Vec<String> = Vec::new();
     for line in lines {
         let names = ["to", "from"].iter().filter_map(|key| value(line, key));
-        if names.into_iter().any(|name| name.eq_ignore_ascii_case(address))
+        if names
+            .into_iter()
+            .any(|name| name.eq_ignore_ascii_case(address))
             && let Some(id) = value(line, "id")
             && !ids.iter().any(|known| known == id)
         {
@@ -72,7 +75,8 @@ fn ids_of(lines: &[String], address: &str) -> Vec<String> {
 
 /// The plain value of a key in a line.
 fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
-    line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+    line.split(' ')
+        .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
 }
 
 fn tell(config: &Config, lines: &[String], id: &str) -> bool {
@@ -86,7 +90,12 @@ fn tell(config: &Config, lines: &[String], id: &str) -> bool {
     let answer = client::request_entries(&socket, &request, |entry| {
         found = true;
         println!("still here:");
-        queue::show(entry, queue::now_ms(), usize::MAX, &mut std::io::stdout().lock())
+        queue::show(
+            entry,
+            queue::now_ms(),
+            usize::MAX,
+            &mut std::io::stdout().lock(),
+        )
     });
     if let Err(error) = answer {
         eprintln!("zmailer: the queue is not known: {error}");

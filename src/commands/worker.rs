@@ -71,10 +71,14 @@ pub(super) fn run_all(plan: Plan, listeners: Vec<Vec<TcpListener>>) -> Result<()
 
 /// Files of `router/` whose messages have been recovered.
 fn known_files(logs: &[(Log, Recovered)]) -> HashMap<Source, (u16, MessageKey)> {
-    let all = logs.iter().zip(0_u16..).flat_map(|((_, recovered), shard)| {
-        let messages = recovered.messages.iter();
-        messages.filter_map(move |message| Some((message.envelope.source?, (shard, message.key))))
-    });
+    let all = logs
+        .iter()
+        .zip(0_u16..)
+        .flat_map(|((_, recovered), shard)| {
+            let messages = recovered.messages.iter();
+            messages
+                .filter_map(move |message| Some((message.envelope.source?, (shard, message.key))))
+        });
     all.collect()
 }
 

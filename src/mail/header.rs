@@ -85,7 +85,11 @@ pub fn recipients(message: &[u8]) -> Vec<Vec<u8>> {
     let mut found: Vec<Vec<u8>> = Vec::new();
     for field in fields(message).filter(|field| names.iter().any(|name| field.is(name))) {
         // Of several Resent- blocks only the first counts.
-        if has_resent && seen.iter().any(|name: &Vec<u8>| field.name.eq_ignore_ascii_case(name)) {
+        if has_resent
+            && seen
+                .iter()
+                .any(|name: &Vec<u8>| field.name.eq_ignore_ascii_case(name))
+        {
             continue;
         }
         seen.push(field.name.to_vec());
@@ -272,17 +276,35 @@ mod tests {
     fn address_lists_of_rfc_5322() {
         // The examples of RFC 5322 A.1 and what users type.
         let cases: &[(&str, &[&str])] = &[
-            ("Mary Smith <mary@x.test>, jdoe@example.org, Who? <one@y.test>", &["mary@x.test", "jdoe@example.org", "one@y.test"]),
-            ("<boss@nil.test>, \"Giant; \\\"Big\\\" Box\" <sysservices@example.net>", &["boss@nil.test", "sysservices@example.net"]),
-            ("A Group:Ed Jones <joe@where.test>,John <jdoe@one.test>;", &["joe@where.test", "jdoe@one.test"]),
+            (
+                "Mary Smith <mary@x.test>, jdoe@example.org, Who? <one@y.test>",
+                &["mary@x.test", "jdoe@example.org", "one@y.test"],
+            ),
+            (
+                "<boss@nil.test>, \"Giant; \\\"Big\\\" Box\" <sysservices@example.net>",
+                &["boss@nil.test", "sysservices@example.net"],
+            ),
+            (
+                "A Group:Ed Jones <joe@where.test>,John <jdoe@one.test>;",
+                &["joe@where.test", "jdoe@one.test"],
+            ),
             ("Undisclosed recipients:;", &[]),
-            ("Pete(A nice \\) chap) <pete(his account)@silly.test(his host)>", &["pete@silly.test"]),
+            (
+                "Pete(A nice \\) chap) <pete(his account)@silly.test(his host)>",
+                &["pete@silly.test"],
+            ),
             ("joe , mary", &["joe", "mary"]),
             (" \"Joe Q\"@x.test", &["\"Joe Q\"@x.test"]),
             ("joe @ x.test", &["joe@x.test"]),
-            ("a@[192.0.2.1], <@relay.test,@b.test:c@d.test>", &["a@[192.0.2.1]", "c@d.test"]),
+            (
+                "a@[192.0.2.1], <@relay.test,@b.test:c@d.test>",
+                &["a@[192.0.2.1]", "c@d.test"],
+            ),
             ("two words", &[]),
-            ("\n one@x.test,\n\ttwo@x.test\n", &["one@x.test", "two@x.test"]),
+            (
+                "\n one@x.test,\n\ttwo@x.test\n",
+                &["one@x.test", "two@x.test"],
+            ),
             (",,;", &[]),
             ("<never closed@x.test", &["neverclosed@x.test"]),
             ("(never closed", &[]),

@@ -88,7 +88,9 @@ pub fn parse(file: &[u8]) -> Result<(FileEnvelope, usize), FileError> {
         }
         at += len;
         if at > ENVELOPE_BYTES_MAX {
-            return Err(error(format!("the envelope is larger than {ENVELOPE_BYTES_MAX} bytes")));
+            return Err(error(format!(
+                "the envelope is larger than {ENVELOPE_BYTES_MAX} bytes"
+            )));
         }
         if is_end(keyword) {
             break;
@@ -145,7 +147,9 @@ impl Parser {
             b"fullname" => envelope.full_name = text,
             b"loginname" => envelope.login_name = text,
             b"from" => envelope.sender = Some(one_address(value)?),
-            b"channel" if value.eq_ignore_ascii_case(b"error") => envelope.sender = Some(Vec::new()),
+            b"channel" if value.eq_ignore_ascii_case(b"error") => {
+                envelope.sender = Some(Vec::new())
+            }
             b"envid" => envelope.envid = text,
             b"notaryret" => envelope.ret = text,
             b"comment" => envelope.comments.push(value.to_vec()),
@@ -169,7 +173,9 @@ impl Parser {
         let dsn = std::mem::take(&mut self.dsn);
         for address in addresses {
             let dsn = dsn.clone();
-            self.envelope.recipients.push(FileRecipient { address, ..dsn });
+            self.envelope
+                .recipients
+                .push(FileRecipient { address, ..dsn });
         }
         Ok(())
     }
@@ -188,8 +194,14 @@ fn one_address(value: &[u8]) -> Result<Vec<u8>, String> {
 
 fn dsn(value: &[u8]) -> Result<FileRecipient, String> {
     let mut recipient = FileRecipient::default();
-    for word in value.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {
-        let at = word.iter().position(|byte| *byte == b'=').unwrap_or(word.len());
+    for word in value
+        .split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty())
+    {
+        let at = word
+            .iter()
+            .position(|byte| *byte == b'=')
+            .unwrap_or(word.len());
         let (name, value) = word.split_at_checked(at).unwrap_or((word, b""));
         let value = value.get(1..).unwrap_or_default();
         if name.eq_ignore_ascii_case(b"NOTIFY") {
@@ -216,7 +228,9 @@ pub fn notify(value: &[u8]) -> Result<u8, String> {
             b"DELAY" => 8,
             _ => {
                 let shown = String::from_utf8_lossy(word).into_owned();
-                return Err(format!("NOTIFY is NEVER, or SUCCESS, FAILURE and DELAY, not {shown:?}"));
+                return Err(format!(
+                    "NOTIFY is NEVER, or SUCCESS, FAILURE and DELAY, not {shown:?}"
+                ));
             }
         };
     }
@@ -300,9 +314,11 @@ fn bracketed(address: &[u8]) -> Vec<u8> {
 fn put(out: &mut Vec<u8>, keyword: &str, value: &[u8]) {
     out.extend_from_slice(keyword.as_bytes());
     out.push(b' ');
-    out.extend(value.iter().map(|byte| {
-        if byte.is_ascii_control() { b' ' } else { *byte }
-    }));
+    out.extend(
+        value
+            .iter()
+            .map(|byte| if byte.is_ascii_control() { b' ' } else { *byte }),
+    );
     out.push(b'\n');
 }
 
@@ -396,7 +412,10 @@ mod tests {
         }
         let (envelope, _) = parse(b"to <b@x>,\n c@x\nenv-end\n").unwrap();
         assert_eq!(envelope.recipients.len(), 2);
-        assert_eq!(parse(b"channel error\nto x\nenv-end\n").unwrap().0.sender, Some(Vec::new()));
+        assert_eq!(
+            parse(b"channel error\nto x\nenv-end\n").unwrap().0.sender,
+            Some(Vec::new())
+        );
     }
 
     #[test]
@@ -406,7 +425,11 @@ mod tests {
             (b"from <a@x>\nto <b", 2, "ends"),
             (b"", 1, "ends"),
             (b"\x7fELF\x02\x01\n", 1, "keyword"),
-            (b"todsn NOTIFY=SOMETIMES\nto <a@x>\nenv-end\n", 1, "SOMETIMES"),
+            (
+                b"todsn NOTIFY=SOMETIMES\nto <a@x>\nenv-end\n",
+                1,
+                "SOMETIMES",
+            ),
             (b"to ()\nenv-end\n", 1, "nobody"),
             (b"from a@x, b@x\nenv-end\n", 1, "one address"),
         ];

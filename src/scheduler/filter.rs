@@ -210,7 +210,11 @@ fn like(text: &[u8], pattern: &[u8]) -> bool {
             },
         }
     }
-    pattern.get(want..).unwrap_or_default().iter().all(|byte| *byte == b'*')
+    pattern
+        .get(want..)
+        .unwrap_or_default()
+        .iter()
+        .all(|byte| *byte == b'*')
 }
 
 struct Parser<'a> {
@@ -234,7 +238,9 @@ impl<'a> Parser<'a> {
             '(' | ')' => 1,
             '"' => rest.get(1..)?.find('"').map_or(rest.len(), |end| end + 2),
             _ if OPERATOR.contains(first) => run(rest, |c| OPERATOR.contains(c)),
-            _ => run(rest, |c| !c.is_whitespace() && !"()\"".contains(c) && !OPERATOR.contains(c)),
+            _ => run(rest, |c| {
+                !c.is_whitespace() && !"()\"".contains(c) && !OPERATOR.contains(c)
+            }),
         };
         rest.get(..len)
     }
@@ -294,7 +300,9 @@ impl<'a> Parser<'a> {
         let number_key = NUMBER_KEYS.iter().find(|(name, _)| *name == key);
         if text_key.is_none() && number_key.is_none() {
             let names = TEXT_KEYS.iter().map(|(name, _)| *name);
-            let names: Vec<&str> = names.chain(NUMBER_KEYS.iter().map(|(name, _)| *name)).collect();
+            let names: Vec<&str> = names
+                .chain(NUMBER_KEYS.iter().map(|(name, _)| *name))
+                .collect();
             let text = format!("no such key: {key:?}; allowed: {}", names.join(", "));
             return Err(FilterError { at, text });
         }
@@ -308,8 +316,9 @@ impl<'a> Parser<'a> {
             return Err(self.error(format!("a value is missing after {key} {operator}")));
         };
         match (text_key, number_key) {
-            (Some((_, key)), _) => text_test(*key, operator, value)
-                .ok_or_else(|| wrong(at, operator, "= != ~ !~")),
+            (Some((_, key)), _) => {
+                text_test(*key, operator, value).ok_or_else(|| wrong(at, operator, "= != ~ !~"))
+            }
             (None, Some((_, key))) => number_test(*key, operator, value, at, value_at),
             (None, None) => Err(self.error("no key".to_owned())),
         }
@@ -345,7 +354,11 @@ fn wrong(at: usize, operator: &str, allowed: &str) -> FilterError {
 }
 
 fn negated(filter: Filter, not: bool) -> Filter {
-    if not { Filter::Not(Box::new(filter)) } else { filter }
+    if not {
+        Filter::Not(Box::new(filter))
+    } else {
+        filter
+    }
 }
 
 fn text_test(key: TextKey, operator: &str, value: &str) -> Option<Filter> {
@@ -369,13 +382,32 @@ fn number_test(
     value_at: usize,
 ) -> Result<Filter, FilterError> {
     let units: &[(&str, u64)] = match key {
-        NumberKey::Age => &[("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)],
-        NumberKey::Size => &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1), ("", 1)],
+        NumberKey::Age => &[
+            ("ms", 1),
+            ("s", 1000),
+            ("m", 60_000),
+            ("h", 3_600_000),
+            ("d", 86_400_000),
+        ],
+        NumberKey::Size => &[
+            ("KiB", 1 << 10),
+            ("MiB", 1 << 20),
+            ("GiB", 1 << 30),
+            ("B", 1),
+            ("", 1),
+        ],
         NumberKey::Attempts => &[("", 1)],
     };
     let number = number(value, units).ok_or_else(|| {
-        let names: Vec<&str> = units.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()).collect();
-        let text = format!("{value:?} is no number with a unit; units here: {}", names.join(" "));
+        let names: Vec<&str> = units
+            .iter()
+            .map(|(name, _)| *name)
+            .filter(|name| !name.is_empty())
+            .collect();
+        let text = format!(
+            "{value:?} is no number with a unit; units here: {}",
+            names.join(" ")
+        );
         FilterError { at: value_at, text }
     })?;
     let (test, not) = match operator {
@@ -455,7 +487,10 @@ mod tests {
             match Filter::parse(text) {
                 Ok(filter) => assert_eq!(filter, Filter::All, "{text}"),
                 Err(error) => {
-                    assert!(error.at == at && error.text.contains(word), "{text}: {error}");
+                    assert!(
+                        error.at == at && error.text.contains(word),
+                        "{text}: {error}"
+                    );
                 }
             }
         }

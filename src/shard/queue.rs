@@ -9,14 +9,14 @@ use std::ops::Bound;
 
 use spool::{MessageKey, Outcome, Status};
 
+use super::Shard;
 use super::bounce::Failure;
 use super::dispatch::{Due, Work};
-use super::Shard;
 use crate::base::slab::Key;
 use crate::control::queue::{Act, Entry, EntryRecipient, Inquiry, Page};
 use crate::io::Driver;
-use crate::scheduler::filter::Subject;
 use crate::scheduler::Standing;
+use crate::scheduler::filter::Subject;
 
 /// Messages looked at for one page.
 const SCAN_MAX: usize = 256;
@@ -43,9 +43,16 @@ impl<D: Driver> Shard<D> {
     }
 
     fn inquire(&mut self, inquiry: &Inquiry) -> Page {
-        let range = (Bound::Excluded(MessageKey(inquiry.after)), Bound::Included(MessageKey(inquiry.upto)));
+        let range = (
+            Bound::Excluded(MessageKey(inquiry.after)),
+            Bound::Included(MessageKey(inquiry.upto)),
+        );
         let keys: Vec<MessageKey> = if inquiry.after < inquiry.upto {
-            self.live.range(range).take(SCAN_MAX).map(|(key, _)| *key).collect()
+            self.live
+                .range(range)
+                .take(SCAN_MAX)
+                .map(|(key, _)| *key)
+                .collect()
         } else {
             Vec::new()
         };
@@ -124,7 +131,9 @@ impl<D: Driver> Shard<D> {
                 continue;
             };
             for recipient in &home.recipients {
-                let address = live.envelope.recipients[*recipient as usize].address.clone();
+                let address = live.envelope.recipients[*recipient as usize]
+                    .address
+                    .clone();
                 let entry = entry(address, &standing, outcomes.get(recipient).copied());
                 found.push(Found {
                     recipient: *recipient,
@@ -139,7 +148,9 @@ impl<D: Driver> Shard<D> {
                 recipient: *recipient,
                 work: None,
                 entry: EntryRecipient {
-                    address: live.envelope.recipients[*recipient as usize].address.clone(),
+                    address: live.envelope.recipients[*recipient as usize]
+                        .address
+                        .clone(),
                     state: "held",
                     attempts: outcome.map_or(0, |outcome| outcome.attempt),
                     reply: outcome.map_or_else(Vec::new, |outcome| outcome.reply.clone()),
@@ -259,7 +270,9 @@ impl<D: Driver> Shard<D> {
             Act::Bounce => {
                 let failures = recipients
                     .into_iter()
-                    .map(|recipient| Failure::routing(recipient, "5.0.0", "returned by the postmaster"))
+                    .map(|recipient| {
+                        Failure::routing(recipient, "5.0.0", "returned by the postmaster")
+                    })
                     .collect();
                 self.fail(message, failures);
             }

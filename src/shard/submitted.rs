@@ -2,8 +2,8 @@
 
 use spool::MessageKey;
 
-use super::intake::{Message, Origin, Stalled};
 use super::Shard;
+use super::intake::{Message, Origin, Stalled};
 use crate::control::pickup::{Imported, Submission};
 use crate::io::Driver;
 use crate::mail::date;

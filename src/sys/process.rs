@@ -52,6 +52,13 @@ pub fn user(name: &str) -> Result<User, UserError> {
         .ok_or_else(|| UserError::Unknown(name.to_owned()))
 }
 
+/// From now on writing to a pipe that nobody reads ends the process, as users of `| head` expect. Not
+/// for a daemon: a client that goes away must not end it.
+pub fn end_at_broken_pipe() {
+    // SAFETY: the default action is a valid handler, and no other thread exists yet.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 /// What the system knows of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 
@@ -117,12 +118,19 @@ pub fn binary() -> Command {
     Command::new(env!("CARGO_BIN_EXE_zmailer"))
 }
 
-/// An address nobody listens on at the moment.
+/// An address of which nobody else makes use while this process runs: below the ports that the system
+/// gives to sockets without a wish, and never given twice.
 pub fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener
-        .local_addr()
-        .expect("a bound socket has an address")
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let turn = std::process::id().wrapping_mul(997) + GIVEN.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + (turn % 20_000) as u16;
+        if let Ok(listener) = std::net::TcpListener::bind(("127.0.0.1", port)) {
+            return listener
+                .local_addr()
+                .expect("a bound socket has an address");
+        }
+    }
 }
 
 fn current_user() -> String {

@@ -45,3 +45,30 @@ impl Drop for Mount {
         let _ = Command::new("umount").arg("-l").arg(&self.point).output();
     }
 }
+
+/// A directory that is mounted on itself, read only.
+pub struct ReadOnly {
+    point: PathBuf,
+}
+
+/// Makes a directory read only for everybody, root included; none where mounting is not allowed.
+pub fn read_only(dir: &Path) -> Option<ReadOnly> {
+    let mount = |options: &str| {
+        let output = Command::new("mount")
+            .args(["-o", options])
+            .arg(dir)
+            .arg(dir)
+            .output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let point = dir.to_owned();
+    mount("bind")
+        .then(|| ReadOnly { point })
+        .filter(|_| mount("remount,bind,ro"))
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.point).output();
+    }
+}

@@ -42,7 +42,7 @@ const REMOVE_MAX: usize = 256;
 /// Pause between scans that nothing asked for.
 const SCAN: Duration = Duration::from_secs(10);
 
-/// Pause after the spool refused a message.
+/// Pause after the spool refused a message, or a file could not be removed.
 const REFUSED: Duration = Duration::from_secs(2);
 
 /// Age at which a file in `public/` is the rest of a submission that broke off.
@@ -167,10 +167,7 @@ pub fn start(setup: Setup) -> io::Result<JoinHandle<()>> {
 async fn serve(setup: Setup) {
     let answers = Arc::clone(&setup.answers);
     let changed = Arc::new(Notify::new());
-    tokio_uring::spawn(watch(
-        setup.postoffice.join("router"),
-        Arc::clone(&changed),
-    ));
+    tokio_uring::spawn(watch(setup.postoffice.join("router"), Arc::clone(&changed)));
     let mut pickup = Pickup::new(setup);
     let mut look = true;
     loop {
@@ -186,13 +183,20 @@ async fn serve(setup: Setup) {
 /// Tells of new names. Without inotify the slow scan has to do.
 async fn watch(dir: PathBuf, changed: Arc<Notify>) {
     let watched = inotify::init(inotify::CreateFlags::CLOEXEC).and_then(|fd| {
-        inotify::add_watch(&fd, &dir, inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::CREATE)?;
+        inotify::add_watch(
+            &fd,
+            &dir,
+            inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::CREATE,
+        )?;
         Ok(fd)
     });
     let fd = match watched {
         Ok(fd) => fd,
         Err(error) => {
-            tracing::warn!("inotify on {}: {error}; it is scanned every {SCAN:?}", dir.display());
+            tracing::warn!(
+                "inotify on {}: {error}; it is scanned every {SCAN:?}",
+                dir.display()
+            );
             return;
         }
     };
@@ -203,7 +207,10 @@ async fn watch(dir: PathBuf, changed: Arc<Notify>) {
         buf = back;
         match result {
             Ok(0) | Err(_) => {
-                tracing::warn!("inotify on {} ended; it is scanned every {SCAN:?}", dir.display());
+                tracing::warn!(
+                    "inotify on {} ended; it is scanned every {SCAN:?}",
+                    dir.display()
+                );
                 return;
             }
             Ok(_) => changed.notify_one(),
@@ -232,6 +239,8 @@ struct Pickup {
     next: Option<(usize, Submission)>,
     /// Committed; to be removed.
     remove: Vec<(PathBuf, Option<(u16, MessageKey)>)>,
+    /// Removing failed: not tried before this.
+    remove_at: Instant,
     token: u64,
     refused_until: Option<Instant>,
     scan_at: Instant,
@@ -251,6 +260,7 @@ impl Pickup {
             busy: HashSet::new(),
             next: None,
             remove: Vec::new(),
+            remove_at: Instant::now(),
             token: 0,
             refused_until: None,
             scan_at: Instant::now(),
@@ -302,7 +312,7 @@ impl Pickup {
 
     /// Removes files whose messages are committed, syncs the directories, tells the shards.
     fn remove_taken(&mut self) {
-        if self.remove.is_empty() {
+        if self.remove.is_empty() || self.remove_at > Instant::now() {
             return;
         }
         let taken = std::mem::take(&mut self.remove);
@@ -310,11 +320,16 @@ impl Pickup {
         dirs.sort_unstable();
         dirs.dedup();
         let removed = taken.iter().try_for_each(|(path, _)| remove(path));
-        let synced = removed.and_then(|()| dirs.iter().try_for_each(|dir| File::open(dir)?.sync_all()));
+        let synced =
+            removed.and_then(|()| dirs.iter().try_for_each(|dir| File::open(dir)?.sync_all()));
         if let Err(error) = synced {
             // Their messages stay in the spool, so the files are known for what they are.
-            tracing::error!("files in {} cannot be removed: {error}", self.router.display());
+            tracing::error!(
+                "files in {} cannot be removed: {error}",
+                self.router.display()
+            );
             self.remove = taken;
+            self.remove_at = Instant::now() + REFUSED;
             return;
         }
         for (path, message) in taken {
@@ -475,7 +490,11 @@ fn sweep(public: &Path) {
         let old = entry
             .metadata()
             .and_then(|metadata| metadata.modified())
-            .is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > ABANDONED));
+            .is_ok_and(|time| {
+                SystemTime::now()
+                    .duration_since(time)
+                    .is_ok_and(|age| age > ABANDONED)
+            });
         if old && let Err(error) = fs::remove_file(entry.path()) {
             tracing::warn!("{}: {error}", entry.path().display());
         }

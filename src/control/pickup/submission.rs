@@ -7,9 +7,9 @@ use spool::{BodyKind, Envelope, Recipient, Ret};
 
 use super::Setup;
 use super::file::{Loaded, Odd};
+use crate::mail::date;
 use crate::mail::header::{self, Field};
 use crate::mail::message_file::{self, FileEnvelope};
-use crate::mail::date;
 use crate::protocol::{content, path};
 use crate::sys::process;
 
@@ -48,11 +48,9 @@ pub(super) fn make(
     setup: &Setup,
     users: &mut Users,
 ) -> Result<(Envelope, Vec<u8>), Odd> {
-    let (file, at) = message_file::parse(&loaded.bytes)
-        .map_err(|error| Odd::BadEnvelope(error.to_string()))?;
-    let account = users
-        .account(loaded.uid)
-        .ok_or(Odd::NoOwner(loaded.uid))?;
+    let (file, at) =
+        message_file::parse(&loaded.bytes).map_err(|error| Odd::BadEnvelope(error.to_string()))?;
+    let account = users.account(loaded.uid).ok_or(Odd::NoOwner(loaded.uid))?;
     // ZMailer trusts the owners root and daemon; `external` gives that up.
     let own = rustix::process::geteuid().as_raw();
     let submitter = Submitter {
@@ -111,10 +109,12 @@ fn check(wire: &[u8], setup: &Setup) -> Result<(), Odd> {
 fn recipients(file: &FileEnvelope, message: &[u8], host: &str) -> Result<Vec<Recipient>, Odd> {
     let named = if file.recipients.is_empty() {
         let found = header::recipients(message);
-        let plain = found.into_iter().map(|address| message_file::FileRecipient {
-            address,
-            ..message_file::FileRecipient::default()
-        });
+        let plain = found
+            .into_iter()
+            .map(|address| message_file::FileRecipient {
+                address,
+                ..message_file::FileRecipient::default()
+            });
         plain.collect()
     } else {
         file.recipients.clone()
@@ -166,9 +166,10 @@ fn ret(ret: &[u8]) -> Option<Ret> {
 }
 
 fn with(file: &FileEnvelope, trusted: bool) -> Vec<u8> {
-    let given = file.with.as_deref().filter(|with| {
-        trusted && !with.is_empty() && with.iter().all(u8::is_ascii_alphanumeric)
-    });
+    let given = file
+        .with
+        .as_deref()
+        .filter(|with| trusted && !with.is_empty() && with.iter().all(u8::is_ascii_alphanumeric));
     given.unwrap_or(b"STDIN").to_vec()
 }
 
@@ -190,7 +191,10 @@ fn complete(
     }
     if !has("Message-Id") {
         let source = &loaded.source;
-        let line = format!("Message-Id: <{:x}.{:x}@{host}>\r\n", source.changed_ns, source.inode);
+        let line = format!(
+            "Message-Id: <{:x}.{:x}@{host}>\r\n",
+            source.changed_ns, source.inode
+        );
         out.extend_from_slice(line.as_bytes());
     }
     if !has("From") {
@@ -201,7 +205,10 @@ fn complete(
         let address = format!("{}@{host}", submitter.login);
         out.extend_from_slice(format!("From: {}\r\n", mailbox(&name, &address)).as_bytes());
     }
-    if !["To", "Cc", "Resent-To", "Resent-Cc"].iter().any(|name| has(name)) {
+    if !["To", "Cc", "Resent-To", "Resent-Cc"]
+        .iter()
+        .any(|name| has(name))
+    {
         out.extend_from_slice(b"To: undisclosed-recipients:;\r\n");
     }
     let mut fields = header::fields(wire);

@@ -171,7 +171,11 @@ async fn run(
 ) -> Result<Total, Ended> {
     let key = (wish.verb.clone(), wish.text.clone());
     let acting = wish.act.is_some() && !wish.dry_run;
-    let named = if acting { inquiries.remembered(&key) } else { None };
+    let named = if acting {
+        inquiries.remembered(&key)
+    } else {
+        None
+    };
     let mut total = Total::default();
     let mut upto = Vec::new();
     for shard in 0..daemon.shards() {
@@ -181,7 +185,16 @@ async fn run(
             None => newest,
         };
         upto.push(until);
-        pages(wish, (shard, 0, until), acting, daemon, inquiries, writer, &mut total).await?;
+        pages(
+            wish,
+            (shard, 0, until),
+            acting,
+            daemon,
+            inquiries,
+            writer,
+            &mut total,
+        )
+        .await?;
         if named.is_some() {
             let mut newer = Total::default();
             let range = (shard, until, newest);
@@ -237,11 +250,18 @@ async fn pages(
         let page = ask(inquiries, daemon, shard, inquiry).await?;
         let room = wish.limit.saturating_sub(total.messages);
         let mut lines = String::new();
-        for entry in page.entries.iter().take(usize::try_from(room).unwrap_or(usize::MAX)) {
+        for entry in page
+            .entries
+            .iter()
+            .take(usize::try_from(room).unwrap_or(usize::MAX))
+        {
             lines.push_str(&json!({ "entry": entry.to_json() }).to_string());
             lines.push('\n');
         }
-        writer.write_all(lines.as_bytes()).await.map_err(Ended::Io)?;
+        writer
+            .write_all(lines.as_bytes())
+            .await
+            .map_err(Ended::Io)?;
         total.messages += page.messages;
         total.recipients += page.recipients;
         total.bytes += page.bytes;
