@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 9  main, commands                   programs
-//! 8  shard                            the event loop: joins the pure core to the kernel
+//! 8  shard, agents                    the event loop: joins the pure core to the kernel; processes beside it
 //! 7  control                          one thread for what may take its time
 //! 6  io                               the driver seam: the ring, or a simulated world
 //! 5  ring                             io_uring and its rules
@@ -16,6 +16,7 @@
 //! no clock and starts no thread: bytes, verdicts and [`base::clock::Now`] go in, bytes and requests
 //! come out. `tests/tidy.rs` enforces this.
 
+pub mod agents;
 pub mod base;
 pub mod commands;
 pub mod config;

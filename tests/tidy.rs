@@ -19,6 +19,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("io", 6),
     ("control", 7),
     ("shard", 8),
+    ("agents", 8),
     ("commands", 9),
 ];
 

@@ -178,6 +178,7 @@ fn job(token: u64) -> client::Job {
         smtputf8: false,
         ret: None,
         envid: None,
+        identity: None,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::control::pickup;
 use crate::control::postman::Kept;
 use crate::control::queue::Inquiry;
 use crate::control::resolver::Answer;
+use crate::control::users::UserAnswer;
 use crate::control::{self, Answers, Request, Requests};
 use crate::io::doorbell::Doorbells;
 use crate::observe::metrics::Reading;
@@ -42,6 +43,7 @@ struct Mailbox {
     kept: Arc<ArrayQueue<Kept>>,
     pickup: pickup::Ends,
     inquiries: Arc<ArrayQueue<Inquiry>>,
+    users: Arc<ArrayQueue<UserAnswer>>,
 }
 
 /// Questions about the queue that wait for a shard.
@@ -54,6 +56,7 @@ impl Plan {
             kept: Arc::new(ArrayQueue::new(ANSWERS_MAX)),
             pickup: pickup::Ends::new(),
             inquiries: Arc::new(ArrayQueue::new(INQUIRIES_MAX)),
+            users: Arc::new(ArrayQueue::new(ANSWERS_MAX)),
         });
         Ok(Self {
             config: Arc::new(config.clone()),
@@ -93,7 +96,7 @@ impl Plan {
     /// The queues of one shard.
     pub(super) fn outside(&self, shard: usize) -> Outside {
         let (asks, keeps) = (Arc::clone(&self.requests), Arc::clone(&self.requests));
-        let pages = Arc::clone(&self.requests);
+        let (pages, users) = (Arc::clone(&self.requests), Arc::clone(&self.requests));
         Outside {
             ask: Box::new(move |question| {
                 asks.push(Request::Resolve(question))
@@ -113,6 +116,15 @@ impl Plan {
             answers: Arc::clone(&self.mailboxes[shard].answers),
             kept: Arc::clone(&self.mailboxes[shard].kept),
             pickup: self.mailboxes[shard].pickup.clone(),
+            ask_user: Box::new(move |question| {
+                users
+                    .push(Request::User(question))
+                    .map_err(|request| match request {
+                        Request::User(question) => question,
+                        _ => unreachable!("a full queue gives back what was offered"),
+                    })
+            }),
+            users: Arc::clone(&self.mailboxes[shard].users),
             inquiries: Arc::clone(&self.mailboxes[shard].inquiries),
             page: Box::new(move |page| {
                 if pages.push(Request::Page(page)).is_err() {
@@ -171,9 +183,25 @@ impl Answers for Daemon {
         }
         self.doorbells.ring_from_outside(shard.into());
     }
+
+    fn known(&self, shard: u16, answer: UserAnswer) {
+        self.user_known(shard, answer);
+    }
 }
 
 impl Daemon {
+    /// Tells a shard whether there is a user.
+    fn user_known(&self, shard: u16, answer: UserAnswer) {
+        let queue = &self.mailboxes[usize::from(shard)].users;
+        if queue.push(answer).is_err() {
+            tracing::warn!(
+                shard,
+                "an answer about a user was dropped: the shard is behind"
+            );
+        }
+        self.doorbells.ring_from_outside(shard.into());
+    }
+
     fn wake_all(&self) {
         for shard in 0..self.mailboxes.len() {
             self.doorbells.ring_from_outside(shard);

@@ -3,11 +3,16 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 4096;
+
+/// How long a port that is in use is waited for.
+const LEFT_BEHIND: Duration = Duration::from_secs(2);
 
 /// Binds every address once for each shard: the answer holds one list of listeners a shard, in the
 /// order of `addresses`.
@@ -22,7 +27,7 @@ pub(super) fn bind(
     for address in addresses {
         let bind_error = |error: io::Error| format!("cannot listen on {address}: {error}");
         // Port 0 means any free port: all shards must get the same one.
-        let probe = socket(*address, false).map_err(bind_error)?;
+        let probe = probe(*address).map_err(bind_error)?;
         let address = probe
             .local_addr()
             .map_err(bind_error)?
@@ -36,6 +41,20 @@ pub(super) fn bind(
         }
     }
     Ok(all)
+}
+
+/// The kernel closes the sockets of a killed process that used io_uring a moment after the process is
+/// gone. The caller holds the postoffice's lock, so one of its own is waited for.
+fn probe(address: SocketAddr) -> io::Result<Socket> {
+    let until = Instant::now() + LEFT_BEHIND;
+    loop {
+        match socket(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
+    }
 }
 
 fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {

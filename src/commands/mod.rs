@@ -1,6 +1,7 @@
 //! The programs: one file a command. Exit codes follow sysexits.
 
 mod absorb;
+mod agent;
 mod check;
 mod daemon;
 mod demo;
@@ -101,6 +102,15 @@ enum Command {
     },
     /// The whole relay on loopback in a temporary directory: source, zmailer, sink, ledger.
     Demo(demo::Arguments),
+    /// A transport agent, as the daemon starts it.
+    #[command(hide = true)]
+    Agent {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// Who may connect, besides root.
+        #[arg(long)]
+        uid: u32,
+    },
     /// The load generator, as the demo runs it.
     #[command(hide = true, disable_help_flag = true)]
     Loadgen {
@@ -195,7 +205,8 @@ fn reload(config: &Config) -> ExitCode {
 
 fn dispatch(command: Command) -> Result<ExitCode, ExitCode> {
     Ok(match command {
-        Command::Run(argument) => run::run(&argument.load()?),
+        Command::Run(argument) => run::run(argument.path(), &argument.load()?),
+        Command::Agent { config, uid } => agent::run(&config.load()?, uid),
         Command::Start(argument) => start::start(argument.path(), &argument.load()?),
         Command::Restart(argument) => start::restart(argument.path(), &argument.load()?),
         Command::Freeze(argument) => start::freeze(&argument.load()?),

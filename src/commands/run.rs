@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::daemon::{Daemon, Plan};
-use super::{exit, fail, listen, worker};
+use super::{agent, exit, fail, listen, worker};
 use crate::config::{Config, Durability};
 use crate::control;
 use crate::observe::log;
@@ -27,9 +27,9 @@ const DIRECTORIES: [&str; 7] = [
 const OTHER_DESCRIPTORS: u64 = 512;
 
 /// Runs until it is stopped.
-pub(super) fn run(config: &Config) -> ExitCode {
+pub(super) fn run(config_path: Option<&Path>, config: &Config) -> ExitCode {
     log::start();
-    match start(config) {
+    match start(config_path, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(code) => code,
     }
@@ -57,7 +57,7 @@ pub(super) fn validate(config: &Config) -> Result<Option<User>, ExitCode> {
     }
 }
 
-fn start(config: &Config) -> Result<(), ExitCode> {
+fn start(config_path: Option<&Path>, config: &Config) -> Result<(), ExitCode> {
     let user = validate(config)?;
     super::start::check_thawed(config)?;
     let files = limits::raise_open_files();
@@ -78,6 +78,8 @@ fn start(config: &Config) -> Result<(), ExitCode> {
         .collect();
     let listeners =
         listen::bind(&addresses, shards).map_err(|error| fail(exit::UNAVAILABLE, error))?;
+    // The agent keeps the rights that the daemon gives up.
+    let agent = agent::start(config, config_path, user)?;
     if let Some(user) = user {
         process::become_user(user).map_err(|error| fail(exit::UNAVAILABLE, error))?;
     }
@@ -91,6 +93,9 @@ fn start(config: &Config) -> Result<(), ExitCode> {
     );
     let plan =
         Plan::new(config, shards, sessions_max).map_err(|error| fail(exit::UNAVAILABLE, error))?;
+    if let Some(agent) = agent {
+        agent::watch(agent, Arc::clone(&plan.shared));
+    }
     serve(config, plan, listeners)
 }
 
@@ -106,6 +111,7 @@ fn serve(
         postman: postoffice.join("postman"),
         dns_servers: config.dns_servers.clone(),
         hostname: worker::hostname(config),
+        mailboxes: config.mailboxes.clone(),
         answers: Arc::clone(&daemon) as _,
         daemon: Arc::clone(&daemon) as _,
     };
@@ -176,6 +182,30 @@ fn sessions_max(config: &Config, files: u64, shards: u64) -> usize {
 
 /// The router of the settings; loading has already proved it good.
 pub(super) fn router(config: &Config) -> Result<Table, String> {
-    Table::new(&config.router.default_route, &config.router.routes)
-        .map_err(|error| error.to_string())
+    let table = Table::new(&config.router.default_route, &config.router.routes)
+        .map_err(|error| error.to_string())?;
+    Ok(table.with_mailboxes(&mailbox_domains(config)))
+}
+
+/// Domains everybody may send to: with mailboxes here, this host's own names belong to them.
+pub(super) fn local_domains(config: &Config) -> Vec<String> {
+    let mut domains = config.router.local_domains.clone();
+    domains.extend(mailbox_domains(config));
+    domains
+}
+
+/// Domains whose recipients are users of this host: all local ones without a route of their own.
+pub(super) fn mailbox_domains(config: &Config) -> Vec<String> {
+    if config.mailboxes.is_empty() {
+        return Vec::new();
+    }
+    let routed = |domain: &String| {
+        let mut routes = config.router.routes.iter();
+        routes.any(|(of, _)| of.eq_ignore_ascii_case(domain))
+    };
+    let own = [worker::hostname(config), "localhost".to_owned()];
+    let mut domains = config.router.local_domains.clone();
+    domains.extend(own);
+    domains.retain(|domain| !routed(domain));
+    domains
 }

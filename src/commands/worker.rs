@@ -11,12 +11,13 @@ use spool::blocking::BlockingDisk;
 use spool::{Log, MessageKey, RecoverError, Recovered, Recovery, Source};
 
 use super::daemon::Plan;
-use super::{absorb, exit, run};
+use super::{absorb, agent, exit, run};
 use crate::config::{Config, Durability};
 use crate::control::pickup;
 use crate::io::ring_driver::{self, RingConfig, RingDriver};
 use crate::observe::mail_log::MailLog;
 use crate::policy::Policy;
+use crate::protocol::client;
 use crate::scheduler::{self, Scheduler};
 use crate::shard::{Neighbours, Parts, Settings, Shard, neighbours};
 
@@ -139,8 +140,9 @@ fn parts(plan: &Plan, shard: usize, lanes: Neighbours) -> Result<Parts, Failure>
             .flat_map(|service| {
                 let policy = Policy::new(
                     service.trusted_networks.clone(),
-                    &config.router.local_domains,
-                );
+                    &run::local_domains(config),
+                )
+                .with_mailboxes(&run::mailbox_domains(config));
                 std::iter::repeat_n(policy, service.listen.len())
             })
             .collect(),
@@ -163,7 +165,12 @@ fn settings(plan: &Plan, shard: usize) -> Settings {
         shard: shard as u16,
         services: services.collect(),
         hostname,
+        lmtp: Arc::new(client::Settings {
+            lmtp: true,
+            ..client.clone()
+        }),
         client: Arc::new(client),
+        mailbox_socket: agent::socket(config),
         memory_bytes: config.spool.memory_bytes as usize,
         sessions_max: plan.sessions_max,
         connections_max: CONNECTIONS_MAX,

@@ -376,14 +376,14 @@ pub(super) const KNOBS: &[Knob] = &[
         "format",
         Word(&["maildir", "mbox"]),
         "maildir",
-        "For local delivery.",
+        "Form of mailboxes.",
     ),
     knob(
         "transport.mailbox",
         "path",
         Text,
-        "/var/mail/{user}",
-        "For local delivery.",
+        "",
+        "Where a mailbox is, with {user}, {domain}, {home}; empty: local_domains have none here and go on.",
     ),
     knob(
         "dns",

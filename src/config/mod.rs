@@ -145,6 +145,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// `[transport.smtp]`.
     pub smtp: Smtp,
+    /// `[transport.mailbox] path`: template of a mailbox's path; empty: there are no mailboxes here.
+    pub mailboxes: String,
     /// `[dns] servers`; empty: the system's.
     pub dns_servers: Vec<SocketAddr>,
 }
@@ -242,6 +244,7 @@ fn build(values: &Values) -> Config {
             .map(rule)
             .collect(),
         smtp: smtp(values),
+        mailboxes: values.table("transport.mailbox").text("path").to_owned(),
         dns_servers: addresses(&values.table("dns").list("servers")),
     }
 }

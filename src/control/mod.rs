@@ -7,6 +7,7 @@ pub mod postman;
 pub mod queue;
 pub mod resolver;
 mod server;
+pub mod users;
 
 use std::io;
 use std::net::SocketAddr;
@@ -35,6 +36,8 @@ pub enum Request {
     Keep(Undeliverable),
     /// An answer about the queue.
     Page(queue::Page),
+    /// Whether there is a user.
+    User(users::UserQuestion),
 }
 
 /// Where answers go.
@@ -43,6 +46,8 @@ pub trait Answers: Send + Sync {
     fn resolved(&self, shard: u16, answer: Answer);
     /// Hands an answer to the shard that asked.
     fn kept(&self, shard: u16, kept: Kept);
+    /// Hands an answer to the shard that asked.
+    fn known(&self, shard: u16, answer: users::UserAnswer);
 }
 
 /// What an operator or a signal asks of the daemon.
@@ -95,6 +100,8 @@ pub struct Setup {
     pub dns_servers: Vec<SocketAddr>,
     /// This host's name.
     pub hostname: String,
+    /// Template of a mailbox's path.
+    pub mailboxes: String,
     /// Where answers go.
     pub answers: Arc<dyn Answers>,
     /// Whom signals and commands concern.
@@ -161,6 +168,15 @@ async fn serve(setup: Setup, requests: Arc<Requests>, socket: std::os::unix::net
                     });
                 }
                 Request::Page(page) => inquiries.answer(page),
+                Request::User(question) => {
+                    let (template, answers) = (setup.mailboxes.clone(), Arc::clone(&setup.answers));
+                    // Accounts may be asked for over the network.
+                    tokio::task::spawn_blocking(move || {
+                        let known = users::find(&template, &question.address).is_some();
+                        let token = question.token;
+                        answers.known(question.shard, users::UserAnswer { token, known });
+                    });
+                }
                 Request::Keep(message) => {
                     let result = postman::keep(&setup.postman, &message);
                     let result = result.map_err(|error| error.to_string());

@@ -10,6 +10,7 @@ pub mod ring_driver;
 pub mod sim;
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use spool::op::{Completion, Request};
 
@@ -48,7 +49,7 @@ pub enum Event {
     /// The answer to [`Driver::connect`]; `Err` carries the errno and the socket is already closed.
     Connected {
         socket: Socket,
-        result: Result<SocketAddr, i32>,
+        result: Result<(), i32>,
     },
     /// Bytes in order.
     Received { socket: Socket, chunk: Chunk },
@@ -87,6 +88,9 @@ pub trait Driver {
 
     /// Start (or go on) connecting to `remote`; [`Event::Connected`] follows.
     fn connect(&mut self, remote: SocketAddr) -> Socket;
+
+    /// Start connecting to a socket of this host by its path; [`Event::Connected`] follows.
+    fn connect_local(&mut self, path: &Path) -> Socket;
 
     /// Switch receiving on or off. Off keeps what has already arrived in order: it is delivered
     /// after receiving is switched on again.

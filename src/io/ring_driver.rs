@@ -77,7 +77,6 @@ pub struct RingConfig {
 
 struct Entry {
     descriptor: Option<OwnedFd>,
-    remote: Option<SocketAddr>,
     accepted: bool,
     receive: Option<Flight>,
     receive_wanted: bool,
@@ -193,7 +192,6 @@ impl RingDriver {
         let place = &mut self.slots[slot as usize];
         place.entry = Some(Entry {
             descriptor: Some(descriptor),
-            remote: None,
             accepted,
             receive: None,
             receive_wanted: false,
@@ -429,10 +427,9 @@ impl RingDriver {
         }
         match completion.result {
             Ok(_) => {
-                let Some(remote) = entry.remote else { return };
                 events.push(Event::Connected {
                     socket,
-                    result: Ok(remote),
+                    result: Ok(()),
                 });
             }
             Err(errno) => {
@@ -502,26 +499,14 @@ impl Driver for RingDriver {
     }
 
     fn connect(&mut self, remote: SocketAddr) -> Socket {
-        let domain = socket2::Domain::for_address(remote);
-        let made = socket2::Socket::new(domain, socket2::Type::STREAM, None);
-        let stream = match made {
-            Ok(stream) => stream,
-            Err(error) => return self.refuse(error.raw_os_error().unwrap_or(libc::EIO)),
-        };
-        let _ = stream.set_tcp_nodelay(true);
-        let socket = self.insert(stream.into(), false);
-        let slot = socket.0 & 0xffff_ffff;
-        let Some(entry) = self.slots[slot as usize].entry.as_mut() else {
-            return socket;
-        };
-        entry.remote = Some(remote);
-        if let Some(descriptor) = &entry.descriptor {
-            entry.connect = Some(
-                self.ring
-                    .connect(descriptor.as_raw_fd(), remote, CONNECT | slot),
-            );
+        self.connect_to(remote.into())
+    }
+
+    fn connect_local(&mut self, path: &Path) -> Socket {
+        match socket2::SockAddr::unix(path) {
+            Ok(remote) => self.connect_to(remote),
+            Err(error) => self.refuse(error.raw_os_error().unwrap_or(libc::EINVAL)),
         }
-        socket
     }
 
     fn receive(&mut self, socket: Socket, on: bool) {
@@ -644,6 +629,29 @@ impl Driver for RingDriver {
 }
 
 impl RingDriver {
+    fn connect_to(&mut self, remote: socket2::SockAddr) -> Socket {
+        let made = socket2::Socket::new(remote.domain(), socket2::Type::STREAM, None);
+        let stream = match made {
+            Ok(stream) => stream,
+            Err(error) => return self.refuse(error.raw_os_error().unwrap_or(libc::EIO)),
+        };
+        if !remote.is_unix() {
+            let _ = stream.set_tcp_nodelay(true);
+        }
+        let socket = self.insert(stream.into(), false);
+        let slot = socket.0 & 0xffff_ffff;
+        let Some(entry) = self.slots[slot as usize].entry.as_mut() else {
+            return socket;
+        };
+        if let Some(descriptor) = &entry.descriptor {
+            let flight = self
+                .ring
+                .connect(descriptor.as_raw_fd(), remote, CONNECT | slot);
+            entry.connect = Some(flight);
+        }
+        socket
+    }
+
     /// A connect that failed before it began.
     fn refuse(&mut self, errno: i32) -> Socket {
         let slot = self.free.pop().unwrap_or_else(|| {

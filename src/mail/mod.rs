@@ -2,5 +2,6 @@
 
 pub mod date;
 pub mod header;
+pub mod mailbox;
 pub mod message_file;
 pub mod report;

@@ -13,6 +13,8 @@ pub enum Decision {
     Accept,
     /// Refuse with this reply line.
     Reject(&'static str),
+    /// Go on if there is such a user here.
+    IfKnown,
 }
 
 const NO_RELAY: Decision = Decision::Reject("550 5.7.1 relaying denied");
@@ -23,6 +25,8 @@ pub struct Policy {
     trusted: Vec<Network>,
     /// Lower case; with a leading dot: all below it.
     local_domains: Vec<Vec<u8>>,
+    /// Those of them whose recipients have mailboxes on this host.
+    mailbox_domains: Vec<Vec<u8>>,
 }
 
 impl Policy {
@@ -36,7 +40,18 @@ impl Policy {
         Self {
             trusted,
             local_domains,
+            mailbox_domains: Vec::new(),
         }
+    }
+
+    /// Recipients of these local domains must be users of this host.
+    #[must_use]
+    pub fn with_mailboxes(mut self, domains: &[String]) -> Self {
+        let domains = domains
+            .iter()
+            .map(|domain| domain.to_ascii_lowercase().into_bytes());
+        self.mailbox_domains = domains.collect();
+        self
     }
 
     /// May `client` send to `address`?
@@ -44,38 +59,41 @@ impl Policy {
     pub fn recipient(&self, client: IpAddr, address: &[u8]) -> Decision {
         // A mapped address would match no IPv4 network: one form for every test.
         let client = client.to_canonical();
-        if self.trusted.iter().any(|network| network.contains(client)) || self.is_local(address) {
-            Decision::Accept
-        } else {
+        let trusted = self.trusted.iter().any(|network| network.contains(client));
+        if !trusted && !is_within(address, &self.local_domains) {
             NO_RELAY
+        } else if !self.mailbox_domains.is_empty() && is_within(address, &self.mailbox_domains) {
+            Decision::IfKnown
+        } else {
+            Decision::Accept
         }
     }
+}
 
-    /// RFC 5321 4.5.1: postmaster without a domain is always local. An address whose local part
-    /// routes further (`user%other@local`, `other!user@local`) is not: the next hop may obey it.
-    fn is_local(&self, address: &[u8]) -> bool {
-        if address.eq_ignore_ascii_case(b"postmaster") {
-            return true;
-        }
-        let Some(at) = address.iter().rposition(|byte| *byte == b'@') else {
-            return false;
-        };
-        let (local_part, domain) = (&address[..at], &address[at + 1..]);
-        if local_part.iter().any(|byte| b"%!@".contains(byte)) {
-            return false;
-        }
-        let domain = domain
-            .strip_suffix(b".")
-            .unwrap_or(domain)
-            .to_ascii_lowercase();
-        self.local_domains.iter().any(|local| {
-            if local.starts_with(b".") {
-                domain.ends_with(local)
-            } else {
-                domain == *local
-            }
-        })
+/// RFC 5321 4.5.1: postmaster without a domain is always local. An address whose local part
+/// routes further (`user%other@local`, `other!user@local`) is not: the next hop may obey it.
+fn is_within(address: &[u8], domains: &[Vec<u8>]) -> bool {
+    if address.eq_ignore_ascii_case(b"postmaster") {
+        return true;
     }
+    let Some(at) = address.iter().rposition(|byte| *byte == b'@') else {
+        return false;
+    };
+    let (local_part, domain) = (&address[..at], &address[at + 1..]);
+    if local_part.iter().any(|byte| b"%!@".contains(byte)) {
+        return false;
+    }
+    let domain = domain
+        .strip_suffix(b".")
+        .unwrap_or(domain)
+        .to_ascii_lowercase();
+    domains.iter().any(|local| {
+        if local.starts_with(b".") {
+            domain.ends_with(local)
+        } else {
+            domain == *local
+        }
+    })
 }
 
 #[cfg(test)]

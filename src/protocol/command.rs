@@ -13,6 +13,8 @@ pub enum Command<'a> {
     Data,
     /// EHLO and the client's name.
     Ehlo(&'a [u8]),
+    /// LHLO and the client's name (RFC 2033).
+    Lhlo(&'a [u8]),
     /// HELO and the client's name.
     Helo(&'a [u8]),
     /// HELP.
@@ -69,6 +71,8 @@ pub struct Mail<'a> {
     pub ret: Option<Ret>,
     /// ENVID, xtext as given.
     pub envid: Option<&'a [u8]>,
+    /// XSPOOLID, between the daemon and its own agents.
+    pub spool_id: Option<&'a [u8]>,
 }
 
 /// Arguments of RCPT. The address is checked by the session, which knows about SMTPUTF8.
@@ -156,6 +160,7 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, CommandError> {
         b"DATA" => alone(arguments, Command::Data),
         b"BDAT" => bdat(arguments),
         b"EHLO" => name(arguments).map(Command::Ehlo),
+        b"LHLO" => name(arguments).map(Command::Lhlo),
         b"HELO" => name(arguments).map(Command::Helo),
         b"RSET" => alone(arguments, Command::Rset),
         b"QUIT" => alone(arguments, Command::Quit),
@@ -259,6 +264,8 @@ fn mail_parameter<'a>(
         // RFC 3461 4.4: 100 characters of xtext.
         let value = value.filter(|value| value.len() <= 100 && is_xtext(value));
         mail.envid = Some(value.ok_or(CommandError::Value)?);
+    } else if name.eq_ignore_ascii_case(b"XSPOOLID") && mail.spool_id.is_none() {
+        mail.spool_id = Some(value.ok_or(CommandError::Value)?);
     } else {
         return Err(CommandError::Parameter);
     }

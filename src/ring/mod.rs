@@ -10,7 +10,6 @@ mod buffers;
 mod setup;
 
 use std::ffi::CString;
-use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use io_uring::{IoUring, opcode, squeue, types};
@@ -175,8 +174,8 @@ impl Ring {
     }
 
     /// Connect.
-    pub fn connect(&mut self, socket: RawFd, remote: SocketAddr, tag: u64) -> Flight {
-        self.start(tag, Memory::Address(Box::new(remote.into())), |memory| {
+    pub fn connect(&mut self, socket: RawFd, remote: SockAddr, tag: u64) -> Flight {
+        self.start(tag, Memory::Address(Box::new(remote)), |memory| {
             let Memory::Address(address) = memory else {
                 unreachable!("given above")
             };

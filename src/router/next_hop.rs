@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 /// Where to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum NextHop {
     },
     /// This address.
     Address(SocketAddr),
+    /// A socket of this host.
+    Local(PathBuf),
 }
 
 /// SMTP's port.
@@ -31,7 +34,7 @@ impl fmt::Display for BadNextHop {
         write!(
             f,
             "next hop {:?} is not one; allowed: example.org (its MX), host:port, [host], [host]:port, \
-             1.2.3.4, [1.2.3.4]:port, [IPv6], [IPv6]:port",
+             1.2.3.4, [1.2.3.4]:port, [IPv6], [IPv6]:port, unix:/path",
             self.0
         )
     }
@@ -48,6 +51,9 @@ impl NextHop {
     }
 
     fn try_parse(text: &str) -> Option<Self> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return path.starts_with('/').then(|| Self::Local(path.into()));
+        }
         if let Some(inner) = text.strip_prefix('[') {
             let (host, port) = inner.split_once(']')?;
             let port = match port {
@@ -130,6 +136,7 @@ mod tests {
             ("[2001:db8::1]:26", address("[2001:db8::1]:26")),
             ("[IPv6:2001:db8::1]:26", address("[2001:db8::1]:26")),
             ("2001:db8::1", address("[2001:db8::1]:25")),
+            ("unix:/run/lmtp", NextHop::Local("/run/lmtp".into())),
         ];
         for (text, expected) in cases {
             assert_eq!(NextHop::parse(text), Ok(expected), "{text}");
@@ -149,6 +156,7 @@ mod tests {
             "1.2.3",
             "-:x",
             "a..b",
+            "unix:run/lmtp",
         ] {
             assert!(NextHop::parse(text).is_err(), "{text}");
         }

@@ -19,19 +19,28 @@ impl fmt::Display for BadRoute {
 
 #[derive(Clone, Debug)]
 enum Target {
-    Deliver { channel: Arc<str>, host: Arc<str> },
+    Deliver {
+        channel: Arc<str>,
+        host: Arc<str>,
+    },
+    /// The mailboxes of this host.
+    Local,
     Error(String),
 }
+
+/// The channel of the mailboxes of this host.
+const LOCAL: &str = "local";
 
 impl Target {
     /// Parses `channel!next-hop`.
     fn parse(text: &str) -> Result<Self, BadRoute> {
-        let allowed = "allowed: smtp!NEXT-HOP, error!TEXT";
+        let allowed = "allowed: smtp!NEXT-HOP, lmtp!NEXT-HOP, local!, error!TEXT";
         let (channel, host) = text
             .split_once('!')
             .ok_or_else(|| BadRoute(format!("{text:?} is not a route; {allowed}")))?;
         match channel {
-            "smtp" => {
+            LOCAL if host.is_empty() || host == "-" => Ok(Self::Local),
+            "smtp" | "lmtp" => {
                 NextHop::parse(host).map_err(|error| BadRoute(format!("{text:?}: {error}")))?;
                 Ok(Self::Deliver {
                     channel: channel.into(),
@@ -73,6 +82,16 @@ impl Table {
         })
     }
 
+    /// Recipients of these domains have mailboxes on this host, unless a route says otherwise.
+    #[must_use]
+    pub fn with_mailboxes(mut self, domains: &[String]) -> Self {
+        for domain in domains {
+            let domain = domain.to_ascii_lowercase().into_bytes();
+            self.routes.entry(domain).or_insert(Target::Local);
+        }
+        self
+    }
+
     fn target(&self, domain: &[u8]) -> &Target {
         let domain = domain
             .strip_suffix(b".")
@@ -95,11 +114,17 @@ impl Table {
 impl Router for Table {
     fn route(&mut self, request: &Request<'_>) -> Step {
         let at = request.address.iter().rposition(|byte| *byte == b'@');
-        let domain = at.map_or(&[][..], |at| &request.address[at + 1..]);
+        // RFC 5321 4.5.1: postmaster may come without a domain, and is then this host's own.
+        let domain = at.map_or(&b"localhost"[..], |at| &request.address[at + 1..]);
         match self.target(domain) {
             Target::Deliver { channel, host } => Step::Done(vec![Quad {
                 channel: Arc::clone(channel),
                 host: Arc::clone(host),
+                user: request.address.to_vec(),
+            }]),
+            Target::Local => Step::Done(vec![Quad {
+                channel: LOCAL.into(),
+                host: "-".into(),
                 user: request.address.to_vec(),
             }]),
             Target::Error(text) => Step::Failed {

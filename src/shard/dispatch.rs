@@ -5,6 +5,7 @@ use std::sync::Arc;
 use spool::{Envelope, MessageKey, ReadError, ReadTicket};
 
 use super::bounce::Failure;
+use super::intake::Live;
 use super::{Shard, handoff};
 use crate::base::slab::Key;
 use crate::io::Driver;
@@ -263,7 +264,19 @@ impl<D: Driver> Shard<D> {
         };
         let live = self.live.get(&home.message)?;
         let content = Arc::clone(live.content.as_ref()?);
-        Some(job_of(&live.envelope, &home.recipients, vertex, content))
+        Some(job_of(
+            self.identity(home, live),
+            &live.envelope,
+            &home.recipients,
+            vertex,
+            content,
+        ))
+    }
+
+    /// Told to the mailbox agent only: others have no use for it.
+    pub(super) fn identity(&self, home: &Home, live: &Live) -> Option<(String, u64)> {
+        let thread = self.threads.get(home.thread.0 as usize)?;
+        (&*thread.channel == "local").then(|| (live.id.to_string(), live.envelope.arrival_ms))
     }
 
     /// Starts reading the content of a message; a content that cannot be read is damage: the
@@ -320,10 +333,15 @@ impl<D: Driver> Shard<D> {
         content: Arc<Vec<u8>>,
     ) {
         let job = match self.work.get(Key(payload)) {
-            Some(Work::Home(home)) => self
-                .live
-                .get(&home.message)
-                .map(|live| job_of(&live.envelope, &home.recipients, vertex, content)),
+            Some(Work::Home(home)) => self.live.get(&home.message).map(|live| {
+                job_of(
+                    self.identity(home, live),
+                    &live.envelope,
+                    &home.recipients,
+                    vertex,
+                    content,
+                )
+            }),
             _ => None,
         };
         match (self.outbound.get_mut(key), job) {
@@ -405,6 +423,7 @@ fn place(
 
 /// The job for some recipients of a message.
 pub(super) fn job_of(
+    identity: Option<(String, u64)>,
     envelope: &Envelope,
     recipients: &[u32],
     vertex: VertexKey,
@@ -431,5 +450,6 @@ pub(super) fn job_of(
         smtputf8: envelope.smtputf8,
         ret: envelope.ret.map(super::result::client_ret),
         envid: envelope.envid.clone(),
+        identity,
     }
 }

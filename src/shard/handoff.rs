@@ -116,6 +116,9 @@ impl<D: Driver> Shard<D> {
         while let Some(answer) = self.outside.answers.pop() {
             self.answered(answer);
         }
+        while let Some(answer) = self.outside.users.pop() {
+            self.user_known(&answer);
+        }
         while let Some(kept) = self.outside.kept.pop() {
             self.kept(kept);
         }
@@ -239,7 +242,13 @@ impl<D: Driver> Shard<D> {
         let Some(live) = self.live.get(&home.message) else {
             return;
         };
-        let job = dispatch::job_of(&live.envelope, &home.recipients, vertex, content);
+        let job = dispatch::job_of(
+            self.identity(home, live),
+            &live.envelope,
+            &home.recipients,
+            vertex,
+            content,
+        );
         self.send_handle(owner, vertex, payload, job);
     }
 

@@ -27,6 +27,8 @@ const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 pub(super) enum Phase {
     /// Commands or content are taken.
     Open,
+    /// It is found out whether a recipient is a user here; nothing is taken.
+    Judging,
     /// A complete message waits for its commit; nothing is taken.
     Storing,
     /// Output is flushed, then the socket is closed.
@@ -187,10 +189,7 @@ impl<D: Driver> Shard<D> {
         match want {
             Want::Input => return false,
             Want::Policy(question) => {
-                let verdict = decide(&self.policies[inbound.listener], inbound.peer, &question);
-                inbound
-                    .session
-                    .verdict(verdict, self.now, &mut inbound.output);
+                return self.judge(key, &question);
             }
             Want::Begin => {
                 let id = self.log.reserve_id();
@@ -206,6 +205,38 @@ impl<D: Driver> Shard<D> {
             Want::Close => inbound.phase = Phase::Flushing,
         }
         true
+    }
+
+    /// Judges a sender or a recipient. Says whether the session can go on at once.
+    fn judge(&mut self, key: Key, question: &Question) -> bool {
+        let Some(inbound) = self.inbound.get_mut(key) else {
+            return false;
+        };
+        let decision = match question {
+            Question::Sender { .. } => Decision::Accept,
+            Question::Recipient { address } => {
+                self.policies[inbound.listener].recipient(inbound.peer.ip(), address)
+            }
+        };
+        let verdict = match (decision, question) {
+            (Decision::Reject(reply), _) => Some(Verdict::Reject(reply)),
+            (Decision::IfKnown, Question::Recipient { address }) => self.judge_user(key, address),
+            _ => Some(Verdict::Accept),
+        };
+        let Some(inbound) = self.inbound.get_mut(key) else {
+            return false;
+        };
+        match verdict {
+            Some(verdict) => {
+                let now = self.now;
+                inbound.session.verdict(verdict, now, &mut inbound.output);
+                true
+            }
+            None => {
+                inbound.phase = Phase::Judging;
+                false
+            }
+        }
     }
 
     /// Brings sending, receiving, accounts and timer of a connection up to date with its session.
@@ -313,7 +344,7 @@ impl<D: Driver> Shard<D> {
             }
             (Phase::Flushing, true) => self.close_inbound(key),
             // The client waits for us: its idle time does not count.
-            (Phase::Storing, true) => {
+            (Phase::Judging | Phase::Storing, true) => {
                 let later = self.now.after_ns(1_000_000_000);
                 self.timers.arm(key.0, &mut inbound.armed, later);
                 return;
@@ -332,15 +363,5 @@ impl<D: Driver> Shard<D> {
                 self.pump(key, None);
             }
         }
-    }
-}
-
-fn decide(policy: &crate::policy::Policy, peer: SocketAddr, question: &Question) -> Verdict {
-    match question {
-        Question::Sender { .. } => Verdict::Accept,
-        Question::Recipient { address } => match policy.recipient(peer.ip(), address) {
-            Decision::Accept => Verdict::Accept,
-            Decision::Reject(reply) => Verdict::Reject(reply),
-        },
     }
 }

@@ -22,6 +22,7 @@ mod shared;
 mod shutdown;
 mod start;
 mod submitted;
+mod users;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -101,6 +102,7 @@ pub struct Shard<D: Driver> {
     /// Failures that wait for a file in `postman/`.
     keeping: FastMap<u64, (MessageKey, Vec<bounce::Failure>)>,
     memory: Memory,
+    users: users::Users,
     neighbours: Vec<Option<Neighbour>>,
     timers: Timers,
     receiving_count: u32,

@@ -5,6 +5,7 @@
 //! after the descriptor is closed.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{OUTBOUND_TIMER, Role, Shard};
@@ -13,7 +14,7 @@ use crate::base::slab::Key;
 use crate::base::timers::Armed;
 use crate::control::resolver::{Answer, Lookup, Question};
 use crate::io::{Chunk, Driver, Socket};
-use crate::protocol::client::{Event, Failure, Job, RecipientResult, Session};
+use crate::protocol::client::{self, Event, Failure, Job, RecipientResult, Session};
 use crate::router::next_hop::NextHop;
 use crate::scheduler::{ConnectionEnd, ThreadKey, VertexKey};
 
@@ -124,7 +125,10 @@ impl<D: Driver> Shard<D> {
     pub(super) fn ensure_thread(&mut self, thread: ThreadKey) {
         while self.threads.len() <= thread.0 as usize {
             let (channel, host) = self.scheduler.names(ThreadKey(self.threads.len() as u32));
-            let next_hop = NextHop::parse(&host).map_err(|error| error.to_string());
+            let next_hop = match &*channel {
+                "local" => Ok(NextHop::Local(self.settings.mailbox_socket.clone())),
+                _ => NextHop::parse(&host).map_err(|error| error.to_string()),
+            };
             self.threads.push(Thread {
                 channel,
                 host,
@@ -169,6 +173,10 @@ impl<D: Driver> Shard<D> {
             Ok(NextHop::Address(address)) => {
                 let address = *address;
                 self.connect_to(key, vec![address]);
+            }
+            Ok(NextHop::Local(path)) => {
+                let path = path.clone();
+                self.connect_local(key, &path);
             }
             Ok(NextHop::Mx(domain)) => {
                 let lookup = Lookup::Mx(domain.to_string());
@@ -254,6 +262,17 @@ impl<D: Driver> Shard<D> {
         }
     }
 
+    fn connect_local(&mut self, key: Key, path: &Path) {
+        let Some(outbound) = self.outbound.get_mut(key) else {
+            return;
+        };
+        let socket = self.driver.connect_local(path);
+        let deadline = self.now.after_ns(self.settings.client.connect_ns);
+        outbound.phase = Phase::Connecting { socket, deadline };
+        self.roles.insert(socket, Role::Outbound(key));
+        self.arm_outbound(key);
+    }
+
     fn connect_next(&mut self, key: Key) -> bool {
         let Some(outbound) = self.outbound.get_mut(key) else {
             return false;
@@ -270,13 +289,13 @@ impl<D: Driver> Shard<D> {
         true
     }
 
-    pub(super) fn connected(&mut self, socket: Socket, result: Result<SocketAddr, i32>) {
+    pub(super) fn connected(&mut self, socket: Socket, result: Result<(), i32>) {
         let Some(Role::Outbound(key)) = self.roles.get(&socket).copied() else {
             return;
         };
         match result {
-            Ok(_) => {
-                let session = Session::new(Arc::clone(&self.settings.client), self.now);
+            Ok(()) => {
+                let session = Session::new(self.client_settings(key), self.now);
                 if let Some(outbound) = self.outbound.get_mut(key) {
                     outbound.phase = Phase::Open {
                         socket,
@@ -291,6 +310,16 @@ impl<D: Driver> Shard<D> {
                 let reply = self.connect_error(key, errno);
                 self.next_address_or_over(key, reply);
             }
+        }
+    }
+
+    /// How a connection speaks: LMTP or SMTP, by its channel.
+    fn client_settings(&self, key: Key) -> Arc<client::Settings> {
+        let thread = self.outbound.get(key).map(|outbound| outbound.thread);
+        let channel = thread.map(|thread| &*self.threads[thread.0 as usize].channel);
+        match channel {
+            Some("lmtp" | "local") => Arc::clone(&self.settings.lmtp),
+            _ => Arc::clone(&self.settings.client),
         }
     }
 

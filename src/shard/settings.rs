@@ -1,5 +1,6 @@
 //! What a shard is told at its start.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::protocol::{client, server};
@@ -15,6 +16,10 @@ pub struct Settings {
     pub services: Vec<Arc<server::Settings>>,
     /// Settings of outgoing sessions.
     pub client: Arc<client::Settings>,
+    /// The same for LMTP.
+    pub lmtp: Arc<client::Settings>,
+    /// The socket of the mailbox agent.
+    pub mailbox_socket: PathBuf,
     /// Content in memory, in bytes.
     pub memory_bytes: usize,
     /// Clients served at a time.

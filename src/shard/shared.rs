@@ -10,6 +10,7 @@ use crate::control::pickup;
 use crate::control::postman::{Kept, Undeliverable};
 use crate::control::queue::{Inquiry, Page};
 use crate::control::resolver::{Answer, Question};
+use crate::control::users::{UserAnswer, UserQuestion};
 use crate::observe::metrics::ShardMetrics;
 
 /// How far shutdown has been asked for.
@@ -100,6 +101,10 @@ pub struct Outside {
     pub kept: Arc<ArrayQueue<Kept>>,
     /// Message files of `router/`, and those that are gone.
     pub pickup: pickup::Ends,
+    /// Asks whether there is a user.
+    pub ask_user: Box<dyn FnMut(UserQuestion) -> Result<(), UserQuestion> + Send>,
+    /// The answers to `ask_user`.
+    pub users: Arc<ArrayQueue<UserAnswer>>,
     /// Questions about the queue.
     pub inquiries: Arc<ArrayQueue<Inquiry>>,
     /// Sends the answer to one.

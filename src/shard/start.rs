@@ -84,6 +84,7 @@ impl<D: Driver> Shard<D> {
             question_next: 0,
             failures: VecDeque::new(),
             keeping: FastMap::default(),
+            users: super::users::Users::default(),
             neighbours,
             timers: Timers::default(),
             receiving_count: 0,

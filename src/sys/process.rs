@@ -152,6 +152,74 @@ pub fn own_name() -> Option<String> {
     account(rustix::process::geteuid().as_raw()).map(|account| account.name)
 }
 
+/// While it lives, this thread (and no other) acts on files as a user; root gets its rights back
+/// afterwards. Groups beside the main one count for nobody.
+#[derive(Debug)]
+pub struct Acting(());
+
+impl Acting {
+    /// # Errors
+    /// When the kernel does not let this thread be that user.
+    pub fn begin(user: User) -> io::Result<Self> {
+        let acting = Self(());
+        set_file_ids(user.uid, user.gid)?;
+        Ok(acting)
+    }
+}
+
+impl Drop for Acting {
+    fn drop(&mut self) {
+        // Taking root's identity back is always allowed to a thread whose real identity it is.
+        let _ = set_file_ids(0, 0);
+    }
+}
+
+/// The kernel gives back the identity before; a second call with an impossible one tells whether the
+/// change was made (setfsuid(2)).
+fn set_file_ids(uid: u32, gid: u32) -> io::Result<()> {
+    const ASK: u32 = u32::MAX;
+    // SAFETY: numbers only; these calls concern the calling thread alone.
+    let (now_uid, now_gid) = unsafe {
+        if uid == 0 {
+            libc::setfsuid(0);
+        }
+        libc::setfsgid(gid);
+        libc::setfsuid(uid);
+        (libc::setfsuid(ASK), libc::setfsgid(ASK))
+    };
+    if now_uid as u32 == uid && now_gid as u32 == gid {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(libc::EPERM))
+    }
+}
+
+/// Gives up all groups beside the main one.
+///
+/// # Errors
+/// When it is refused.
+pub fn drop_groups() -> io::Result<()> {
+    // SAFETY: an empty list of groups; no memory is passed.
+    if unsafe { libc::setgroups(0, std::ptr::null()) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Ends this process when the thread that started it ends.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn end_with_parent() -> io::Result<()> {
+    // SAFETY: the call takes numbers only.
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Becomes `user` for good: supplementary groups, group, user, in this order, all threads.
 ///
 /// # Errors

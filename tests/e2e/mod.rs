@@ -8,6 +8,7 @@ mod dns;
 mod docs;
 mod kill;
 mod limits;
+mod local;
 mod queue;
 mod relay;
 mod retry;

@@ -149,7 +149,7 @@ impl World {
             Some(Remote::Mute) => return,
             Some(Remote::Listening(waiting)) => {
                 waiting.push_back(ClientId(link));
-                (Ok(entry.far.address), State::Open)
+                (Ok(()), State::Open)
             }
             Some(Remote::Failing(errno)) => (Err(*errno), State::Gone),
             None => (Err(ECONNREFUSED), State::Gone),

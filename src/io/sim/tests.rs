@@ -161,8 +161,7 @@ fn connecting_succeeds_fails_or_stays_without_answer() {
     let socket = driver.connect(server());
     let events = poll_until(&mut driver, |events| !events.is_empty());
     assert!(
-        matches!(events[..], [Event::Connected { socket: seen, result: Ok(local) }]
-            if seen == socket && local.ip().to_string() == "192.0.2.1"),
+        matches!(events[..], [Event::Connected { socket: seen, result: Ok(()) }] if seen == socket),
         "{events:?}"
     );
     let far = net.accept(server()).unwrap();

@@ -59,6 +59,8 @@ pub struct Settings {
     pub chunking: bool,
     /// Uses PIPELINING when offered.
     pub pipelining: bool,
+    /// Speaks LMTP (RFC 2033): LHLO, and a reply for each recipient behind the content.
+    pub lmtp: bool,
 }
 
 impl Default for Settings {
@@ -78,6 +80,7 @@ impl Default for Settings {
             eight_bit_anyway: true,
             chunking: true,
             pipelining: true,
+            lmtp: false,
         }
     }
 }
@@ -112,6 +115,9 @@ pub struct Job {
     pub ret: Option<Ret>,
     /// The ENVID parameter, as given (xtext).
     pub envid: Option<Vec<u8>>,
+    /// Which message this is: its id and its arrival in milliseconds since 1970. For the mailbox
+    /// agent, which offers XSPOOLID.
+    pub identity: Option<(String, u64)>,
 }
 
 /// A recipient of a job.

@@ -21,6 +21,7 @@ pub(super) struct Extensions {
     binary: bool,
     smtputf8: bool,
     dsn: bool,
+    spool_id: bool,
 }
 
 impl Extensions {
@@ -39,6 +40,7 @@ impl Extensions {
                 b"BINARYMIME" => offered.binary = true,
                 b"SMTPUTF8" => offered.smtputf8 = true,
                 b"DSN" => offered.dsn = true,
+                b"XSPOOLID" => offered.spool_id = settings.lmtp,
                 b"SIZE" => {
                     let limit = words.next().and_then(|word| std::str::from_utf8(word).ok());
                     offered.size = true;
@@ -205,6 +207,10 @@ impl Transaction {
                 None => {}
             }
             parameter(b" ENVID=", job.envid.as_deref(), output);
+        }
+        if let Some((id, arrival_ms)) = job.identity.as_ref().filter(|_| offered.spool_id) {
+            // Writing to a Vec cannot fail.
+            let _ = write!(output, " XSPOOLID={id}.{arrival_ms}");
         }
         output.extend_from_slice(b"\r\n");
     }

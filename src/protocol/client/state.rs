@@ -279,8 +279,9 @@ impl Session {
 
     fn opening(&mut self, expected: Option<Expected>, reply: &Reply, output: &mut Vec<u8>) {
         let (word, next) = match (expected, reply.code) {
+            (Some(Expected::Greeting), 220) if self.settings.lmtp => ("LHLO", Expected::Ehlo),
             (Some(Expected::Greeting), 220) => ("EHLO", Expected::Ehlo),
-            (Some(Expected::Ehlo), 500..=599) => ("HELO", Expected::Helo),
+            (Some(Expected::Ehlo), 500..=599) if !self.settings.lmtp => ("HELO", Expected::Helo),
             (Some(Expected::Ehlo | Expected::Helo), 250) => {
                 let offered = match expected {
                     Some(Expected::Ehlo) => Extensions::parse(reply, &self.settings),

@@ -18,8 +18,19 @@ impl Command {
         output: &mut Vec<u8>,
     ) -> Next {
         match parsed {
-            command::Command::Ehlo(name) => Self::hello(name, true, context, output),
-            command::Command::Helo(name) => Self::hello(name, false, context, output),
+            // RFC 2033 4.1: LHLO instead of the other two, and nowhere else.
+            command::Command::Lhlo(name) if context.settings.lmtp => {
+                Self::hello(name, true, context, output)
+            }
+            command::Command::Ehlo(name) if !context.settings.lmtp => {
+                Self::hello(name, true, context, output)
+            }
+            command::Command::Helo(name) if !context.settings.lmtp => {
+                Self::hello(name, false, context, output)
+            }
+            command::Command::Lhlo(_) | command::Command::Ehlo(_) | command::Command::Helo(_) => {
+                self.wrong("500 5.5.1 not in this protocol", context, output)
+            }
             command::Command::Mail(mail) => self.mail(&mail, context, output),
             command::Command::Rcpt(rcpt) => self.rcpt(&rcpt, context, output),
             command::Command::Data => self.data(context, output),
@@ -60,9 +71,14 @@ impl Command {
         let hostname = &context.settings.hostname;
         if extended {
             let size = context.settings.message_bytes_max;
+            let private = if context.settings.lmtp {
+                "250-XSPOOLID\r\n"
+            } else {
+                ""
+            };
             output.extend_from_slice(
                 format!(
-                    "250-{hostname}\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SIZE {size}\r\n\
+                    "250-{hostname}\r\n{private}250-PIPELINING\r\n250-8BITMIME\r\n250-SIZE {size}\r\n\
                      250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n\
                      250-BINARYMIME\r\n250 HELP\r\n"
                 )
@@ -103,7 +119,11 @@ impl Command {
         {
             return self.say("552 5.3.4 the message is too large", output);
         }
+        if mail.spool_id.is_some() && !context.settings.lmtp {
+            return self.wrong(command::CommandError::Parameter.reply(), context, output);
+        }
         let sender = Sender {
+            spool_id: mail.spool_id.map(<[u8]>::to_vec),
             address: mail.address.to_vec(),
             size: mail.size,
             body: mail.body,

@@ -125,6 +125,8 @@ pub struct Transaction {
     pub ret: Option<Ret>,
     /// ENVID as given.
     pub envid: Option<Vec<u8>>,
+    /// XSPOOLID as given: id and arrival of the message in the spool it comes from. LMTP only.
+    pub spool_id: Option<Vec<u8>>,
     /// The name the client gave.
     pub helo: Vec<u8>,
     /// How it came.
@@ -208,7 +210,7 @@ impl Session {
                 State::Command(command) => self.command_line(command, input, output),
                 State::Content(content) => content.receive(&mut self.context, input, output),
                 State::Chunk(chunk) => chunk.receive(&mut self.context, input, output),
-                waiting @ (State::Judged(_) | State::Beginning(_) | State::Storing) => {
+                waiting @ (State::Judged(_) | State::Beginning(_) | State::Storing(_)) => {
                     (waiting, Some(Want::Input))
                 }
                 State::SkipLine(command) => Self::skip_line(command, input),
@@ -309,21 +311,26 @@ impl Session {
     /// Answers [`Want::Store`].
     pub fn stored(&mut self, stored: Stored<'_>, now: Now, output: &mut Vec<u8>) {
         self.active_at = now.mono_ns;
-        if !matches!(self.state, State::Storing) {
+        let State::Storing(replies) = self.state else {
             return;
-        }
-        match stored {
-            Stored::Accepted { id } => {
-                output.extend_from_slice(b"250 2.0.0 ");
-                output.extend_from_slice(id.as_bytes());
-                output.extend_from_slice(b" accepted\r\n");
-            }
-            Stored::Full => output.extend_from_slice(b"452 4.3.1 insufficient system storage\r\n"),
-            Stored::Failed => output.extend_from_slice(b"451 4.3.0 the message was not stored\r\n"),
-            Stored::TooLarge => output.extend_from_slice(b"552 5.3.4 the message is too large\r\n"),
+        };
+        for _ in 0..replies {
+            put_stored(stored, output);
         }
         self.state = State::Command(state::Command::Ready);
         self.leave_if_stopping(output);
+    }
+
+    /// Answers [`Want::Store`] in LMTP: a reply line for each recipient, in their order.
+    pub fn stored_each(&mut self, replies: &[String], now: Now, output: &mut Vec<u8>) {
+        self.active_at = now.mono_ns;
+        if matches!(self.state, State::Storing(_)) {
+            for reply in replies {
+                put_line(output, reply);
+            }
+            self.state = State::Command(state::Command::Ready);
+            self.leave_if_stopping(output);
+        }
     }
 
     /// Monotonic time at which [`Self::timeout`] is due.
@@ -387,6 +394,19 @@ impl Context {
         }
         put_line(output, reply);
         State::Command(command)
+    }
+}
+
+fn put_stored(stored: Stored<'_>, output: &mut Vec<u8>) {
+    match stored {
+        Stored::Accepted { id } => {
+            output.extend_from_slice(b"250 2.0.0 ");
+            output.extend_from_slice(id.as_bytes());
+            output.extend_from_slice(b" accepted\r\n");
+        }
+        Stored::Full => output.extend_from_slice(b"452 4.3.1 insufficient system storage\r\n"),
+        Stored::Failed => output.extend_from_slice(b"451 4.3.0 the message was not stored\r\n"),
+        Stored::TooLarge => output.extend_from_slice(b"552 5.3.4 the message is too large\r\n"),
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Settings {
     pub idle_ns: u64,
     /// Whole session.
     pub total_ns: u64,
+    /// Speaks LMTP (RFC 2033) instead of SMTP: LHLO, and a reply for each recipient.
+    pub lmtp: bool,
 }
 
 impl Default for Settings {
@@ -41,6 +43,7 @@ impl Default for Settings {
             received_max: 100,
             idle_ns: 300_000_000_000,
             total_ns: 4 * 3_600_000_000_000,
+            lmtp: false,
         }
     }
 }

@@ -18,8 +18,8 @@ pub(super) enum State {
     Content(Content),
     /// A BDAT chunk.
     Chunk(Chunk),
-    /// The message is being stored.
-    Storing,
+    /// The message for so many recipients is being stored.
+    Storing(usize),
     /// Over.
     Closed,
 }
@@ -48,6 +48,7 @@ pub(super) struct Sender {
     pub(super) smtputf8: bool,
     pub(super) ret: Option<Ret>,
     pub(super) envid: Option<Vec<u8>>,
+    pub(super) spool_id: Option<Vec<u8>>,
 }
 
 /// One recipient at least is known.

@@ -188,8 +188,17 @@ fn finish(
     let fault = fault.or_else(|| {
         content::header_fault(header, settings.header_bytes_max, settings.received_max)
     });
+    // RFC 2033 4.2: as many replies as recipients.
+    let replies = if settings.lmtp {
+        recipients.list.len()
+    } else {
+        1
+    };
     if let Some(fault) = fault {
         context.spare = buffer;
+        for _ in 1..replies {
+            put_line(output, fault.reply());
+        }
         return (context.error(Command::Ready, fault.reply(), output), None);
     }
     let with = protocol(context, &recipients);
@@ -201,11 +210,15 @@ fn finish(
         smtputf8: sender.smtputf8,
         ret: sender.ret,
         envid: sender.envid,
+        spool_id: sender.spool_id,
         helo: context.hello.name.clone(),
         protocol: with,
         content: buffer,
     };
-    (State::Storing, Some(Want::Store(Box::new(transaction))))
+    (
+        State::Storing(replies),
+        Some(Want::Store(Box::new(transaction))),
+    )
 }
 
 /// Inside a BDAT chunk.

@@ -216,6 +216,21 @@ impl Session {
         match verdict(reply.code) {
             None => self.violated(reply, stage),
             Some(Status::Delivered) if stage == Stage::Content => self.violated(reply, stage),
+            // RFC 2033 4.2: one reply for each recipient that was accepted, in their order.
+            Some(status) if self.settings.lmtp && stage != Stage::Content => {
+                if let Some(recipient) = transaction.open_recipient(0) {
+                    transaction.decide(recipient, status, &reply.text());
+                }
+                if !transaction.is_decided() {
+                    self.expected.push_front(Expected::Final);
+                    return;
+                }
+                self.completed_count += 1;
+                if !next_begun {
+                    self.wants_reset = false;
+                }
+                self.finish(0);
+            }
             Some(status) => {
                 transaction.settle(status, &reply.text());
                 self.completed_count += 1;

@@ -32,6 +32,7 @@ pub(super) fn job(token: u64, recipients: &[&str], content: &[u8]) -> Job {
         smtputf8: false,
         ret: None,
         envid: None,
+        identity: None,
     }
 }
 

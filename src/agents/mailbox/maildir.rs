@@ -1,0 +1,167 @@
+//! One message into one Maildir: written in `tmp/`, synced, renamed into `new/`, the directory synced.
+//!
+//! The name holds the message's id: a second delivery of the same message finds the first one, in
+//! `new/` or, when somebody has read it meanwhile, in `cur/`.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use super::batch::Batches;
+use crate::control::users::Found;
+use crate::sys::process::{self, Acting, User};
+
+/// A message for one mailbox.
+pub(super) struct Letter<'a> {
+    pub(super) id: &'a str,
+    pub(super) arrival_ms: u64,
+    /// It may have been delivered before, by a daemon that crashed.
+    pub(super) perhaps_there: bool,
+    pub(super) hostname: &'a str,
+    pub(super) sender: &'a [u8],
+    pub(super) recipient: &'a [u8],
+    /// CR LF lines.
+    pub(super) content: &'a [u8],
+}
+
+/// Whose mailbox it is, when that can make a difference.
+pub(super) struct Owner(User);
+
+impl Owner {
+    /// The account, or the owner of a mailbox without an account. None without root's rights.
+    pub(super) fn of(found: &Found) -> Option<Self> {
+        if !process::is_root() {
+            return None;
+        }
+        let user = match &found.account {
+            Some(account) => Some(User {
+                uid: account.uid,
+                gid: account.gid,
+            }),
+            None => fs::metadata(&found.path).ok().map(|metadata| User {
+                uid: metadata.uid(),
+                gid: metadata.gid(),
+            }),
+        };
+        user.map(Self)
+    }
+}
+
+/// Delivers; when it returns the message is on disk under its final name.
+///
+/// # Errors
+/// Those of the files; nothing is visible then.
+pub(super) fn deliver(
+    maildir: &Path,
+    owner: Option<&Owner>,
+    letter: &Letter<'_>,
+    batches: &Batches,
+) -> io::Result<()> {
+    if !maildir.join("new").is_dir() {
+        make(maildir, owner)?;
+    }
+    let _acting = owner.map(|owner| Acting::begin(owner.0)).transpose()?;
+    let name = name(letter);
+    let new = maildir.join("new");
+    let target = new.join(&name);
+    let there = target.try_exists()? || (letter.perhaps_there && is_read(maildir, &name)?);
+    if !there {
+        let hidden = maildir.join("tmp").join(&name);
+        write(&hidden, letter).inspect_err(|_| {
+            // What cannot be removed is overwritten by the next attempt.
+            let _ = fs::remove_file(&hidden);
+        })?;
+        fs::rename(&hidden, &target)?;
+    }
+    batches.sync(&new)
+}
+
+/// Unique for the message, the same at each attempt.
+fn name(letter: &Letter<'_>) -> String {
+    let host = letter.hostname.replace(['/', ':'], "_");
+    let seconds = letter.arrival_ms / 1000;
+    let millis = letter.arrival_ms % 1000;
+    format!("{seconds}.M{millis:03}I{}.{host}", letter.id)
+}
+
+/// Whether a reader has moved it to `cur/`, where flags follow the name.
+fn is_read(maildir: &Path, name: &str) -> io::Result<bool> {
+    for entry in fs::read_dir(maildir.join("cur"))? {
+        let found = entry?.file_name();
+        if found.as_encoded_bytes().starts_with(name.as_bytes()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn write(path: &Path, letter: &Letter<'_>) -> io::Result<()> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)?;
+    let mut out = BufWriter::with_capacity(64 << 10, file);
+    out.write_all(b"Return-Path: <")?;
+    out.write_all(letter.sender)?;
+    out.write_all(b">\nDelivered-To: ")?;
+    out.write_all(letter.recipient)?;
+    out.write_all(b"\n")?;
+    let mut rest = letter.content;
+    while let Some(at) = memchr::memmem::find(rest, b"\r\n") {
+        out.write_all(rest.get(..at).unwrap_or_default())?;
+        out.write_all(b"\n")?;
+        rest = rest.get(at + 2..).unwrap_or_default();
+    }
+    out.write_all(rest)?;
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_data()
+}
+
+/// Makes a Maildir for its owner. As the owner where he may; in a directory that is root's alone, such
+/// as /var/mail, root makes it and gives it to him.
+fn make(maildir: &Path, owner: Option<&Owner>) -> io::Result<()> {
+    let parent = maildir.parent().unwrap_or(maildir);
+    let as_owner = match owner {
+        None => true,
+        Some(_) => !is_roots(parent)?,
+    };
+    let acting = owner
+        .filter(|_| as_owner)
+        .map(|owner| Acting::begin(owner.0))
+        .transpose()?;
+    let dirs: Vec<PathBuf> = ["", "tmp", "new", "cur"]
+        .iter()
+        .map(|name| maildir.join(name))
+        .collect();
+    for dir in &dirs {
+        match DirBuilder::new().mode(0o700).create(dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => result?,
+        }
+        if let (Some(owner), false) = (owner, as_owner) {
+            chown(dir, Some(owner.0.uid), Some(owner.0.gid))?;
+        }
+    }
+    File::open(maildir)?.sync_all()?;
+    File::open(parent)?.sync_all().or_else(|error| {
+        // A home that its owner may not read whole is synced with the next one who may.
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            Ok(())
+        } else {
+            Err(error)
+        }
+    })?;
+    drop(acting);
+    Ok(())
+}
+
+/// Whether nobody but root can put names into a directory, so that making one there follows no link.
+fn is_roots(dir: &Path) -> io::Result<bool> {
+    let metadata = fs::symlink_metadata(dir)?;
+    let others_may_write = metadata.mode() & 0o002 != 0 && metadata.mode() & 0o1000 == 0;
+    Ok(metadata.is_dir() && metadata.uid() == 0 && !others_may_write)
+}

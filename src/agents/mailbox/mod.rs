@@ -1,0 +1,235 @@
+//! The mailbox agent: takes messages by LMTP (RFC 2033) and writes them into mailboxes, as the user
+//! they are for when it runs as root.
+//!
+//! A process with a thread for each connection and plain blocking calls; it ends with the daemon. A
+//! recipient's `250` means that the message is on disk under its final name. The name comes from the
+//! message's id, so that a message that is delivered again after a crash is there once.
+
+mod batch;
+mod maildir;
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::base::clock::Now;
+use crate::control::users;
+use crate::protocol::Input;
+use crate::protocol::server::{self, Peer, Question, Session, Transaction, Verdict, Want};
+use batch::Batches;
+use maildir::{Letter, Owner};
+
+/// Connections at a time; the daemon's own limit for the channel is lower.
+const CONNECTIONS_MAX: usize = 512;
+
+/// Largest message: the daemon has its own limit, this one only bounds memory.
+const MESSAGE_BYTES_MAX: u64 = 1 << 32;
+
+const INPUT_BYTES: usize = 64 << 10;
+
+/// What the agent is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Template of a mailbox's path.
+    pub path: String,
+    /// This host's name.
+    pub hostname: String,
+    /// Who may connect, besides root.
+    pub daemon_uid: u32,
+}
+
+/// What all connections share.
+struct Agent {
+    settings: Settings,
+    session: Arc<server::Settings>,
+    batches: Batches,
+    /// Messages that arrived before may have been delivered by a run that crashed.
+    started_ms: u64,
+    connections: AtomicUsize,
+}
+
+/// Serves until the process is ended.
+///
+/// # Errors
+/// When no more connections can be taken.
+pub fn serve(listener: &UnixListener, settings: Settings) -> io::Result<()> {
+    let session = server::Settings {
+        hostname: settings.hostname.clone(),
+        message_bytes_max: MESSAGE_BYTES_MAX,
+        recipients_max: 100_000,
+        line_bytes_max: usize::MAX / 2,
+        header_bytes_max: usize::MAX / 2,
+        received_max: usize::MAX / 2,
+        transactions_max: u32::MAX,
+        errors_max: u32::MAX,
+        total_ns: u64::MAX / 2,
+        lmtp: true,
+        ..server::Settings::default()
+    };
+    let agent = Arc::new(Agent {
+        settings,
+        session: Arc::new(session),
+        batches: Batches::default(),
+        started_ms: now(Instant::now()).wall_ms,
+        connections: AtomicUsize::new(0),
+    });
+    loop {
+        let (stream, _) = listener.accept()?;
+        let agent = Arc::clone(&agent);
+        if agent.connections.fetch_add(1, Ordering::AcqRel) >= CONNECTIONS_MAX {
+            agent.connections.fetch_sub(1, Ordering::AcqRel);
+            continue;
+        }
+        let thread = thread::Builder::new().name("mailbox".to_owned());
+        thread.spawn(move || {
+            if let Err(error) = agent.converse(&stream) {
+                tracing::debug!("connection: {error}");
+            }
+            agent.connections.fetch_sub(1, Ordering::AcqRel);
+        })?;
+    }
+}
+
+fn now(started: Instant) -> Now {
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Now {
+        mono_ns: started.elapsed().as_nanos() as u64,
+        wall_ms: wall.map_or(0, |since| since.as_millis() as u64),
+    }
+}
+
+impl Agent {
+    fn converse(&self, stream: &UnixStream) -> io::Result<()> {
+        let uid = rustix::net::sockopt::socket_peercred(stream)?.uid.as_raw();
+        if uid != 0 && uid != self.settings.daemon_uid {
+            tracing::warn!("user {uid} may not deliver to mailboxes");
+            return Ok(());
+        }
+        stream.set_read_timeout(Some(Duration::from_secs(600)))?;
+        let peer = Peer {
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 0,
+        };
+        let started = Instant::now();
+        let mut session = Session::new(Arc::clone(&self.session), peer, now(started));
+        let (mut reader, mut writer) = (stream, stream);
+        let mut output = Vec::new();
+        session.greet(&mut output);
+        let (mut bytes, mut held) = (vec![0; INPUT_BYTES], Vec::new());
+        loop {
+            writer.write_all(&output)?;
+            output.clear();
+            let count = reader.read(&mut bytes)?;
+            if count == 0 {
+                return Ok(());
+            }
+            held.extend_from_slice(bytes.get(..count).unwrap_or_default());
+            let mut input = Input::new(&held);
+            let open = self.feed(&mut session, &mut input, started, &mut output);
+            let used = input.consumed();
+            held.drain(..used);
+            if !open {
+                return writer.write_all(&output);
+            }
+        }
+    }
+
+    /// Feeds the session; false when the conversation is over.
+    fn feed(
+        &self,
+        session: &mut Session,
+        input: &mut Input<'_>,
+        started: Instant,
+        output: &mut Vec<u8>,
+    ) -> bool {
+        loop {
+            let now = now(started);
+            match session.receive(input, now, output) {
+                Want::Input => return true,
+                Want::Close => return false,
+                Want::Policy(Question::Sender { .. }) => {
+                    session.verdict(Verdict::Accept, now, output);
+                }
+                Want::Policy(Question::Recipient { address }) => {
+                    let verdict = match users::find(&self.settings.path, &address) {
+                        Some(_) => Verdict::Accept,
+                        None => Verdict::Reject(users::UNKNOWN),
+                    };
+                    session.verdict(verdict, now, output);
+                }
+                Want::Begin => session.begin("LMTP", now, output),
+                Want::Store(transaction) => {
+                    let replies = self.deliver(&transaction, now.wall_ms);
+                    session.stored_each(&replies, now, output);
+                }
+            }
+        }
+    }
+
+    /// Delivers to each recipient; a reply for each.
+    fn deliver(&self, transaction: &Transaction, now_ms: u64) -> Vec<String> {
+        let (id, arrival_ms) = identity(transaction.spool_id.as_deref(), now_ms);
+        let content = without_first_field(&transaction.content);
+        let recipients = transaction.recipients.iter();
+        let all = recipients.map(|recipient| {
+            let letter = Letter {
+                id: &id,
+                arrival_ms,
+                perhaps_there: arrival_ms <= self.started_ms,
+                hostname: &self.settings.hostname,
+                sender: &transaction.sender,
+                recipient: &recipient.address,
+                content,
+            };
+            match self.deliver_one(&letter) {
+                Ok(()) => "250 2.1.5 delivered".to_owned(),
+                Err(reply) => reply,
+            }
+        });
+        all.collect()
+    }
+
+    fn deliver_one(&self, letter: &Letter<'_>) -> Result<(), String> {
+        let found = users::find(&self.settings.path, letter.recipient)
+            .ok_or_else(|| users::UNKNOWN.to_owned())?;
+        let owner = Owner::of(&found);
+        let result = maildir::deliver(&found.path, owner.as_ref(), letter, &self.batches);
+        result.map_err(|error| {
+            tracing::error!("{}: {error}", found.path.display());
+            let status = match error.raw_os_error() {
+                Some(libc::ENOSPC) => "4.3.1",
+                Some(libc::EDQUOT) => "4.2.2",
+                _ => "4.2.0",
+            };
+            format!("451 {status} mailbox of {}: {error}", found.user)
+        })
+    }
+}
+
+/// Id and arrival of a message; one of our own making when the peer told none.
+fn identity(told: Option<&[u8]>, now_ms: u64) -> (String, u64) {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let told = told.and_then(|told| std::str::from_utf8(told).ok());
+    let parts = told.and_then(|told| told.split_once('.'));
+    let good = parts.and_then(|(id, arrival)| {
+        let plain =
+            !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        Some((id.to_owned(), arrival.parse().ok()?)).filter(|_| plain)
+    });
+    good.unwrap_or_else(|| {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        (format!("L{}P{count}", std::process::id()), now_ms)
+    })
+}
+
+/// The content behind the Received field that the session has put in front: the way from the daemon
+/// to its own agent is no hop.
+fn without_first_field(content: &[u8]) -> &[u8] {
+    let mut fields = crate::mail::header::fields(content);
+    fields.next();
+    fields.rest()
+}
