@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use spool::{MessageKey, Source};
 
 use super::worker;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::control::pickup;
 use crate::control::postman::Kept;
 use crate::control::queue::Inquiry;
@@ -19,7 +20,7 @@ use crate::control::users::UserAnswer;
 use crate::control::{self, Answers, Request, Requests};
 use crate::io::doorbell::Doorbells;
 use crate::observe::metrics::Reading;
-use crate::shard::{Outside, Shared};
+use crate::shard::{Outside, Reload, Shared};
 
 /// Answers that wait for a shard.
 const ANSWERS_MAX: usize = 4096;
@@ -43,8 +44,12 @@ struct Mailbox {
     kept: Arc<ArrayQueue<Kept>>,
     pickup: pickup::Ends,
     inquiries: Arc<ArrayQueue<Inquiry>>,
+    reloads: Arc<ArrayQueue<Box<Reload>>>,
     users: Arc<ArrayQueue<UserAnswer>>,
 }
+
+/// New settings that wait for a shard.
+const RELOADS_MAX: usize = 4;
 
 /// Questions about the queue that wait for a shard.
 const INQUIRIES_MAX: usize = 64;
@@ -56,6 +61,7 @@ impl Plan {
             kept: Arc::new(ArrayQueue::new(ANSWERS_MAX)),
             pickup: pickup::Ends::new(),
             inquiries: Arc::new(ArrayQueue::new(INQUIRIES_MAX)),
+            reloads: Arc::new(ArrayQueue::new(RELOADS_MAX)),
             users: Arc::new(ArrayQueue::new(ANSWERS_MAX)),
         });
         Ok(Self {
@@ -125,6 +131,7 @@ impl Plan {
                     })
             }),
             users: Arc::clone(&self.mailboxes[shard].users),
+            reloads: Arc::clone(&self.mailboxes[shard].reloads),
             inquiries: Arc::clone(&self.mailboxes[shard].inquiries),
             page: Box::new(move |page| {
                 if pages.push(Request::Page(page)).is_err() {
@@ -145,11 +152,15 @@ pub(super) struct Daemon {
     doorbells: Arc<Doorbells>,
     mailboxes: Arc<Vec<Mailbox>>,
     started_at: Instant,
+    config: Arc<Config>,
+    config_path: Option<PathBuf>,
 }
 
 impl Daemon {
-    pub(super) fn new(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &Plan, config_path: Option<&Path>) -> Self {
         Self {
+            config: Arc::clone(&plan.config),
+            config_path: config_path.map(Path::to_owned),
             shared: Arc::clone(&plan.shared),
             doorbells: Arc::clone(&plan.doorbells),
             mailboxes: Arc::clone(&plan.mailboxes),
@@ -190,6 +201,28 @@ impl Answers for Daemon {
 }
 
 impl Daemon {
+    /// Reads the settings again and hands them to the shards; all or nothing.
+    fn reload_settings(&self) -> Result<(), String> {
+        let path = self.config_path.as_deref();
+        let config = config::load(path).map_err(|errors| {
+            let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            format!("{}; the old settings stay", lines.join("; "))
+        })?;
+        let fixed = config.fixed_differences(&self.config);
+        if !fixed.is_empty() {
+            let names = fixed.join(", ");
+            return Err(format!(
+                "{names} can only change with a restart; the old settings stay"
+            ));
+        }
+        for mailbox in self.mailboxes.iter() {
+            let reload = Box::new(worker::reload(&config)?);
+            // Settings that no turn has taken yet give way to newer ones.
+            mailbox.reloads.force_push(reload);
+        }
+        Ok(())
+    }
+
     /// Tells a shard whether there is a user.
     fn user_known(&self, shard: u16, answer: UserAnswer) {
         let queue = &self.mailboxes[usize::from(shard)].users;
@@ -211,10 +244,13 @@ impl Daemon {
 
 impl control::Daemon for Daemon {
     fn reload(&self) -> Result<(), String> {
-        tracing::info!("opening the mail logs again");
         self.shared.request_reopen();
+        let reloaded = self.reload_settings();
         self.wake_all();
-        Ok(())
+        if reloaded.is_ok() {
+            tracing::info!("settings read again, mail logs opened again");
+        }
+        reloaded
     }
 
     fn shards(&self) -> usize {

@@ -96,16 +96,17 @@ fn start(config_path: Option<&Path>, config: &Config) -> Result<(), ExitCode> {
     if let Some(agent) = agent {
         agent::watch(agent, Arc::clone(&plan.shared));
     }
-    serve(config, plan, listeners)
+    serve(config_path, config, plan, listeners)
 }
 
 fn serve(
+    config_path: Option<&Path>,
     config: &Config,
     plan: Plan,
     listeners: Vec<Vec<std::net::TcpListener>>,
 ) -> Result<(), ExitCode> {
     let postoffice = &config.paths.postoffice;
-    let daemon = Arc::new(Daemon::new(&plan));
+    let daemon = Arc::new(Daemon::new(&plan, config_path));
     let setup = control::Setup {
         socket: postoffice.join("control.sock"),
         postman: postoffice.join("postman"),

@@ -17,9 +17,9 @@ use crate::control::pickup;
 use crate::io::ring_driver::{self, RingConfig, RingDriver};
 use crate::observe::mail_log::MailLog;
 use crate::policy::Policy;
-use crate::protocol::client;
+use crate::protocol::{client, server};
 use crate::scheduler::{self, Scheduler};
-use crate::shard::{Neighbours, Parts, Settings, Shard, neighbours};
+use crate::shard::{Neighbours, Parts, Reload, Settings, Shard, neighbours};
 
 /// Submissions and completions of a shard's ring.
 const RING_ENTRIES: u32 = 1024;
@@ -133,43 +133,63 @@ fn parts(plan: &Plan, shard: usize, lanes: Neighbours) -> Result<Parts, Failure>
         outside: plan.outside(shard),
         scheduler,
         router: Box::new(router),
-        policies: config
-            .smtpserver
-            .services
-            .iter()
-            .flat_map(|service| {
-                let policy = Policy::new(
-                    service.trusted_networks.clone(),
-                    &run::local_domains(config),
-                )
-                .with_mailboxes(&run::mailbox_domains(config));
-                std::iter::repeat_n(policy, service.listen.len())
-            })
-            .collect(),
+        policies: policies(config),
         mail_log: MailLog::new(MAIL_LOG_BYTES),
         neighbours: lanes,
     })
 }
 
-fn settings(plan: &Plan, shard: usize) -> Settings {
-    let config = &plan.config;
-    let hostname = hostname(config);
-    let mut client = config.smtp.session.clone();
-    client.hostname.clone_from(&hostname);
-    let services = config.smtpserver.services.iter().flat_map(|service| {
+/// The policy of each listener.
+fn policies(config: &Config) -> Vec<Policy> {
+    let all = config.smtpserver.services.iter().flat_map(|service| {
+        let trusted = service.trusted_networks.clone();
+        let policy = Policy::new(trusted, &run::local_domains(config))
+            .with_mailboxes(&run::mailbox_domains(config));
+        std::iter::repeat_n(policy, service.listen.len())
+    });
+    all.collect()
+}
+
+/// The session settings of each listener.
+fn services(config: &Config) -> Vec<Arc<server::Settings>> {
+    let all = config.smtpserver.services.iter().flat_map(|service| {
         let mut session = service.session.clone();
-        session.hostname.clone_from(&hostname);
+        session.hostname = hostname(config);
         std::iter::repeat_n(Arc::new(session), service.listen.len())
     });
+    all.collect()
+}
+
+/// Outgoing sessions: SMTP or LMTP.
+fn client_settings(config: &Config, lmtp: bool) -> Arc<client::Settings> {
+    Arc::new(client::Settings {
+        hostname: hostname(config),
+        lmtp,
+        ..config.smtp.session.clone()
+    })
+}
+
+/// What a running shard can take of new settings.
+pub(super) fn reload(config: &Config) -> Result<Reload, String> {
+    Ok(Reload {
+        router: Box::new(run::router(config)?),
+        policies: policies(config),
+        services: services(config),
+        client: client_settings(config, false),
+        lmtp: client_settings(config, true),
+        rules: config.rules.clone(),
+        transaction_recipients_max: config.smtp.recipients_max,
+    })
+}
+
+fn settings(plan: &Plan, shard: usize) -> Settings {
+    let config = &plan.config;
     Settings {
         shard: shard as u16,
-        services: services.collect(),
-        hostname,
-        lmtp: Arc::new(client::Settings {
-            lmtp: true,
-            ..client.clone()
-        }),
-        client: Arc::new(client),
+        services: services(config),
+        hostname: hostname(config),
+        client: client_settings(config, false),
+        lmtp: client_settings(config, true),
         mailbox_socket: agent::socket(config),
         memory_bytes: config.spool.memory_bytes as usize,
         sessions_max: plan.sessions_max,

@@ -37,7 +37,7 @@ impl fmt::Display for ConfigError {
 }
 
 /// Where things are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
     /// The spool and what stands around it.
     pub postoffice: PathBuf,
@@ -46,7 +46,7 @@ pub struct Paths {
 }
 
 /// The process.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Daemon {
     /// Shards; 0: one a core.
     pub shards: usize,
@@ -66,7 +66,7 @@ pub enum Durability {
 }
 
 /// The spool.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spool {
     /// What a commit means.
     pub durability: Durability,
@@ -149,6 +149,33 @@ pub struct Config {
     pub mailboxes: String,
     /// `[dns] servers`; empty: the system's.
     pub dns_servers: Vec<SocketAddr>,
+}
+
+impl Config {
+    /// Tables and keys in which another configuration differs and that a running daemon cannot take.
+    #[must_use]
+    pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
+        let listen = |config: &Self| -> Vec<SocketAddr> {
+            let services = config.smtpserver.services.iter();
+            services
+                .flat_map(|service| service.listen.clone())
+                .collect()
+        };
+        let all = [
+            ("paths", self.paths != other.paths),
+            ("daemon", self.daemon != other.daemon),
+            ("spool", self.spool != other.spool),
+            ("smtpserver.listen", listen(self) != listen(other)),
+            (
+                "smtpserver.sessions_max",
+                self.smtpserver.sessions_max != other.smtpserver.sessions_max,
+            ),
+            ("transport.mailbox", self.mailboxes != other.mailboxes),
+            ("dns", self.dns_servers != other.dns_servers),
+        ];
+        let changed = all.into_iter().filter(|(_, differs)| *differs);
+        changed.map(|(name, _)| name).collect()
+    }
 }
 
 /// Reads the settings: `path`, else `$ZMAILER_CONFIG`, else `/etc/zmailer/zmailer.toml` if it exists,

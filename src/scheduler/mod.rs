@@ -226,6 +226,17 @@ impl Scheduler {
         key
     }
 
+    /// From now on these rules count, for all threads. Connections above a lower limit go on while they
+    /// have work; no new ones are made.
+    pub fn set_rules(&mut self, rules: Vec<Rule>) {
+        self.settings.rules = rules;
+        for at in 0..self.threads.len() {
+            let thread = &mut self.threads[at];
+            thread.rule = rule::select(&self.settings.rules, &thread.channel, &thread.host);
+            self.touch(ThreadKey(at as u32));
+        }
+    }
+
     /// Channel and host of a thread.
     #[must_use]
     pub fn names(&self, thread: ThreadKey) -> (Arc<str>, Arc<str>) {

@@ -122,6 +122,7 @@ impl<D: Driver> Shard<D> {
         while let Some(kept) = self.outside.kept.pop() {
             self.kept(kept);
         }
+        self.take_reload();
         self.take_submissions();
         self.take_inquiry();
     }

@@ -16,6 +16,7 @@ mod intake;
 mod memory;
 mod outbound;
 mod queue;
+mod reload;
 mod result;
 mod settings;
 mod shared;
@@ -46,6 +47,7 @@ use memory::Memory;
 use outbound::{Outbound, Thread};
 
 pub use handoff::{Neighbours, neighbours};
+pub use reload::Reload;
 pub use settings::Settings;
 pub use shared::{Outside, Shared, Stop};
 pub use start::Parts;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
+use super::reload::Reload;
 use crate::control::pickup;
 use crate::control::postman::{Kept, Undeliverable};
 use crate::control::queue::{Inquiry, Page};
@@ -105,6 +106,8 @@ pub struct Outside {
     pub ask_user: Box<dyn FnMut(UserQuestion) -> Result<(), UserQuestion> + Send>,
     /// The answers to `ask_user`.
     pub users: Arc<ArrayQueue<UserAnswer>>,
+    /// New settings.
+    pub reloads: Arc<ArrayQueue<Box<Reload>>>,
     /// Questions about the queue.
     pub inquiries: Arc<ArrayQueue<Inquiry>>,
     /// Sends the answer to one.

@@ -1,8 +1,9 @@
 //! The commands of this release, as a user meets them.
 
 use crate::harness::client::Client;
-use crate::harness::daemon::{Setup, binary, free_address};
+use crate::harness::daemon::{Daemon, Setup, binary, free_address};
 use crate::harness::hop::Hop;
+use crate::harness::sendmail::{said, zmailer};
 use crate::harness::wait_for;
 
 const LETTER: &str = "Subject: hello\r\n\r\ntext\r\n";
@@ -139,4 +140,91 @@ fn sigterm_finishes_what_is_under_way() {
     let reply = client.reply();
     assert!(reply.starts_with("421"), "{reply}");
     assert_eq!(daemon.wait_exit(), Some(0));
+}
+
+/// Rewrites a line of the daemon's configuration.
+fn set(daemon: &Daemon, line: &str, new: &str) {
+    let text = std::fs::read_to_string(daemon.config()).unwrap();
+    let old = text.lines().find(|other| other.starts_with(line)).unwrap();
+    std::fs::write(daemon.config(), text.replace(old, new)).unwrap();
+}
+
+#[test]
+fn reload_takes_what_can_change_and_nothing_of_what_cannot() {
+    let (first, second) = (Hop::start(), Hop::start());
+    let daemon = Setup::relay_to(first.address)
+        .with("router", "local_domains = [\"a.example\"]")
+        .start();
+    let submit = || Client::submit(daemon.address, "x@x.example", &["b@b.example"], "\r\nx\r\n");
+    submit();
+    first.wait_for_mails(1);
+    let route = |to: &str| format!("default_route = \"{to}\"");
+    set(
+        &daemon,
+        "default_route",
+        &route(&format!("smtp!{}", second.address)),
+    );
+    let output = zmailer(&daemon, &["reload"]);
+    assert!(output.status.success(), "{}", said(&output));
+    // A session that began before keeps what it began with; this is a new one.
+    wait_for("mail on the new way", || {
+        submit();
+        (!second.mails().is_empty()).then_some(())
+    });
+    for (line, new, words) in [
+        ("default_route", route("smtp!"), "next hop"),
+        (
+            "shards",
+            "shards = 1".to_owned(),
+            "daemon can only change with a restart",
+        ),
+        (
+            "listen",
+            "listen = [\"127.0.0.1:1\"]".to_owned(),
+            "smtpserver.listen",
+        ),
+    ] {
+        let before = std::fs::read_to_string(daemon.config()).unwrap();
+        set(&daemon, line, &new);
+        let output = zmailer(&daemon, &["reload"]);
+        assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+        let text = said(&output);
+        assert!(text.contains(words), "{text}");
+        std::fs::write(daemon.config(), before).unwrap();
+    }
+    submit();
+    daemon.wait_until_empty();
+}
+
+#[test]
+fn start_stop_freeze_and_thaw() {
+    let hop = Hop::start();
+    let daemon = Setup::relay_to(hop.address).prepare(crate::harness::daemon::scratch_dir());
+    let run = |word: &str| {
+        let output = zmailer(&daemon, &[word]);
+        (output.status.code(), said(&output))
+    };
+    let (code, text) = run("start");
+    assert!(code == Some(0) && text.contains("started, pid"), "{text}");
+    Client::submit(daemon.address, "x@x.example", &["b@b.example"], "\r\nx\r\n");
+    hop.wait_for_mails(1);
+    let (code, text) = run("start");
+    assert!(
+        code == Some(69) && text.contains("runs on this postoffice"),
+        "{text}"
+    );
+    assert_eq!(run("restart").0, Some(0));
+    assert_eq!(run("freeze").0, Some(0));
+    assert_eq!(run("stop").0, Some(0));
+    for word in ["start", "restart", "run"] {
+        let (code, text) = run(word);
+        assert!(
+            code == Some(69) && text.contains("frozen"),
+            "{word}: {text}"
+        );
+    }
+    assert_eq!(run("thaw").0, Some(0));
+    assert_eq!(run("start").0, Some(0));
+    assert_eq!(run("kill").0, Some(0));
+    assert_eq!(run("stop").0, Some(69));
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use crate::harness::client::Client;
 use crate::harness::daemon::{Setup, binary, scratch_dir};
 use crate::harness::hop::Hop;
+use crate::harness::sendmail::{said, sendmail};
 
 fn readme() -> String {
     fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap()
@@ -32,6 +33,46 @@ fn installed(program: &str) -> bool {
         crate::harness::skip(&format!("{program} is not installed"));
     }
     found
+}
+
+/// The laptop of the README: mail for a user of this host, and for the smarthost.
+#[test]
+fn the_laptop_of_the_readme_delivers_here_and_there() {
+    let hop = Hop::start();
+    let setup = Setup::relay_to(hop.address);
+    let address = setup.address;
+    let mut daemon = setup.prepare(scratch_dir());
+    let dir = daemon.dir.path().to_owned();
+    let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
+    let config = blocks(&readme(), "toml").remove(1);
+    assert!(config.lines().count() <= 10, "ten lines are promised");
+    let text = config
+        .replace("/var/spool", &dir.display().to_string())
+        .replace("/var/log/zmailer", &dir.join("log").display().to_string())
+        .replace("\"mail\"", &format!("{:?}", user.trim()))
+        .replace("smarthost.example.net", &hop.address.to_string())
+        // The home of who runs the test is left alone.
+        .replace("{home}/Maildir", &dir.join("{user}").display().to_string());
+    let text = format!("{text}[smtpserver]\nlisten = [\"{address}\"]\n");
+    fs::write(daemon.config(), text).unwrap();
+    daemon.restart();
+    let here = user.trim();
+    let output = sendmail(
+        &daemon,
+        &[here, "far@example.net"],
+        b"Subject: hello\n\ntext\n",
+    );
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(hop.wait_for_mails(1)[0].recipients, ["far@example.net"]);
+    daemon.wait_until_empty();
+    assert_eq!(fs::read_dir(dir.join(here).join("new")).unwrap().count(), 1);
+}
+
+#[test]
+fn the_example_configuration_is_good() {
+    let text = concat!(env!("CARGO_MANIFEST_DIR"), "/etc/zmailer.toml");
+    let parsed = zmailer::config::load(Some(std::path::Path::new(text)));
+    assert!(parsed.is_ok(), "{parsed:?}");
 }
 
 #[test]

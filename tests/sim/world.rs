@@ -100,6 +100,7 @@ fn parts(plan: &Plan, shard: usize, shared: &Arc<Shared>, neighbours: Neighbours
             imported: Arc::new(pickup::Answers::new()),
             ask_user: Box::new(Err),
             users: Arc::new(ArrayQueue::new(8)),
+            reloads: Arc::new(ArrayQueue::new(1)),
             inquiries: Arc::new(ArrayQueue::new(8)),
             page: Box::new(drop),
         },
