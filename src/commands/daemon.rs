@@ -95,7 +95,7 @@ impl Plan {
                 .collect(),
             answers: Arc::clone(&self.imported),
             known,
-            wake: Box::new(move |shard| doorbells.ring_from_outside(shard)),
+            wake: Arc::new(move |shard| doorbells.ring_from_outside(shard)),
         }
     }
 

@@ -70,6 +70,7 @@ impl<D: Driver> Shard<D> {
             return;
         }
         let recipients = home.recipients.clone();
+        let whole = self.ends_with(message, &results);
         let (mut failures, mut deferred) = (Vec::new(), Vec::new());
         for result in results {
             let Some(recipient) = recipients.get(result.recipient).copied() else {
@@ -77,7 +78,8 @@ impl<D: Driver> Shard<D> {
             };
             match result.status {
                 client::Status::Delivered => {
-                    self.delivered(message, thread, recipient, relay, &result.reply);
+                    let reply = &result.reply;
+                    self.delivered(message, thread, recipient, relay, reply, !whole);
                 }
                 client::Status::Failed => {
                     failures.push(Failure::remote(recipient, thread, relay, result.reply));
@@ -98,6 +100,17 @@ impl<D: Driver> Shard<D> {
         }
     }
 
+    /// Whether these results deliver all that is left of a message: then its done record says it all.
+    fn ends_with(&self, message: MessageKey, results: &[RecipientResult]) -> bool {
+        let all_delivered = || {
+            let mut results = results.iter();
+            results.all(|result| result.status == client::Status::Delivered)
+        };
+        self.live.get(&message).is_some_and(|live| {
+            live.open_count as usize == results.len() && !live.has_file && all_delivered()
+        })
+    }
+
     fn delivered(
         &mut self,
         message: MessageKey,
@@ -105,6 +118,7 @@ impl<D: Driver> Shard<D> {
         recipient: u32,
         relay: Option<SocketAddr>,
         reply: &[u8],
+        recorded: bool,
     ) {
         let Some(live) = self.live.get_mut(&message) else {
             return;
@@ -112,14 +126,16 @@ impl<D: Driver> Shard<D> {
         live.open_count -= 1;
         self.shared.metrics(self.settings.shard).delivered();
         self.log_result(message, thread, recipient, relay, "delivered", reply);
-        let outcome = Outcome {
-            recipient,
-            attempt: 1,
-            status: Status::Delivered,
-            next_ms: 0,
-            reply: reply.to_vec(),
-        };
-        self.log.outcome(self.now.mono_ns, message, outcome);
+        if recorded {
+            let outcome = Outcome {
+                recipient,
+                attempt: 1,
+                status: Status::Delivered,
+                next_ms: 0,
+                reply: reply.to_vec(),
+            };
+            self.log.outcome(self.now.mono_ns, message, outcome);
+        }
     }
 
     /// Some recipients of a vertex have to be tried again, or have been tried long enough.

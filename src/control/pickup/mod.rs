@@ -1,17 +1,19 @@
 //! Pick-up: message files in `router/` become messages of the spool (zmailer.md 1.2, 1.4).
 //!
 //! One thread with a ring of its own: inotify says when to look, a slow scan finds what it missed. It
-//! reads files in batches, hands them to the shards, and when the commit that carries them is on disk
-//! removes them and syncs the directory once for all.
+//! reads files and hands them to the shards. When the commit that carries them is on disk a second
+//! thread removes them in batches, with one sync of the directory for all: removing makes the file
+//! system work for its journal, and reading need not wait for that.
 //!
 //! *No message twice.* The spool records device, inode, change time and size of a message's file. A
 //! message is not done before the removal of its file is on disk ([`Ends::released`]), so after a crash
 //! every file that has been taken is known to recovery, and is only removed.
 //!
 //! Bounds: [`OUTSTANDING_MAX`] files and [`OUTSTANDING_BYTES_MAX`] bytes (one larger file excepted)
-//! are under way; the rest waits on disk.
+//! are with the shards, [`BUSY_MAX`] files are not yet removed; the rest waits on disk.
 
 mod file;
+mod remover;
 mod submission;
 
 use std::collections::{HashMap, HashSet};
@@ -29,6 +31,7 @@ use spool::{Envelope, MessageKey, Source};
 use tokio::sync::Notify;
 
 use file::Odd;
+use remover::Remover;
 
 /// Files handed to shards at a time.
 pub const OUTSTANDING_MAX: usize = 1024;
@@ -36,13 +39,16 @@ pub const OUTSTANDING_MAX: usize = 1024;
 /// Bytes of files handed to shards at a time.
 const OUTSTANDING_BYTES_MAX: usize = 32 << 20;
 
-/// Files removed under one sync of the directory, at most.
-const REMOVE_MAX: usize = 256;
+/// Files handed to shards or waiting for their removal.
+const BUSY_MAX: usize = 64 * OUTSTANDING_MAX;
+
+/// Files given to a shard before its doorbell is rung.
+const RING_AFTER: usize = 64;
 
 /// Pause between scans that nothing asked for.
 const SCAN: Duration = Duration::from_secs(10);
 
-/// Pause after the spool refused a message, or a file could not be removed.
+/// Pause after the spool refused a message, or files could not be removed.
 const REFUSED: Duration = Duration::from_secs(2);
 
 /// Age at which a file in `public/` is the rest of a submission that broke off.
@@ -111,6 +117,11 @@ impl Answers {
         }
     }
 
+    /// Something else has happened that the pick-up should look at.
+    fn nudge(&self) {
+        self.notify.notify_one();
+    }
+
     /// Puts an answer in.
     pub fn push(&self, imported: Imported) {
         let full = self.queue.push(imported).is_err();
@@ -140,8 +151,11 @@ pub struct Setup {
     /// Files that recovery knows.
     pub known: HashMap<Source, (u16, MessageKey)>,
     /// Rings a shard's doorbell.
-    pub wake: Box<dyn Fn(usize) + Send>,
+    pub wake: Wake,
 }
+
+/// Rings a shard's doorbell.
+pub type Wake = Arc<dyn Fn(usize) + Send + Sync>;
 
 /// Limits for a message file; those of SMTP.
 #[derive(Clone, Copy, Debug)]
@@ -168,7 +182,14 @@ async fn serve(setup: Setup) {
     let answers = Arc::clone(&setup.answers);
     let changed = Arc::new(Notify::new());
     tokio_uring::spawn(watch(setup.postoffice.join("router"), Arc::clone(&changed)));
-    let mut pickup = Pickup::new(setup);
+    let remover = match Remover::start(&setup) {
+        Ok(remover) => remover,
+        Err(error) => {
+            tracing::error!("nothing is picked up from router/: {error}");
+            return;
+        }
+    };
+    let mut pickup = Pickup::new(setup, remover);
     let mut look = true;
     loop {
         let pause = pickup.turn(look);
@@ -233,14 +254,12 @@ struct Pickup {
     /// Handed to shards.
     under: HashMap<u64, Under>,
     under_bytes: usize,
-    /// Paths in `under` and `remove`.
+    /// Paths in `under` and those that are being removed.
     busy: HashSet<PathBuf>,
     /// Read, but the shard's queue was full.
     next: Option<(usize, Submission)>,
-    /// Committed; to be removed.
-    remove: Vec<(PathBuf, Option<(u16, MessageKey)>)>,
-    /// Removing failed: not tried before this.
-    remove_at: Instant,
+    /// Takes what is committed.
+    remover: Remover,
     token: u64,
     refused_until: Option<Instant>,
     scan_at: Instant,
@@ -250,7 +269,7 @@ struct Pickup {
 }
 
 impl Pickup {
-    fn new(setup: Setup) -> Self {
+    fn new(setup: Setup, remover: Remover) -> Self {
         Self {
             router: setup.postoffice.join("router"),
             setup,
@@ -259,8 +278,7 @@ impl Pickup {
             under_bytes: 0,
             busy: HashSet::new(),
             next: None,
-            remove: Vec::new(),
-            remove_at: Instant::now(),
+            remover,
             token: 0,
             refused_until: None,
             scan_at: Instant::now(),
@@ -272,8 +290,8 @@ impl Pickup {
     /// Does what can be done; says after what pause to look again without a reason.
     fn turn(&mut self, look: bool) -> Duration {
         self.take_answers();
-        if self.remove.len() >= REMOVE_MAX || self.under.is_empty() {
-            self.remove_taken();
+        while let Some(path) = self.remover.removed() {
+            self.busy.remove(&path);
         }
         let now = Instant::now();
         if self.refused_until.is_some_and(|until| until > now) {
@@ -285,7 +303,7 @@ impl Pickup {
         }
         self.hand_out();
         self.settle();
-        if self.remove.is_empty() && self.names.is_empty() {
+        if self.names.is_empty() {
             SCAN
         } else {
             Duration::from_millis(20)
@@ -299,7 +317,7 @@ impl Pickup {
             };
             self.under_bytes -= bytes;
             match result {
-                Ok(taken) => self.remove.push((path, Some(taken))),
+                Ok((shard, key)) => self.remover.remove(path, shard, key),
                 Err(why) => {
                     tracing::warn!("{}: the spool does not take it now: {why}", path.display());
                     self.busy.remove(&path);
@@ -308,48 +326,6 @@ impl Pickup {
                 }
             }
         }
-    }
-
-    /// Removes files whose messages are committed, syncs the directories, tells the shards.
-    fn remove_taken(&mut self) {
-        if self.remove.is_empty() || self.remove_at > Instant::now() {
-            return;
-        }
-        let taken = std::mem::take(&mut self.remove);
-        let mut dirs: Vec<&Path> = taken.iter().filter_map(|(path, _)| path.parent()).collect();
-        dirs.sort_unstable();
-        dirs.dedup();
-        let removed = taken.iter().try_for_each(|(path, _)| remove(path));
-        let synced =
-            removed.and_then(|()| dirs.iter().try_for_each(|dir| File::open(dir)?.sync_all()));
-        if let Err(error) = synced {
-            // Their messages stay in the spool, so the files are known for what they are.
-            tracing::error!(
-                "files in {} cannot be removed: {error}",
-                self.router.display()
-            );
-            self.remove = taken;
-            self.remove_at = Instant::now() + REFUSED;
-            return;
-        }
-        for (path, message) in taken {
-            self.busy.remove(&path);
-            if let Some((shard, key)) = message {
-                self.release(shard, key);
-            }
-        }
-    }
-
-    fn release(&self, shard: u16, key: MessageKey) {
-        let ends = &self.setup.ends[usize::from(shard)];
-        let mut key = key;
-        // The shard takes them every turn; a full queue means that it has not had one yet.
-        while let Err(back) = ends.released.push(key) {
-            key = back;
-            (self.setup.wake)(shard.into());
-            thread::sleep(Duration::from_millis(1));
-        }
-        (self.setup.wake)(shard.into());
     }
 
     /// Lists `router/` and its subdirectories `A` to `Z`.
@@ -385,23 +361,37 @@ impl Pickup {
 
     /// Reads files and gives them to the shards while there is room.
     fn hand_out(&mut self) {
-        loop {
-            if let Some((shard, submission)) = self.next.take() {
-                if let Err(submission) = self.setup.ends[shard].submissions.push(submission) {
-                    self.next = Some((shard, submission));
-                    return;
-                }
+        let mut given = vec![0; self.setup.ends.len()];
+        while let Some(shard) = self.hand_out_one() {
+            given[shard] += 1;
+            if given[shard] % RING_AFTER == 0 {
                 (self.setup.wake)(shard);
             }
+        }
+        for (shard, _) in given.iter().enumerate().filter(|(_, count)| **count > 0) {
+            (self.setup.wake)(shard);
+        }
+    }
+
+    /// Gives one file to a shard, and says to which.
+    fn hand_out_one(&mut self) -> Option<usize> {
+        while self.next.is_none() {
             let full = self.under.len() >= OUTSTANDING_MAX
+                || self.busy.len() >= BUSY_MAX
                 || (self.under_bytes >= OUTSTANDING_BYTES_MAX && !self.under.is_empty());
             if full {
-                return;
+                return None;
             }
-            let Some(path) = self.names.pop() else {
-                return;
-            };
+            let path = self.names.pop()?;
             self.take(path);
+        }
+        let (shard, submission) = self.next.take()?;
+        match self.setup.ends[shard].submissions.push(submission) {
+            Ok(()) => Some(shard),
+            Err(submission) => {
+                self.next = Some((shard, submission));
+                None
+            }
         }
     }
 
@@ -411,10 +401,10 @@ impl Pickup {
             Err(Odd::Gone) => return,
             Err(odd) => return self.set_aside(&path, &odd),
         };
-        if let Some(taken) = self.setup.known.remove(&loaded.source) {
+        if let Some((shard, key)) = self.setup.known.remove(&loaded.source) {
             // Taken before a crash: only the file is left.
             self.busy.insert(path.clone());
-            self.remove.push((path, Some(taken)));
+            self.remover.remove(path, shard, key);
             return;
         }
         let source = loaded.source;
@@ -461,15 +451,9 @@ impl Pickup {
         }
         self.settled = true;
         for (shard, key) in std::mem::take(&mut self.setup.known).into_values() {
-            self.release(shard, key);
+            remover::release(&self.setup.ends, &self.setup.wake, shard, key);
+            (self.setup.wake)(shard.into());
         }
-    }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
     }
 }
 
