@@ -28,6 +28,8 @@ pub struct BlockingDisk {
     dir: File,
     /// Open files, at most [`HANDLES_MAX`].
     handles: BTreeMap<FileId, File>,
+    /// Nothing is changed: operations that would are answered as if they had been done.
+    read_only: bool,
 }
 
 impl BlockingDisk {
@@ -44,6 +46,19 @@ impl BlockingDisk {
             path: dir.to_owned(),
             dir: handle,
             handles: BTreeMap::new(),
+            read_only: false,
+        })
+    }
+
+    /// Uses `dir` for looking only, while a daemon may be writing there: recovery can be run on it, and
+    /// messages read; nothing on the disk changes.
+    ///
+    /// # Errors
+    /// See [`Self::open`].
+    pub fn open_read_only(dir: &Path) -> io::Result<Self> {
+        Ok(Self {
+            read_only: true,
+            ..Self::open(dir)?
         })
     }
 
@@ -57,6 +72,14 @@ impl BlockingDisk {
     /// Executes one request to its end.
     pub fn execute(&mut self, request: Request) -> Completion {
         let token = request.token;
+        if self.read_only && changes(&request.op) {
+            return Completion {
+                token,
+                result: Ok(0),
+                buf: None,
+                files: Vec::new(),
+            };
+        }
         let (result, buf, files) = match request.op {
             Op::Create { file } => (self.create(file), None, Vec::new()),
             Op::Open { file } => (self.length(file), None, Vec::new()),
@@ -152,7 +175,8 @@ impl BlockingDisk {
     fn handle(&mut self, file: FileId) -> io::Result<&File> {
         if !self.handles.contains_key(&file) {
             let path = self.path.join(file_name(file));
-            let handle = OpenOptions::new().read(true).write(true).open(path)?;
+            let write = !self.read_only;
+            let handle = OpenOptions::new().read(true).write(write).open(path)?;
             self.keep(file, handle);
         }
         self.handles
@@ -166,6 +190,19 @@ impl BlockingDisk {
         }
         self.handles.insert(file, handle);
     }
+}
+
+/// Whether an operation changes anything on the disk. Writes are among them, but nobody asks for one
+/// before recovery has ended.
+fn changes(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Create { .. }
+            | Op::Write { .. }
+            | Op::Remove { .. }
+            | Op::SyncFile { .. }
+            | Op::SyncDir
+    )
 }
 
 /// The name of a file in the spool directory.

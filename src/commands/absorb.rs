@@ -11,66 +11,9 @@ use std::io;
 use std::path::Path;
 
 use spool::blocking::BlockingDisk;
-use spool::{Event, Log, Recovered, RecoveredMessage, Refusal, SpoolId};
+use spool::{Log, Recovered, Refusal, SpoolId};
 
-/// One turn of the engine's clock, in nanoseconds: longer than any commit delay.
-const TICK_NS: u64 = 1_000_000_000;
-
-/// An engine with its disk.
-struct Driven {
-    log: Log,
-    disk: BlockingDisk,
-    now: u64,
-}
-
-impl Driven {
-    fn open(dir: &Path, log: Log) -> io::Result<Self> {
-        Ok(Self {
-            log,
-            disk: BlockingDisk::open(dir)?,
-            now: 1,
-        })
-    }
-
-    /// Lets the engine do all it wants now; gives back what it says.
-    fn turn(&mut self) -> Vec<Event> {
-        self.now += TICK_NS;
-        while let Some(request) = self.log.poll_op(self.now) {
-            let done = self.disk.execute(request);
-            self.log.complete(self.now, done);
-        }
-        std::iter::from_fn(|| self.log.poll_event()).collect()
-    }
-
-    fn content(&mut self, message: &RecoveredMessage) -> Result<Vec<u8>, String> {
-        let unreadable = || format!("message {} cannot be read", message.id);
-        let ticket = self.log.read(message.key).ok_or_else(unreadable)?;
-        for event in self.turn() {
-            if let Event::Content {
-                ticket: of,
-                content,
-                ..
-            } = event
-                && of == ticket
-            {
-                return content.map_err(|error| format!("message {}: {error}", message.id));
-            }
-        }
-        Err(unreadable())
-    }
-
-    /// Writes what is staged.
-    fn commit(&mut self) -> Result<(), String> {
-        while !self.log.idle() {
-            for event in self.turn() {
-                if let Event::Failed { .. } | Event::Trouble(_) = event {
-                    return Err(format!("copies cannot be written: {event:?}"));
-                }
-            }
-        }
-        Ok(())
-    }
-}
+use super::driven::Driven;
 
 /// Moves all messages of `source` into `target` and removes the files of `source`.
 ///
@@ -82,8 +25,9 @@ pub(super) fn absorb(
 ) -> Result<usize, String> {
     let io_error = |error: io::Error| error.to_string();
     let known: HashSet<SpoolId> = present.messages.iter().map(|message| message.id).collect();
-    let mut source = Driven::open(source_dir, source).map_err(io_error)?;
-    let mut target = Driven::open(target_dir, target).map_err(io_error)?;
+    let open = |dir| BlockingDisk::open(dir).map_err(io_error);
+    let mut source = Driven::new(open(source_dir)?, source);
+    let mut target = Driven::new(open(target_dir)?, target);
     let mut moved = 0;
     for message in found
         .messages

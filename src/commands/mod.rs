@@ -5,12 +5,14 @@ mod agent;
 mod check;
 mod daemon;
 mod demo;
+mod driven;
 mod kill;
 mod listen;
 mod queue;
 mod run;
 mod sendmail;
 mod sendmail_smtp;
+mod spool;
 mod start;
 mod status;
 mod submit;
@@ -70,6 +72,9 @@ enum Command {
     Queue(queue::Act),
     /// What waits, message by message or by destination.
     Mailq(queue::Mailq),
+    /// Look into the spool, take messages out of it and in; running or stopped.
+    #[command(subcommand)]
+    Spool(spool::Act),
     /// The life of a message, by its id or an address of it; why it is still here.
     Trace {
         #[command(flatten)]
@@ -173,6 +178,7 @@ pub fn main() -> ExitCode {
             | Command::Check { .. }
             | Command::Queue(_)
             | Command::Mailq(_)
+            | Command::Spool(_)
             | Command::Trace { .. }
     );
     if shows {
@@ -214,6 +220,7 @@ fn dispatch(command: Command) -> Result<ExitCode, ExitCode> {
         Command::Reload(argument) => reload(&argument.load()?),
         Command::Queue(act) => queue::run(&act)?,
         Command::Mailq(arguments) => queue::mailq(&arguments)?,
+        Command::Spool(act) => spool::run(&act)?,
         Command::Trace { config, wanted } => trace::run(&config.load()?, &wanted),
         Command::Sendmail { arguments } => sendmail(&arguments),
         Command::Kill(argument) => kill::run(&argument.load()?),

@@ -83,14 +83,19 @@ impl Submission {
     }
 
     /// Gives the message an age other than its file's.
-    pub(super) fn set_arrival(&mut self, time: SystemTime) -> io::Result<()> {
-        match &mut self.writer {
-            Some(writer) => {
-                writer.flush()?;
-                writer.get_ref().set_modified(time)
-            }
-            None => Ok(()),
-        }
+    pub(super) fn set_arrival(&mut self, time: SystemTime) -> Result<(), SubmitError> {
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        // What is written later would set the time again.
+        let set = writer
+            .flush()
+            .and_then(|()| writer.get_ref().set_modified(time));
+        set.map_err(|error| SubmitError {
+            what: "cannot set the time of".to_owned(),
+            path: self.hidden.clone(),
+            error,
+        })
     }
 
     /// Makes the message safe and visible. Gives back the name of its file.

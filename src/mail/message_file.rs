@@ -404,7 +404,7 @@ mod tests {
             (b"from <a@x>\nSubject: s\n\nbody\n", 11),
             (b"Subject: s\n\nbody\n", 0),
             (b"\nbody\n", 0),
-            (b"FROM <a@x>\nTo <b@x>,\n c@x\nenv-eof\n", 35),
+            (b"FROM <a@x>\nTo <b@x>,\n c@x\nenv-eof\n", 34),
         ];
         for (file, at) in cases {
             let shown = String::from_utf8_lossy(file);

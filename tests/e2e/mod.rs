@@ -13,5 +13,6 @@ mod queue;
 mod relay;
 mod retry;
 mod ring;
+mod spool;
 mod start;
 mod submit;

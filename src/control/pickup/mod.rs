@@ -361,10 +361,10 @@ impl Pickup {
 
     /// Reads files and gives them to the shards while there is room.
     fn hand_out(&mut self) {
-        let mut given = vec![0; self.setup.ends.len()];
+        let mut given = vec![0_usize; self.setup.ends.len()];
         while let Some(shard) = self.hand_out_one() {
             given[shard] += 1;
-            if given[shard] % RING_AFTER == 0 {
+            if given[shard].is_multiple_of(RING_AFTER) {
                 (self.setup.wake)(shard);
             }
         }
