@@ -4,7 +4,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use zmailer::protocol::command;
-use zmailer::protocol::content::{DotDecoder, line_fault};
+use zmailer::protocol::content::DotDecoder;
+use zmailer::protocol::judge::line_fault;
 
 /// 4 KiB of text in lines of 78 bytes, with a dot at the start of some.
 fn text() -> Vec<u8> {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use zmailer::base::clock::Now;
 use zmailer::protocol::Input;
 use zmailer::protocol::client;
-use zmailer::protocol::content::{DotDecoder, Fault, Progress, line_fault};
+use zmailer::protocol::content::{DotDecoder, Fault, Progress};
+use zmailer::protocol::judge::line_fault;
 use zmailer::protocol::server::{Peer, Session, Settings, Stored, Transaction, Verdict, Want};
 
 fn settings() -> Settings {
@@ -172,7 +173,7 @@ fn job(token: u64) -> client::Job {
             notify: 0,
             orcpt: None,
         }],
-        content: Arc::new(b"Subject: x\r\n\r\n.text\r\n".to_vec()),
+        content: client::Content::Memory(Arc::new(b"Subject: x\r\n\r\n.text\r\n".to_vec())),
         eight_bit: false,
         binary: false,
         smtputf8: false,

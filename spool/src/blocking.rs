@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::content::{ContentFile, PIECE_BYTES};
 use crate::op::{Completion, FileId, Op, Request};
 
 /// A machine that asks for disk work and consumes the answers.
@@ -105,6 +106,10 @@ impl BlockingDisk {
             ),
             Op::SyncDir => (self.dir.sync_all().map(|()| 0), None, Vec::new()),
             Op::Remove { file } => (self.remove(file), None, Vec::new()),
+            Op::Close { file } => {
+                self.handles.remove(&file);
+                (Ok(0), None, Vec::new())
+            }
             Op::List => match self.list() {
                 Ok(files) => (Ok(0), None, files),
                 Err(error) => (Err(error), None, Vec::new()),
@@ -192,6 +197,31 @@ impl BlockingDisk {
     }
 }
 
+/// Reads a content file of the shard's directory `dir` piece by piece, each verified before it is given out.
+///
+/// # Errors
+/// Those of the file and of `each`; [`ErrorKind::InvalidData`] for damage.
+pub fn read_content(
+    dir: &Path,
+    content: &ContentFile,
+    mut each: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let file = File::open(dir.join(file_name(FileId::Content(content.id.bits()))))?;
+    let mut buf = vec![0; PIECE_BYTES];
+    for piece in 0..content.pieces() {
+        let bytes = buf
+            .get_mut(..content.piece_len(piece))
+            .ok_or(ErrorKind::InvalidData)?;
+        file.read_exact_at(bytes, u64::from(piece) * PIECE_BYTES as u64)?;
+        if !content.is_piece(piece, bytes) {
+            let text = format!("piece {piece} of the content of {} is damaged", content.id);
+            return Err(io::Error::new(ErrorKind::InvalidData, text));
+        }
+        each(bytes)?;
+    }
+    Ok(())
+}
+
 /// Whether an operation changes anything on the disk. Writes are among them, but nobody asks for one
 /// before recovery has ended.
 fn changes(op: &Op) -> bool {
@@ -212,6 +242,7 @@ pub fn file_name(file: FileId) -> String {
         FileId::Segment(number) => format!("log.{number:08}"),
         FileId::Checkpoint(number) => format!("checkpoint.{number}"),
         FileId::Content(id) => format!("content.{id:032x}"),
+        FileId::Foreign { shard, id } => format!("../{shard:04}/content.{id:032x}"),
     }
 }
 

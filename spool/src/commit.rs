@@ -154,19 +154,23 @@ impl Staging {
         envelope: &[u8],
         content: &[u8],
     ) -> u64 {
-        let what = if kept {
-            What::Kept(key)
-        } else {
-            What::Message(key)
-        };
+        let what = message_what(key, kept);
         self.frame(Kind::Message, &[&head.encode(), envelope, content], what);
         self.messages_count += 1;
         self.first_message_at = self.first_message_at.min(now);
         self.batch
     }
 
-    pub(crate) fn copy(&mut self, now: u64, key: MessageKey, payload: &[u8]) {
-        self.frame(Kind::CopyForward, &[payload], What::Kept(key));
+    /// A message whose content is in a file.
+    pub(crate) fn large(&mut self, now: u64, key: MessageKey, kept: bool, payload: &[u8]) -> u64 {
+        self.frame(Kind::Large, &[payload], message_what(key, kept));
+        self.messages_count += 1;
+        self.first_message_at = self.first_message_at.min(now);
+        self.batch
+    }
+
+    pub(crate) fn copy(&mut self, now: u64, key: MessageKey, kind: Kind, payload: &[u8]) {
+        self.frame(kind, &[payload], What::Kept(key));
         self.first_small_at = self.first_small_at.min(now);
     }
 
@@ -203,6 +207,14 @@ impl Staging {
         if buf.capacity() == STAGING_BYTES {
             self.spare = Some(buf);
         }
+    }
+}
+
+fn message_what(key: MessageKey, kept: bool) -> What {
+    if kept {
+        What::Kept(key)
+    } else {
+        What::Message(key)
     }
 }
 
@@ -433,7 +445,10 @@ impl Log {
                         thread.segment = Some(header.segment);
                     }
                 }
-                What::Void => self.void.clear(),
+                What::Void => {
+                    self.void.clear();
+                    self.content_voided();
+                }
             }
         }
         self.events.push_back(Event::Committed {
@@ -458,10 +473,26 @@ impl Log {
     }
 
     pub(crate) fn forget(&mut self, key: MessageKey) {
-        if let Some(live) = self.live.remove(&key)
-            && let Place::Disk(location) = live.place
-        {
+        let Some(live) = self.live.remove(&key) else {
+            return;
+        };
+        if let Place::Disk(location) = live.place {
             self.count_live(location.segment, location.payload_len, false);
+        }
+        if live.has_file && !self.settings.faulty(Fault::UnlinkEarly) {
+            self.content_remove(live.id);
+        }
+    }
+
+    fn give_up_message(&mut self, key: MessageKey) {
+        if let Some(live) = self.live.remove(&key)
+            && live.has_file
+        {
+            if self.settings.faulty(Fault::UnlinkUnvoided) {
+                self.content_remove(live.id);
+            } else {
+                self.content_give_up(live.id);
+            }
         }
     }
 
@@ -477,7 +508,7 @@ impl Log {
                 let keep = match &entry.what {
                     What::Message(key) => {
                         if !current {
-                            self.live.remove(key);
+                            self.give_up_message(*key);
                         }
                         current
                     }

@@ -28,6 +28,14 @@ pub enum Fault {
     ForgetThreads,
     /// Done records do not wait for their commit.
     ForgetEarly,
+    /// The record of large content does not wait for the content.
+    ContentUnsynced,
+    /// The record of large content does not wait for the name of its file.
+    ContentUnnamed,
+    /// The file of large content goes before the done record is on disk.
+    UnlinkEarly,
+    /// The file of a message whose commit failed goes before that commit is void.
+    UnlinkUnvoided,
 }
 
 impl Settings {

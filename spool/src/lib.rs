@@ -9,6 +9,7 @@
 pub mod blocking;
 pub mod buffer;
 mod commit;
+mod content;
 pub mod faults;
 mod id;
 pub mod layout;
@@ -21,10 +22,11 @@ mod segments;
 pub mod sim;
 mod types;
 
+pub use content::{ContentFile, PIECE_BYTES};
 pub use id::{BadId, SpoolId};
 pub use log::Log;
 pub use recover::{RecoverError, Recovered, RecoveredMessage, Recovery, RecoveryReport};
 pub use types::{
-    Accepted, BodyKind, Envelope, Event, MessageKey, Outcome, ReadError, ReadTicket, Recipient,
-    Refusal, Ret, Settings, Source, Stats, Status, ThreadState,
+    Accepted, BodyKind, Content, Envelope, Event, MessageKey, Outcome, ReadError, ReadTicket,
+    Recipient, Refusal, Ret, Settings, Source, Stats, Status, ThreadState,
 };

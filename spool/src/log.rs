@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::commit::{InFlight, Staging, What};
+use crate::content::Contents;
 use crate::faults::Fault;
 use crate::id::SpoolId;
 use crate::op::{Completion, Request, Token};
@@ -13,7 +14,7 @@ use crate::read::Read;
 use crate::record::{self, Kind, MessageHead};
 use crate::segments::{Job, Segment};
 use crate::types::{
-    Accepted, Envelope, Event, MessageKey, Outcome, Refusal, Settings, Stats, ThreadState,
+    Accepted, Content, Envelope, Event, MessageKey, Outcome, Refusal, Settings, Stats, ThreadState,
 };
 
 /// Bytes of a reply that an outcome keeps.
@@ -70,6 +71,8 @@ pub(crate) struct Live {
     pub(crate) id: SpoolId,
     pub(crate) place: Place,
     pub(crate) content_len: u64,
+    /// The content is in a file of its own.
+    pub(crate) has_file: bool,
     /// Outcomes so far, for a copy-forward; the latest of each recipient.
     pub(crate) outcomes: Vec<Outcome>,
     /// A done record is staged.
@@ -122,12 +125,17 @@ pub struct Log {
     pub(crate) job: Option<Job>,
     pub(crate) job_requests: VecDeque<Request>,
     pub(crate) job_flying: Option<Token>,
+    /// The request that flies syncs the directory.
+    pub(crate) job_names: bool,
+    /// A sync of the directory failed meanwhile: the name of a new segment may be lost.
+    pub(crate) job_spoilt: bool,
     pub(crate) job_failed_until: u64,
     pub(crate) segment_next: u32,
     pub(crate) reads: VecDeque<Read>,
     pub(crate) reading: FastMap<Token, Read>,
     pub(crate) token_next: u64,
     pub(crate) ticket_next: u64,
+    pub(crate) contents: Contents,
     pub(crate) events: VecDeque<Event>,
     pub(crate) latencies: VecDeque<u64>,
     pub(crate) stats: Stats,
@@ -158,12 +166,15 @@ impl Log {
             job: None,
             job_requests: VecDeque::new(),
             job_flying: None,
+            job_names: false,
+            job_spoilt: false,
             job_failed_until: 0,
             segment_next: 0,
             reads: VecDeque::new(),
             reading: FastMap::default(),
             token_next: 0,
             ticket_next: 0,
+            contents: Contents::default(),
             events: VecDeque::new(),
             latencies: VecDeque::new(),
             stats: Stats::default(),
@@ -213,7 +224,8 @@ impl Log {
         self.stage_message(now, id, envelope, content, true)
     }
 
-    /// Stages a message of another log with what is known of it; its id stays.
+    /// Stages a message of another log with what is known of it; its id stays. Content in a file has to
+    /// be in this log's directory, on disk with its name.
     ///
     /// # Errors
     /// [`Refusal::Busy`], [`Refusal::Full`] and [`Refusal::TooLarge`].
@@ -223,18 +235,29 @@ impl Log {
         id: SpoolId,
         envelope: &Envelope,
         outcomes: &[Outcome],
-        content: &[u8],
+        content: &Content,
     ) -> Result<MessageKey, Refusal> {
-        let payload = record::whole_payload(id, envelope, outcomes, content);
+        let (kind, payload, content_len) = match content {
+            Content::Whole(content) => (
+                Kind::CopyForward,
+                record::whole_payload(id, envelope, outcomes, content),
+                content.len() as u64,
+            ),
+            Content::File(file) => (
+                Kind::Large,
+                record::large_payload(envelope, outcomes, file),
+                file.len,
+            ),
+        };
         self.room_for(record::HEADER_BYTES + payload.len(), true)?;
-        let key = MessageKey(self.key_next);
-        self.key_next += 1;
-        self.staging.copy(now, key, &payload);
-        let (content_len, outcomes) = (content.len() as u64, outcomes.to_vec());
+        let key = self.next_key();
+        self.staging.copy(now, key, kind, &payload);
+        let outcomes = outcomes.to_vec();
         let live = Live {
             id,
             place: Place::Staged,
             content_len,
+            has_file: kind == Kind::Large,
             outcomes,
             done: false,
             copied: false,
@@ -262,8 +285,7 @@ impl Log {
             content_len: content.len() as u64,
             content_sum: crc32c::crc32c(content),
         };
-        let key = MessageKey(self.key_next);
-        self.key_next += 1;
+        let key = self.next_key();
         let batch = self
             .staging
             .message(now, key, report, &fixed, &head, content);
@@ -273,6 +295,7 @@ impl Log {
                 id,
                 place: Place::Staged,
                 content_len: content.len() as u64,
+                has_file: false,
                 outcomes: Vec::new(),
                 done: false,
                 copied: false,
@@ -282,7 +305,7 @@ impl Log {
     }
 
     /// Whether a record of `size` bytes can be staged now.
-    fn room_for(&self, size: usize, reserve: bool) -> Result<(), Refusal> {
+    pub(crate) fn room_for(&self, size: usize, reserve: bool) -> Result<(), Refusal> {
         let limit = self.payload_max();
         if size as u64 > limit {
             return Err(Refusal::TooLarge { limit });
@@ -322,6 +345,10 @@ impl Log {
         let payload = live.id.bits().to_le_bytes();
         let what = What::Small(Some(key));
         self.staging.small(now, Kind::Done, &payload, what);
+        if self.settings.faulty(Fault::UnlinkEarly) && live.has_file {
+            let id = live.id;
+            self.content_remove(id);
+        }
         if self.settings.faulty(Fault::ForgetEarly) {
             self.forget(key);
         }
@@ -359,6 +386,7 @@ impl Log {
     pub fn poll_op(&mut self, now: u64) -> Option<Request> {
         self.poll_commit(now)
             .or_else(|| self.poll_read())
+            .or_else(|| self.poll_content())
             .or_else(|| self.poll_job(now))
     }
 
@@ -372,7 +400,7 @@ impl Log {
             self.committed(now, completion);
         } else if let Some(read) = self.reading.remove(&completion.token) {
             self.read_done(read, completion);
-        } else {
+        } else if let Some(completion) = self.content_done(completion) {
             self.job_done(now, &completion);
         }
     }

@@ -16,6 +16,8 @@ pub enum FileId {
     Checkpoint(u8),
     /// A large content file, by the 128 bits of its spool id: `content.` and 32 hexadecimal digits.
     Content(u128),
+    /// The same in the directory of another shard, for reading: `../NNNN/content.` and the id.
+    Foreign { shard: u16, id: u128 },
 }
 
 /// Connects an operation with its completion; chosen by the engine, unique among those in flight.
@@ -59,6 +61,8 @@ pub enum Op {
     SyncDir,
     /// Remove a file. Not durable until [`Op::SyncDir`].
     Remove { file: FileId },
+    /// Forget the open file; nothing changes on the disk.
+    Close { file: FileId },
     /// List the files of the directory; names the engine does not know are left out.
     List,
 }

@@ -1,12 +1,15 @@
 //! Reading content back: aligned ranges, several for large content, verified before it is given out.
 
+use std::sync::Arc;
+
 use crate::buffer::{ALIGN_BYTES, AlignedBuf};
+use crate::content::ContentFile;
 use crate::id::SpoolId;
 use crate::layout::aligned;
 use crate::log::{Location, Log, Place};
 use crate::op::{Completion, FileId, Op, Request};
 use crate::record;
-use crate::types::{Event, MessageKey, ReadError, ReadTicket};
+use crate::types::{Content, Event, MessageKey, ReadError, ReadTicket};
 
 /// Bytes of one read request.
 const READ_BYTES_MAX: u64 = 1 << 20;
@@ -18,6 +21,8 @@ pub(crate) struct Read {
     key: MessageKey,
     id: SpoolId,
     place: Location,
+    /// The content is in a file: what is read is the record that speaks of it.
+    has_file: bool,
     /// What has been read, from the block the payload begins in.
     bytes: Vec<u8>,
 }
@@ -36,7 +41,7 @@ impl Log {
     /// Starts reading the content of a live message that is on disk; [`Event::Content`] answers.
     pub fn read(&mut self, key: MessageKey) -> Option<ReadTicket> {
         let live = self.live.get(&key)?;
-        let id = live.id;
+        let (id, has_file) = (live.id, live.has_file);
         let Place::Disk(place) = live.place else {
             return None;
         };
@@ -47,6 +52,7 @@ impl Log {
             key,
             id,
             place,
+            has_file,
             bytes: Vec::new(),
         });
         Some(ticket)
@@ -75,7 +81,7 @@ impl Log {
                     self.reads.push_back(read);
                     return;
                 }
-                verified(&read)
+                verified(&read, self.settings.shard)
             }
             (Ok(_), _) => Err(ReadError::Damaged),
             (Err(errno), _) => Err(ReadError::Disk(errno)),
@@ -94,17 +100,33 @@ impl Log {
     }
 }
 
-fn verified(read: &Read) -> Result<Vec<u8>, ReadError> {
+fn verified(read: &Read, shard: u16) -> Result<Content, ReadError> {
     let at = (read.place.payload - read.from()) as usize;
     let end = at + read.place.payload_len as usize;
     let payload = read.bytes.get(at..end).ok_or(ReadError::Damaged)?;
+    if read.has_file {
+        return file_of(read, payload, shard).ok_or(ReadError::Damaged);
+    }
     let message = record::message(payload).map_err(|_| ReadError::Damaged)?;
     // Ids are never used twice, so the right id is the right generation of the segment too.
     let right =
         message.head.id == read.id && crc32c::crc32c(message.content) == message.head.content_sum;
     if right {
-        Ok(message.content.to_vec())
+        Ok(Content::Whole(message.content.to_vec()))
     } else {
         Err(ReadError::Damaged)
     }
+}
+
+/// The file that a record speaks of.
+fn file_of(read: &Read, payload: &[u8], shard: u16) -> Option<Content> {
+    let parts = record::large(payload).ok()?;
+    let file = ContentFile {
+        id: parts.head.id,
+        shard,
+        len: parts.head.content_len,
+        eight_bit: parts.eight_bit,
+        sums: parts.sums,
+    };
+    (file.id == read.id).then(|| Content::File(Arc::new(file)))
 }

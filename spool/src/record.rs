@@ -1,5 +1,6 @@
 //! Records: kinds, encoding, decoding. Byte layouts are in `FORMAT.md`.
 
+use crate::content::{ContentFile, PIECE_BYTES, large_head};
 use crate::id::SpoolId;
 use crate::types::{BodyKind, Envelope, Outcome, Recipient, Ret, Source, Status, ThreadState};
 
@@ -28,11 +29,13 @@ pub enum Kind {
     Void = 8,
     /// State up to a log position.
     Checkpoint = 9,
+    /// Envelope of a message whose content is in a file of its own.
+    Large = 10,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Message,
         Self::Routing,
         Self::Outcome,
@@ -42,6 +45,7 @@ impl Kind {
         Self::CopyForward,
         Self::Void,
         Self::Checkpoint,
+        Self::Large,
     ];
 
     fn from_byte(byte: u8) -> Option<Self> {
@@ -451,6 +455,93 @@ pub fn copy_payload(payload: &[u8], outcomes: &[Outcome]) -> Result<Vec<u8>, Dec
     }
     out.put(message.content);
     Ok(out)
+}
+
+/// The payload of a record for content in a file.
+#[must_use]
+pub fn large_payload(envelope: &Envelope, outcomes: &[Outcome], content: &ContentFile) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(256);
+    put_envelope(&mut encoded, envelope);
+    let head = large_head(content, encoded.len(), outcomes.len());
+    let mut out = Vec::with_capacity(encoded.len() + 4 * content.sums.len() + 64);
+    out.put(&head.encode());
+    out.put(&encoded);
+    for outcome in outcomes {
+        put_outcome(&mut out, outcome);
+    }
+    out.put(&[u8::from(content.eight_bit)]);
+    out.put(&(content.sums.len() as u32).to_le_bytes());
+    for sum in &content.sums {
+        out.put(&sum.to_le_bytes());
+    }
+    out
+}
+
+/// The payload of a record for content in a file, taken apart.
+#[derive(Debug)]
+pub struct LargeParts<'a> {
+    /// The fixed part.
+    pub head: MessageHead,
+    /// Encoded envelope.
+    pub envelope: &'a [u8],
+    /// Outcomes of a copy.
+    pub outcomes: Vec<Outcome>,
+    /// A byte of the content is above 127.
+    pub eight_bit: bool,
+    /// Checksum of each piece of the content.
+    pub sums: Vec<u32>,
+}
+
+/// Takes a payload for content in a file apart; the checksum of the checksums is verified.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn large(payload: &[u8]) -> Result<LargeParts<'_>, DecodeError> {
+    let mut reader = Reader(payload);
+    let head = MessageHead::decode(&mut reader)?;
+    let envelope = reader.bytes(head.envelope_len as usize)?;
+    let mut outcomes = Vec::new();
+    for _ in 0..head.outcomes_count {
+        outcomes.push(outcome(&mut reader)?);
+    }
+    let eight_bit = reader.u8()? != 0;
+    let count = reader.u32()?;
+    if reader.0.len() != count as usize * 4
+        || u64::from(count) != head.content_len.div_ceil(PIECE_BYTES as u64)
+    {
+        return Err(DecodeError::Value);
+    }
+    if crc32c::crc32c(reader.0) != head.content_sum {
+        return Err(DecodeError::Checksum);
+    }
+    let sums = (0..count).map(|_| reader.u32()).collect::<Result<_, _>>()?;
+    Ok(LargeParts {
+        head,
+        envelope,
+        outcomes,
+        eight_bit,
+        sums,
+    })
+}
+
+/// The payload of a copy of the record in `payload`, whose content is in a file.
+///
+/// # Errors
+/// When `payload` is damaged.
+pub fn copy_large_payload(payload: &[u8], outcomes: &[Outcome]) -> Result<Vec<u8>, DecodeError> {
+    let parts = large(payload)?;
+    let content = ContentFile {
+        id: parts.head.id,
+        shard: 0,
+        len: parts.head.content_len,
+        eight_bit: parts.eight_bit,
+        sums: parts.sums,
+    };
+    Ok(large_payload(
+        &envelope(parts.envelope)?,
+        outcomes,
+        &content,
+    ))
 }
 
 /// A message or copy-forward payload, taken apart; the content's checksum is not verified here.

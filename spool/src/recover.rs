@@ -46,6 +46,8 @@ pub struct RecoveredMessage {
     pub envelope: Envelope,
     /// Bytes of its content.
     pub content_len: u64,
+    /// The content is in a file of its own.
+    pub has_file: bool,
     /// The latest outcome of each recipient.
     pub outcomes: Vec<Option<Outcome>>,
 }
@@ -61,6 +63,8 @@ pub struct RecoveryReport {
     pub damaged: Vec<(u32, u64)>,
     /// Bytes read.
     pub bytes: u64,
+    /// Messages whose file with content is not there.
+    pub missing: Vec<SpoolId>,
 }
 
 /// Why a log cannot be opened.
@@ -154,6 +158,8 @@ pub struct Recovery {
     report: RecoveryReport,
     error: Option<RecoverError>,
     segment_next: u32,
+    /// Files with content.
+    contents: BTreeSet<u128>,
 }
 
 impl Recovery {
@@ -175,6 +181,7 @@ impl Recovery {
             report: RecoveryReport::default(),
             error: None,
             segment_next: 0,
+            contents: BTreeSet::new(),
         }
     }
 
@@ -195,6 +202,7 @@ impl Recovery {
             | Op::Write { file, .. }
             | Op::Read { file, .. }
             | Op::SyncFile { file }
+            | Op::Close { file }
             | Op::Remove { file } => *file,
             Op::SyncDir | Op::List => FileId::Segment(u32::MAX),
         };
@@ -209,7 +217,7 @@ impl Recovery {
         };
         let number = match file {
             FileId::Segment(number) => number,
-            FileId::Checkpoint(_) | FileId::Content(_) => 0,
+            FileId::Checkpoint(_) | FileId::Content(_) | FileId::Foreign { .. } => 0,
         };
         let value = match completion.result {
             Ok(value) => value,
@@ -254,7 +262,14 @@ impl Recovery {
             .iter()
             .filter_map(|file| match file {
                 FileId::Segment(number) => Some(*number),
-                FileId::Checkpoint(_) | FileId::Content(_) => None,
+                FileId::Checkpoint(_) | FileId::Content(_) | FileId::Foreign { .. } => None,
+            })
+            .collect();
+        self.contents = files
+            .iter()
+            .filter_map(|file| match file {
+                FileId::Content(id) => Some(*id),
+                _ => None,
             })
             .collect();
         numbers.sort_unstable();
@@ -544,8 +559,8 @@ impl Recovery {
         }
     }
 
-    fn build(self, state: State, used: &[u32], last: Option<&FoundCommit>) -> (Log, Recovered) {
-        let mut log = Log::empty(self.settings);
+    fn build(mut self, state: State, used: &[u32], last: Option<&FoundCommit>) -> (Log, Recovered) {
+        let mut log = Log::empty(self.settings.clone());
         if let Some(last) = last {
             log.sequence_next = last.header.sequence + 1;
             log.link = last.header.link();
@@ -582,7 +597,14 @@ impl Recovery {
         }
         let mut messages = Vec::new();
         for (id, message) in state.messages {
+            if message.has_file && !self.contents.remove(&id.bits()) {
+                self.report.missing.push(id);
+            }
             messages.push(enter(&mut log, id, message));
+        }
+        // Every record that could speak of them has been read, and what was read is on disk.
+        for id in self.contents {
+            log.content_remove(SpoolId::from_bits(id));
         }
         let threads = state
             .threads
@@ -609,9 +631,12 @@ fn enter(log: &mut Log, id: SpoolId, message: StateMessage) -> RecoveredMessage 
     let StateMessage {
         location,
         envelope,
-        outcomes,
+        mut outcomes,
         content_len,
+        has_file,
     } = message;
+    // Records come in any order of recipients; the log keeps them by number.
+    outcomes.sort_by_key(|outcome| outcome.recipient);
     let key = MessageKey(log.key_next);
     log.key_next += 1;
     log.count_live(location.segment, location.payload_len, true);
@@ -628,6 +653,7 @@ fn enter(log: &mut Log, id: SpoolId, message: StateMessage) -> RecoveredMessage 
             id,
             place,
             content_len,
+            has_file,
             outcomes,
             done: false,
             copied: false,
@@ -638,6 +664,7 @@ fn enter(log: &mut Log, id: SpoolId, message: StateMessage) -> RecoveredMessage 
         id,
         envelope,
         content_len,
+        has_file,
         outcomes: latest,
     }
 }

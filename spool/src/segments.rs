@@ -11,7 +11,7 @@ use crate::layout::COMMIT_HEADER_BYTES;
 use crate::layout::{DATA_START, SegmentHeader, aligned};
 use crate::log::{Live, Log, Place};
 use crate::op::{Completion, FileId, Op, Request};
-use crate::record::{self, HEADER_BYTES};
+use crate::record::{self, HEADER_BYTES, Kind};
 use crate::types::{Event, MessageKey, ThreadState};
 
 /// Bytes of zeroes written at a time.
@@ -28,6 +28,8 @@ const COPY_LIVE_SHARE: u64 = 4;
 
 /// When only the reserve is left: one part in this of the log has to be dead to compact it.
 const DEAD_SHARE: u64 = 4;
+
+const EIO: i32 = 5;
 
 /// A segment file.
 #[derive(Debug)]
@@ -156,6 +158,7 @@ impl Log {
         }
         let request = self.job_requests.pop_front()?;
         self.job_flying = Some(request.token);
+        self.job_names = matches!(request.op, Op::SyncDir);
         Some(request)
     }
 
@@ -224,6 +227,7 @@ impl Log {
             self.job_requests.push_back(Request { token, op });
         }
         self.job = Some(job);
+        self.job_spoilt = false;
     }
 
     /// The oldest segment goes back when nothing in it is needed. Oldest first is what makes that
@@ -354,7 +358,14 @@ impl Log {
         }
         self.job_flying = None;
         if let Err(errno) = completion.result {
+            if self.job_names {
+                self.names_lost(errno);
+            }
             self.job_failed(now, errno);
+            return;
+        }
+        if self.job_spoilt && matches!(self.job, Some(Job::Make { .. })) {
+            self.job_failed(now, EIO);
             return;
         }
         if !self.job_requests.is_empty() {
@@ -404,7 +415,13 @@ impl Log {
             .get(&key)
             .map(|live| live.outcomes.clone())
             .unwrap_or_default();
-        let Ok(copy) = record::copy_payload(payload, &outcomes) else {
+        let has_file = self.live.get(&key).is_some_and(|live| live.has_file);
+        let (kind, copy) = if has_file {
+            (Kind::Large, record::copy_large_payload(payload, &outcomes))
+        } else {
+            (Kind::CopyForward, record::copy_payload(payload, &outcomes))
+        };
+        let Ok(copy) = copy else {
             let id = self.id(key).map(|id| id.to_string()).unwrap_or_default();
             self.events.push_back(Event::Trouble(format!(
                 "message {id} is damaged on disk and cannot be copied; its segment stays"
@@ -412,7 +429,7 @@ impl Log {
             self.job_failed_until = now + JOB_RETRY_NS;
             return;
         };
-        self.staging.copy(now, key, &copy);
+        self.staging.copy(now, key, kind, &copy);
         if let Some(live) = self.live.get_mut(&key) {
             live.copied = true;
         }

@@ -177,7 +177,9 @@ impl SimDisk {
             let name = match *file {
                 FileId::Segment(number) => rng::mix(1 ^ u64::from(number) << 8),
                 FileId::Checkpoint(number) => rng::mix(2 ^ u64::from(number) << 8),
-                FileId::Content(id) => rng::mix(3 ^ rng::mix(id as u64) ^ (id >> 64) as u64),
+                FileId::Content(id) | FileId::Foreign { id, .. } => {
+                    rng::mix(3 ^ rng::mix(id as u64) ^ (id >> 64) as u64)
+                }
             };
             rng::mix(hash ^ name ^ rng::mix(self.inodes[inode].visible().hash()))
         })
@@ -239,6 +241,10 @@ impl SimDisk {
             Op::SyncFile { file } => plain(token, self.sync_file(file, issued)),
             Op::SyncDir => plain(token, self.sync_dir(issued)),
             Op::Remove { file } => plain(token, self.remove(file)),
+            Op::Close { file } => {
+                self.opened.remove(&file);
+                plain(token, Ok(0))
+            }
             Op::List => {
                 let mut files: Vec<FileId> = self.names.keys().copied().collect();
                 for last in (1..files.len()).rev() {
@@ -436,6 +442,7 @@ impl Clone for InFlight {
             Op::SyncFile { file } => Op::SyncFile { file: *file },
             Op::SyncDir => Op::SyncDir,
             Op::Remove { file } => Op::Remove { file: *file },
+            Op::Close { file } => Op::Close { file: *file },
             Op::List => Op::List,
         };
         Self {

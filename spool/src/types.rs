@@ -1,7 +1,9 @@
 //! What goes into the spool and what comes out.
 
 use core::fmt;
+use std::sync::Arc;
 
+use crate::content::ContentFile;
 use crate::id::SpoolId;
 
 /// Settings of one log.
@@ -203,6 +205,15 @@ pub enum Refusal {
     },
 }
 
+/// Where the content of a message is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Here.
+    Whole(Vec<u8>),
+    /// In a file of its own.
+    File(Arc<ContentFile>),
+}
+
 /// Names a read under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadTicket(pub u64);
@@ -245,7 +256,26 @@ pub enum Event {
         /// Which message.
         key: MessageKey,
         /// Verified content.
+        content: Result<Content, ReadError>,
+    },
+    /// The answer to a read of a piece.
+    Piece {
+        /// Which read.
+        ticket: ReadTicket,
+        /// Verified bytes.
         content: Result<Vec<u8>, ReadError>,
+    },
+    /// Bytes of a large content have been written, or its file has failed.
+    ContentWritten {
+        /// Of the message.
+        id: SpoolId,
+    },
+    /// All of a large content is on disk, or its file is gone for this errno.
+    ContentStored {
+        /// Of the message.
+        id: SpoolId,
+        /// Whether it is.
+        result: Result<(), i32>,
     },
     /// New mail is accepted again, or not any more.
     Accepting(bool),

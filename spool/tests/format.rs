@@ -210,3 +210,39 @@ fn an_id_is_22_digits() {
     assert_eq!(small.to_string(), format!("{}z", "0".repeat(21)));
     assert_eq!(id().to_string().parse::<SpoolId>(), Ok(id()));
 }
+
+#[test]
+fn large() {
+    let content = spool::ContentFile {
+        id: id(),
+        shard: 0,
+        len: 131_072 + 1,
+        eight_bit: true,
+        sums: vec![0x0102_0304, 5],
+    };
+    let mut envelope = Vec::new();
+    record::put_envelope(&mut envelope, &Envelope::default());
+    let sums = hex("04030201 05000000");
+    let mut expected = hex("262524232221 1817161514131211 0201");
+    expected.extend((envelope.len() as u32).to_le_bytes());
+    expected.extend(hex("00000000 0100020000000000"));
+    expected.extend(crc(&sums).to_le_bytes());
+    expected.extend(&envelope);
+    expected.extend(hex("01 02000000"));
+    expected.extend(&sums);
+    let payload = record::large_payload(&Envelope::default(), &[], &content);
+    assert_eq!(payload, expected);
+    assert_eq!(Kind::Large as u8, 10);
+
+    let parts = record::large(&payload).expect("decodes");
+    assert_eq!((parts.sums, parts.eight_bit), (content.sums, true));
+    let last = payload.len() - 1;
+    for (change, error) in [
+        (last, DecodeError::Checksum),
+        (last - 9, DecodeError::Value),
+    ] {
+        let mut damaged = payload.clone();
+        damaged[change] ^= 1;
+        assert_eq!(record::large(&damaged).err(), Some(error), "byte {change}");
+    }
+}

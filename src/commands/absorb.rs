@@ -1,7 +1,8 @@
 //! Spool directories beyond the number of shards: their messages move into the log of a shard that
 //! runs, before anything is delivered.
 //!
-//! Order: copies committed in the target, then the source removed. A cut in between leaves a message
+//! Order: files with content under their name in the target too, copies of the records committed there,
+//! then the source removed. A cut in between leaves a message
 //! in both under one id; the next start sees that it is there and copies the rest. Nothing has been
 //! delivered by then, so nothing is delivered twice.
 
@@ -10,8 +11,9 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use spool::blocking::BlockingDisk;
-use spool::{Log, Recovered, Refusal, SpoolId};
+use spool::blocking::{BlockingDisk, file_name};
+use spool::op::FileId;
+use spool::{Content, ContentFile, Log, Recovered, Refusal, SpoolId};
 
 use super::driven::Driven;
 
@@ -26,8 +28,10 @@ pub(super) fn absorb(
     let io_error = |error: io::Error| error.to_string();
     let known: HashSet<SpoolId> = present.messages.iter().map(|message| message.id).collect();
     let open = |dir| BlockingDisk::open(dir).map_err(io_error);
-    let mut source = Driven::new(open(source_dir)?, source);
-    let mut target = Driven::new(open(target_dir)?, target);
+    let mut source = Driven::new(source_dir, open(source_dir)?, source);
+    let mut target = Driven::new(target_dir, open(target_dir)?, target);
+    // A start that was cut off may have left names without a record: they go before they come again.
+    target.commit()?;
     let mut moved = 0;
     for message in found
         .messages
@@ -35,6 +39,9 @@ pub(super) fn absorb(
         .filter(|message| !known.contains(&message.id))
     {
         let content = source.content(message)?;
+        if let Content::File(file) = &content {
+            link(source_dir, target_dir, file).map_err(io_error)?;
+        }
         let outcomes: Vec<_> = message.outcomes.iter().flatten().cloned().collect();
         let mut staged = target.log.adopt(
             target.now,
@@ -64,4 +71,15 @@ pub(super) fn absorb(
         .and_then(|dir| dir.sync_all())
         .map_err(io_error)?;
     Ok(moved)
+}
+
+/// Gives a file with content its name in the target too, and syncs it.
+fn link(source: &Path, target: &Path, file: &ContentFile) -> io::Result<()> {
+    let name = file_name(FileId::Content(file.id.bits()));
+    match fs::hard_link(source.join(&name), target.join(&name)) {
+        // A start that was cut off came as far as this.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        linked => linked?,
+    }
+    fs::File::open(target)?.sync_all()
 }

@@ -1,7 +1,10 @@
 //! A spool engine with a blocking disk, for tools.
 
-use spool::blocking::BlockingDisk;
-use spool::{Event, Log, RecoveredMessage};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use spool::blocking::{BlockingDisk, read_content};
+use spool::{Content, Event, Log, RecoveredMessage};
 
 /// One turn of the engine's clock, in nanoseconds: longer than any commit delay.
 const TICK_NS: u64 = 1_000_000_000;
@@ -9,13 +12,20 @@ const TICK_NS: u64 = 1_000_000_000;
 /// An engine with its disk.
 pub(super) struct Driven {
     pub(super) log: Log,
+    dir: PathBuf,
     disk: BlockingDisk,
     pub(super) now: u64,
 }
 
 impl Driven {
-    pub(super) fn new(disk: BlockingDisk, log: Log) -> Self {
-        Self { log, disk, now: 1 }
+    /// For the log in `dir`, whose disk is `disk`.
+    pub(super) fn new(dir: &Path, disk: BlockingDisk, log: Log) -> Self {
+        Self {
+            log,
+            dir: dir.to_owned(),
+            disk,
+            now: 1,
+        }
     }
 
     /// Lets the engine do all it wants now; gives back what it says.
@@ -28,7 +38,8 @@ impl Driven {
         std::iter::from_fn(|| self.log.poll_event()).collect()
     }
 
-    pub(super) fn content(&mut self, message: &RecoveredMessage) -> Result<Vec<u8>, String> {
+    /// Where the content of a message is.
+    pub(super) fn content(&mut self, message: &RecoveredMessage) -> Result<Content, String> {
         let unreadable = || format!("message {} cannot be read", message.id);
         let ticket = self.log.read(message.key).ok_or_else(unreadable)?;
         for event in self.turn() {
@@ -45,8 +56,22 @@ impl Driven {
         Err(unreadable())
     }
 
-    /// Writes what is staged.
+    /// Gives the content of a message to `each`, in verified pieces.
+    pub(super) fn read(
+        &mut self,
+        message: &RecoveredMessage,
+        mut each: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), String> {
+        let done = match self.content(message)? {
+            Content::Whole(content) => each(&content),
+            Content::File(file) => read_content(&self.dir, &file, each),
+        };
+        done.map_err(|error| format!("message {}: {error}", message.id))
+    }
+
+    /// Writes what is staged, and does what else is due.
     pub(super) fn commit(&mut self) -> Result<(), String> {
+        self.turn();
         while !self.log.idle() {
             for event in self.turn() {
                 if let Event::Failed { .. } | Event::Trouble(_) = event {

@@ -110,7 +110,7 @@ fn read(dir: PathBuf) -> Result<Shard, String> {
         .finish()
         .map_err(|error| named(error.to_string()))?;
     Ok(Shard {
-        driven: Driven::new(disk, log),
+        driven: Driven::new(&dir, disk, log),
         messages: recovered.messages,
         report: recovered.report,
         dir,
@@ -166,8 +166,12 @@ fn message(config: &Config, id: &str) -> Result<(Vec<u8>, u64), ExitCode> {
             .iter()
             .find(|message| message.id.to_string() == id);
         if let Some(message) = found {
-            let content = shard.driven.content(message);
-            let content = content.map_err(|error| fail(exit::DATA, error))?;
+            let mut content = Vec::new();
+            let read = shard.driven.read(message, |piece| {
+                content.extend_from_slice(piece);
+                Ok(())
+            });
+            read.map_err(|error| fail(exit::DATA, error))?;
             return Ok((as_file(message, &content), message.envelope.arrival_ms));
         }
     }
@@ -262,7 +266,7 @@ fn check(config: &Config) -> Result<ExitCode, ExitCode> {
             damaged = true;
         }
         for message in &shard.messages {
-            if let Err(error) = shard.driven.content(message) {
+            if let Err(error) = shard.driven.read(message, |_| Ok(())) {
                 println!("{}: {error}", shard.dir.display());
                 damaged = true;
             }

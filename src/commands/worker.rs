@@ -287,6 +287,12 @@ fn recover(dir: &Path, settings: spool::Settings) -> Result<(Log, Recovered), Fa
             dir.display()
         );
     }
+    for id in &report.missing {
+        tracing::error!(
+            "{}: the file with the content of message {id} is gone",
+            dir.display()
+        );
+    }
     Ok((log, recovered))
 }
 

@@ -5,6 +5,11 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use spool::ContentFile;
+use spool::blocking::read_content;
+
+use crate::mail::message_file;
+
 /// A failed message without a sender.
 #[derive(Clone, Debug)]
 pub struct Undeliverable {
@@ -17,7 +22,16 @@ pub struct Undeliverable {
     /// Failed recipients with the reply that failed them.
     pub recipients: Vec<(Vec<u8>, Vec<u8>)>,
     /// The message.
-    pub content: Arc<Vec<u8>>,
+    pub content: Original,
+}
+
+/// The content of a failed message, with CR LF line ends.
+#[derive(Clone, Debug)]
+pub enum Original {
+    /// All of it.
+    Memory(Arc<Vec<u8>>),
+    /// In a file of the spool, which stays there until the answer.
+    File(Arc<ContentFile>),
 }
 
 /// The answer to an [`Undeliverable`]: it is on disk, or why not.
@@ -45,13 +59,40 @@ pub fn keep(dir: &Path, message: &Undeliverable) -> io::Result<()> {
         file.write_all(b">\n")?;
     }
     file.write_all(b"env-end\n")?;
-    file.write_all(&message.content)?;
+    match &message.content {
+        Original::Memory(content) => file.write_all(&message_file::from_wire(content))?,
+        Original::File(content) => copy(dir, content, &mut file)?,
+    }
     file.sync_all()?;
     fs::rename(
         &hidden,
         dir.join(format!("{}.{}", message.id, message.token)),
     )?;
     File::open(dir)?.sync_all()
+}
+
+/// Copies content out of the spool, verified, with the line ends of files.
+fn copy(dir: &Path, content: &ContentFile, to: &mut File) -> io::Result<()> {
+    let spool = dir.parent().unwrap_or(dir).join("spool");
+    let mut ends_with_cr = false;
+    read_content(
+        &spool.join(format!("{:04}", content.shard)),
+        content,
+        |piece| {
+            let mut text = Vec::with_capacity(piece.len() + 1);
+            if std::mem::take(&mut ends_with_cr) {
+                text.push(b'\r');
+            }
+            text.extend_from_slice(piece);
+            // A CR at the end of a piece belongs to what follows.
+            if text.ends_with(b"\r") {
+                text.pop();
+                ends_with_cr = true;
+            }
+            to.write_all(&message_file::from_wire(&text))
+        },
+    )?;
+    to.write_all(if ends_with_cr { b"\r" } else { b"" })
 }
 
 /// One envelope line stays one line.

@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
-use spool::op::Request;
+use spool::op::{FileId, Op, Request};
 use spool::sim::SimDisk;
 
 use crate::base::clock::Now;
@@ -353,7 +353,10 @@ impl Driver for SimDriver {
 
     fn disk(&mut self, request: Request) {
         let mut world = self.world.borrow_mut();
-        if let Some(node) = world.nodes.get_mut(&self.shard) {
+        if is_foreign(&request.op) {
+            let shard = self.shard;
+            world.plan_soon(Happening::Foreign { shard, request });
+        } else if let Some(node) = world.nodes.get_mut(&self.shard) {
             node.disk.submit(request);
             world.plan_soon(Happening::Disk { shard: self.shard });
         }
@@ -421,6 +424,13 @@ impl Drop for SimDriver {
         };
         world.unplug(self.shard);
     }
+}
+
+fn is_foreign(op: &Op) -> bool {
+    let (Op::Open { file } | Op::Close { file } | Op::Read { file, .. }) = op else {
+        return false;
+    };
+    matches!(file, FileId::Foreign { .. })
 }
 
 /// Our own address in the family of `other`.

@@ -1,4 +1,4 @@
-//! Content on its way in: dots, line ends and what stands in the header.
+//! Content on its way in: dots and line ends.
 //!
 //! [`DotDecoder`] takes DATA content in pieces of any size and gives the same result however they
 //! are cut. It never fails: what is wrong with the content is known at its end.
@@ -32,7 +32,8 @@ pub struct DotDecoder {
     at: At,
     line_bytes: usize,
     line_bytes_max: usize,
-    content_bytes_max: usize,
+    /// Bytes of content that may still be kept.
+    room_bytes: usize,
     bare: bool,
     nul: bool,
     line_too_long: bool,
@@ -47,7 +48,7 @@ impl DotDecoder {
             at: At::LineStart,
             line_bytes: 0,
             line_bytes_max,
-            content_bytes_max,
+            room_bytes: content_bytes_max,
             bare: false,
             nul: false,
             line_too_long: false,
@@ -144,10 +145,12 @@ impl DotDecoder {
     }
 
     fn keep(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        if out.len() + bytes.len() > self.content_bytes_max {
-            self.too_large = true;
-        } else {
-            out.extend_from_slice(bytes);
+        match self.room_bytes.checked_sub(bytes.len()) {
+            Some(room_bytes) => {
+                self.room_bytes = room_bytes;
+                out.extend_from_slice(bytes);
+            }
+            None => self.too_large = true,
         }
     }
 
@@ -198,53 +201,6 @@ impl Fault {
             Self::Loop => "554 5.4.6 too many Received lines: a mail loop",
         }
     }
-}
-
-/// Judges content that came by BDAT: the line rule, unless it is binary.
-#[must_use]
-pub fn line_fault(content: &[u8], line_bytes_max: usize) -> Option<Fault> {
-    let (mut line_from, mut nul, mut too_long) = (0, false, false);
-    for stop in memchr::memchr3_iter(b'\r', b'\n', 0, content) {
-        if stop < line_from {
-            continue;
-        }
-        match (content.get(stop), content.get(stop + 1)) {
-            (Some(0), _) => nul = true,
-            (Some(b'\r'), Some(b'\n')) => {
-                too_long |= stop - line_from > line_bytes_max;
-                line_from = stop + 2;
-            }
-            _ => return Some(Fault::BareLineEnd),
-        }
-    }
-    too_long |= content.len() - line_from > line_bytes_max;
-    if nul {
-        Some(Fault::Nul)
-    } else {
-        too_long.then_some(Fault::LineTooLong)
-    }
-}
-
-/// Judges the header at the start of `content`: size and number of Received lines (RFC 5321 6.3).
-#[must_use]
-pub fn header_fault(content: &[u8], header_bytes_max: usize, received_max: usize) -> Option<Fault> {
-    let mut rest = content;
-    let mut header_bytes = 0;
-    let mut received = 0;
-    while !rest.is_empty() && !rest.starts_with(b"\r\n") {
-        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
-        let (line, behind) = rest.split_at_checked(end).unwrap_or((rest, &[]));
-        let is_received = line
-            .get(..9)
-            .is_some_and(|name| name.eq_ignore_ascii_case(b"Received:"));
-        received += usize::from(is_received);
-        header_bytes += line.len();
-        rest = behind;
-        if header_bytes > header_bytes_max {
-            return Some(Fault::HeaderTooLarge);
-        }
-    }
-    (received > received_max).then_some(Fault::Loop)
 }
 
 #[cfg(test)]
@@ -360,22 +316,5 @@ mod tests {
         decoder.feed(b"12345\r\n.\r\n", &mut out);
         assert_eq!(decoder.fault(), Some(Fault::TooLarge));
         assert!(out.len() <= 8);
-    }
-
-    #[test]
-    fn chunked_content_obeys_the_line_rule() {
-        assert_eq!(line_fault(b".\r\n..\r\nlast line", 100), None);
-        assert_eq!(line_fault(b"a\nb\r\n", 100), Some(Fault::BareLineEnd));
-        assert_eq!(line_fault(b"a\rb\r\n", 100), Some(Fault::BareLineEnd));
-        assert_eq!(line_fault(b".\rb\r\n", 100), Some(Fault::BareLineEnd));
-        assert_eq!(line_fault(b"a\r", 100), Some(Fault::BareLineEnd));
-    }
-
-    #[test]
-    fn received_lines_are_counted_in_the_header_only() {
-        let content = b"Received: a\r\nreceived: b\r\n\tfolded\r\nTo: x\r\n\r\nReceived: c\r\n";
-        assert_eq!(header_fault(content, 1000, 2), None);
-        assert_eq!(header_fault(content, 1000, 1), Some(Fault::Loop));
-        assert_eq!(header_fault(content, 20, 9), Some(Fault::HeaderTooLarge));
     }
 }

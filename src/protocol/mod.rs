@@ -11,6 +11,7 @@
 pub mod client;
 pub mod command;
 pub mod content;
+pub mod judge;
 pub mod path;
 pub mod server;
 

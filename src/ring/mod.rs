@@ -230,13 +230,22 @@ impl Ring {
 
     /// Create and open a file that must not exist; the result is a descriptor, see [`adopt`].
     pub fn create(&mut self, dir: RawFd, name: CString, flags: i32, tag: u64) -> Flight {
+        let always = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC;
+        self.open_at(dir, name, always | flags, tag)
+    }
+
+    /// Open a file that exists, for reading and writing.
+    pub fn open(&mut self, dir: RawFd, name: CString, flags: i32, tag: u64) -> Flight {
+        self.open_at(dir, name, libc::O_RDWR | libc::O_CLOEXEC | flags, tag)
+    }
+
+    fn open_at(&mut self, dir: RawFd, name: CString, flags: i32, tag: u64) -> Flight {
         self.start(tag, Memory::Path(name), |memory| {
             let Memory::Path(name) = memory else {
                 unreachable!("given above")
             };
-            let always = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC;
             opcode::OpenAt::new(types::Fd(dir), name.as_ptr())
-                .flags(always | flags)
+                .flags(flags)
                 .mode(0o600)
                 .build()
         })

@@ -10,9 +10,10 @@ use spool::{BodyKind, Envelope, MessageKey, Outcome, Recipient, Status};
 
 use super::Shard;
 use super::dispatch::Load;
-use super::intake::{Message, Stalled};
+use super::intake::{Content, Message, Stalled};
+use super::large::Outgoing;
 
-use crate::control::postman::{Kept, Undeliverable};
+use crate::control::postman::{Kept, Original, Undeliverable};
 use crate::io::Driver;
 use crate::mail::date;
 use crate::mail::report::{Action, FailedRecipient, Report};
@@ -104,12 +105,36 @@ impl<D: Driver> Shard<D> {
             None if wants_content => {
                 self.load(message, Load::Report { message, failures });
             }
-            content => self.fail_with(message, failures, content),
+            content => self.fail_with(message, failures, content.map(Outgoing::Memory)),
         }
     }
 
     /// The same with the original content at hand, or known to be unreadable.
     pub(super) fn fail_with(
+        &mut self,
+        message: MessageKey,
+        failures: Vec<Failure>,
+        content: Option<Outgoing>,
+    ) {
+        let Some(live) = self.live.get(&message) else {
+            return;
+        };
+        if live.envelope.sender.is_empty() {
+            let content = content.unwrap_or_else(|| Outgoing::Memory(Arc::default()));
+            self.keep_for_postman(message, failures, content);
+            return;
+        }
+        match content {
+            Some(Outgoing::File(file)) => self.read_start(message, failures, file),
+            Some(Outgoing::Memory(content)) => {
+                self.fail_with_start(message, failures, Some(content));
+            }
+            None => self.fail_with_start(message, failures, None),
+        }
+    }
+
+    /// The same with all of the content, or with the start of one that is too large to be returned.
+    pub(super) fn fail_with_start(
         &mut self,
         message: MessageKey,
         failures: Vec<Failure>,
@@ -119,10 +144,6 @@ impl<D: Driver> Shard<D> {
             return;
         };
         let content = content.unwrap_or_default();
-        if live.envelope.sender.is_empty() {
-            self.keep_for_postman(message, failures, &content);
-            return;
-        }
         let wanted: Vec<Failure> = failures
             .iter()
             .filter(|failure| wants_report(&live.envelope, failure))
@@ -167,12 +188,7 @@ impl<D: Driver> Shard<D> {
 
     /// A failed message without a sender to tell is kept for the postmaster. Its outcomes are
     /// recorded once the file is on disk; if that fails the message stays in the spool.
-    fn keep_for_postman(
-        &mut self,
-        message: MessageKey,
-        failures: Vec<Failure>,
-        content: &Arc<Vec<u8>>,
-    ) {
+    fn keep_for_postman(&mut self, message: MessageKey, failures: Vec<Failure>, content: Outgoing) {
         let Some(live) = self.live.get(&message) else {
             return;
         };
@@ -188,7 +204,10 @@ impl<D: Driver> Shard<D> {
                     (recipient.address.clone(), failure.reply.clone())
                 })
                 .collect(),
-            content: Arc::clone(content),
+            content: match content {
+                Outgoing::Memory(content) => Original::Memory(content),
+                Outgoing::File(file) => Original::File(file),
+            },
         };
         let token = kept.token;
         self.keeping.insert(token, (message, failures));
@@ -265,7 +284,9 @@ impl<D: Driver> Shard<D> {
             .iter()
             .map(|failure| failed_recipient(envelope, failure))
             .collect();
-        let full = envelope.ret == Some(spool::Ret::Full) && content.len() <= RETURNED_BYTES_MAX;
+        let whole = self.log.content_len(message) == Some(content.len() as u64);
+        let full =
+            envelope.ret == Some(spool::Ret::Full) && whole && content.len() <= RETURNED_BYTES_MAX;
         let content = Report {
             reporting_mta: &self.settings.hostname,
             message_id: &id_text,
@@ -303,7 +324,7 @@ impl<D: Driver> Shard<D> {
         Self::report_message(Message {
             id,
             envelope,
-            content,
+            content: Content::Memory(content),
         })
     }
 }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use spool::{Envelope, MessageKey, ReadError, ReadTicket};
+use spool::{ContentFile, Envelope, MessageKey, ReadError, ReadTicket};
 
 use super::bounce::Failure;
 use super::intake::Live;
+use super::large::Outgoing;
+use super::outbound::Given;
 use super::{Shard, handoff};
 use crate::base::slab::Key;
 use crate::io::Driver;
@@ -228,7 +230,7 @@ impl<D: Driver> Shard<D> {
             Some(Work::Home(home)) => {
                 let message = home.message;
                 if let Some(job) = self.job(payload, vertex) {
-                    self.submit(outbound, vertex, payload, job);
+                    self.submit(outbound, vertex, payload, job, None);
                     return;
                 }
                 let load = Load::Delivery {
@@ -245,15 +247,34 @@ impl<D: Driver> Shard<D> {
             Some(Work::Guest { handle, .. }) => {
                 let mut job = handle.job.clone();
                 job.token = vertex.0;
-                self.submit(outbound, vertex, payload, job);
+                let file = handle.file.clone();
+                self.submit(outbound, vertex, payload, job, file);
             }
             None => unreachable!("the scheduler grants only what was inserted"),
         }
     }
 
-    fn submit(&mut self, outbound: Key, vertex: VertexKey, payload: u64, job: Job) {
+    fn submit(
+        &mut self,
+        outbound: Key,
+        vertex: VertexKey,
+        payload: u64,
+        job: Job,
+        file: Option<Arc<ContentFile>>,
+    ) {
         if let Some(outbound) = self.outbound.get_mut(outbound) {
-            outbound.submit(vertex, payload, job, self.now);
+            if let Some(file) = &file {
+                self.log.content_open(file);
+            }
+            outbound.submit(
+                Given {
+                    vertex,
+                    payload,
+                    file,
+                },
+                job,
+                self.now,
+            );
         }
     }
 
@@ -263,13 +284,13 @@ impl<D: Driver> Shard<D> {
             return None;
         };
         let live = self.live.get(&home.message)?;
-        let content = Arc::clone(live.content.as_ref()?);
+        let content = Outgoing::Memory(Arc::clone(live.content.as_ref()?));
         Some(job_of(
             self.identity(home, live),
             &live.envelope,
             &home.recipients,
             vertex,
-            content,
+            &content,
         ))
     }
 
@@ -294,13 +315,14 @@ impl<D: Driver> Shard<D> {
         &mut self,
         ticket: ReadTicket,
         message: MessageKey,
-        content: Result<Vec<u8>, ReadError>,
+        content: Result<spool::Content, ReadError>,
     ) {
         let Some(load) = self.loads.remove(&ticket) else {
             return;
         };
         let content = match content {
-            Ok(content) => Arc::new(content),
+            Ok(spool::Content::Whole(content)) => Outgoing::Memory(Arc::new(content)),
+            Ok(spool::Content::File(file)) => Outgoing::File(file),
             Err(error) => {
                 self.load_failed(load, &error.to_string());
                 return;
@@ -312,14 +334,14 @@ impl<D: Driver> Shard<D> {
                 vertex,
                 payload,
             } => {
-                self.loaded_for_delivery(outbound, vertex, payload, content);
+                self.loaded_for_delivery(outbound, vertex, payload, &content);
             }
             Load::Forward {
                 owner,
                 vertex,
                 payload,
             } => {
-                self.forward_with(owner, vertex, payload, content);
+                self.forward_with(owner, vertex, payload, &content);
             }
             Load::Report { failures, .. } => self.fail_with(message, failures, Some(content)),
         }
@@ -330,7 +352,7 @@ impl<D: Driver> Shard<D> {
         key: Key,
         vertex: VertexKey,
         payload: u64,
-        content: Arc<Vec<u8>>,
+        content: &Outgoing,
     ) {
         let job = match self.work.get(Key(payload)) {
             Some(Work::Home(home)) => self.live.get(&home.message).map(|live| {
@@ -348,7 +370,7 @@ impl<D: Driver> Shard<D> {
             (Some(outbound), Some(job)) => {
                 outbound.loading = false;
                 if outbound.is_open() {
-                    outbound.submit(vertex, payload, job, self.now);
+                    self.submit(key, vertex, payload, job, content.file());
                 } else {
                     self.not_attempted(vertex);
                 }
@@ -427,7 +449,7 @@ pub(super) fn job_of(
     envelope: &Envelope,
     recipients: &[u32],
     vertex: VertexKey,
-    content: Arc<Vec<u8>>,
+    content: &Outgoing,
 ) -> Job {
     let recipients = recipients
         .iter()
@@ -444,7 +466,7 @@ pub(super) fn job_of(
         token: vertex.0,
         sender: envelope.sender.clone(),
         recipients,
-        content,
+        content: content.for_client(),
         eight_bit: envelope.body == spool::BodyKind::EightBit,
         binary: envelope.body == spool::BodyKind::Binary,
         smtputf8: envelope.smtputf8,

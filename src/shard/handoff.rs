@@ -10,8 +10,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
+use spool::ContentFile;
 
 use super::dispatch::{Load, Work};
+use super::large::Outgoing;
 use super::{Shard, dispatch};
 use crate::base::credit::{LaneReceiver, LaneSender, lane};
 use crate::base::slab::Key;
@@ -33,6 +35,8 @@ pub(super) struct Handle {
     pub(super) channel: Arc<str>,
     pub(super) host: Arc<str>,
     pub(super) job: Job,
+    /// Its content, when that is in a file.
+    pub(super) file: Option<Arc<ContentFile>>,
 }
 
 /// The answer to a [`Handle`]; exactly one each.
@@ -212,7 +216,7 @@ impl<D: Driver> Shard<D> {
     /// Passes a vertex on to the shard that owns its next hop.
     pub(super) fn forward(&mut self, owner: u16, vertex: VertexKey, payload: u64) {
         if let Some(job) = self.job(payload, vertex) {
-            self.send_handle(owner, vertex, payload, job);
+            self.send_handle(owner, vertex, payload, job, None);
         } else if let Some(Work::Home(home)) = self.work.get(Key(payload)) {
             let message = home.message;
             if let Some(neighbour) = &mut self.neighbours[owner as usize] {
@@ -234,7 +238,7 @@ impl<D: Driver> Shard<D> {
         owner: u16,
         vertex: VertexKey,
         payload: u64,
-        content: Arc<Vec<u8>>,
+        content: &Outgoing,
     ) {
         self.forward_loaded(owner);
         let Some(Work::Home(home)) = self.work.get(Key(payload)) else {
@@ -250,7 +254,7 @@ impl<D: Driver> Shard<D> {
             vertex,
             content,
         );
-        self.send_handle(owner, vertex, payload, job);
+        self.send_handle(owner, vertex, payload, job, content.file());
     }
 
     /// Reading the content of a handle has ended.
@@ -260,7 +264,14 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn send_handle(&mut self, owner: u16, vertex: VertexKey, payload: u64, job: Job) {
+    fn send_handle(
+        &mut self,
+        owner: u16,
+        vertex: VertexKey,
+        payload: u64,
+        job: Job,
+        file: Option<Arc<ContentFile>>,
+    ) {
         let Some(Work::Home(home)) = self.work.get(Key(payload)) else {
             return;
         };
@@ -270,6 +281,7 @@ impl<D: Driver> Shard<D> {
             channel: Arc::clone(&entry.channel),
             host: Arc::clone(&entry.host),
             job,
+            file,
         };
         let Some(neighbour) = &mut self.neighbours[owner as usize] else {
             return;

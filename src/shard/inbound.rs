@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use spool::SpoolId;
 
+use super::memory::BULKY_BYTES;
 use super::{Role, Shard};
 use crate::base::slab::Key;
 use crate::base::timers::Armed;
@@ -58,8 +59,16 @@ pub(super) struct Inbound {
     counted: bool,
     /// Bytes of content counted in the shard's memory budget.
     pub(super) staged_bytes: usize,
+    /// Of them, bytes on their way to a file.
+    pub(super) leaving_bytes: usize,
+    /// Bytes of content that the session held when they were last counted.
+    pub(super) held_bytes: usize,
     /// Waits until the memory budget has room.
     pub(super) starved: bool,
+    /// Content under way goes to the file of this message.
+    pub(super) spill: Option<SpoolId>,
+    /// Waits until the last piece for that file is written.
+    pub(super) spill_waits: bool,
     armed: Armed,
 }
 
@@ -67,6 +76,7 @@ impl Inbound {
     fn is_blocked(&self) -> bool {
         self.phase != Phase::Open
             || self.starved
+            || self.spill_waits
             || (self.sending && self.output.len() > OUTPUT_BYTES_MAX)
     }
 }
@@ -99,7 +109,11 @@ impl<D: Driver> Shard<D> {
             receive_on: true,
             counted: false,
             staged_bytes: 0,
+            leaving_bytes: 0,
+            held_bytes: 0,
             starved: false,
+            spill: None,
+            spill_waits: false,
             armed: Armed::default(),
         };
         inbound.session.greet(&mut inbound.output);
@@ -192,6 +206,10 @@ impl<D: Driver> Shard<D> {
                 return self.judge(key, &question);
             }
             Want::Begin => {
+                self.drop_spill(key);
+                let Some(inbound) = self.inbound.get_mut(key) else {
+                    return false;
+                };
                 let id = self.log.reserve_id();
                 inbound.id = Some(id);
                 inbound
@@ -241,7 +259,9 @@ impl<D: Driver> Shard<D> {
 
     /// Brings sending, receiving, accounts and timer of a connection up to date with its session.
     pub(super) fn settle(&mut self, key: Key) {
+        self.spill_turn(key);
         self.account(key);
+        self.relieve();
         let Some(inbound) = self.inbound.get_mut(key) else {
             return;
         };
@@ -282,9 +302,25 @@ impl<D: Driver> Shard<D> {
             self.log.set_receiving(self.receiving_count);
         }
         if inbound.phase == Phase::Open {
-            let staged = inbound.session.held_bytes();
-            self.memory.staged(&mut inbound.staged_bytes, staged);
+            let held = inbound.session.held_bytes();
+            let leaving = inbound.spill.map_or(0, |id| self.log.content_backlog(id));
+            if held >= BULKY_BYTES && inbound.held_bytes < BULKY_BYTES {
+                self.memory.bulky(key);
+            }
+            inbound.held_bytes = held;
+            self.memory
+                .staged(&mut inbound.staged_bytes, held + leaving);
+            self.memory.leaving(&mut inbound.leaving_bytes, leaving);
             inbound.starved = receiving && self.memory.is_starved(key);
+        }
+    }
+
+    /// Writes content of others to files while memory is short. One session's bytes are counted again
+    /// at its next turn, those that leave at once.
+    fn relieve(&mut self) {
+        while let Some(key) = self.memory.next_bulky() {
+            self.spill(key);
+            self.account(key);
         }
     }
 
@@ -319,10 +355,12 @@ impl<D: Driver> Shard<D> {
     }
 
     pub(super) fn inbound_closed(&mut self, key: Key) {
+        self.drop_spill(key);
         let Some(mut inbound) = self.inbound.remove(key) else {
             return;
         };
         self.memory.staged(&mut inbound.staged_bytes, 0);
+        self.memory.leaving(&mut inbound.leaving_bytes, 0);
         self.memory.forget(key);
         self.feed_starved();
     }

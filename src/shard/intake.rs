@@ -46,7 +46,15 @@ pub(super) struct Stalled {
 pub(super) struct Message {
     pub(super) id: SpoolId,
     pub(super) envelope: Envelope,
-    pub(super) content: Vec<u8>,
+    pub(super) content: Content,
+}
+
+/// Where the content of a message on its way in is.
+#[derive(Debug)]
+pub(super) enum Content {
+    Memory(Vec<u8>),
+    /// On disk, with its name; the engine knows the rest.
+    File,
 }
 
 /// A committed message with recipients that are not finished.
@@ -77,14 +85,22 @@ impl<D: Driver> Shard<D> {
         };
         let id = inbound.id.take().unwrap_or_else(|| self.log.reserve_id());
         let (envelope, content) = envelope_of(transaction, &inbound.peer_text, self.now.wall_ms);
+        let spilled = inbound.spill.take().is_some();
         self.memory.staged(&mut inbound.staged_bytes, content.len());
+        self.memory.leaving(&mut inbound.leaving_bytes, 0);
+        inbound.held_bytes = 0;
         self.memory.forget(key);
+        let origin = Origin::Session(key);
+        if spilled {
+            self.store_large(origin, id, envelope, &content);
+            return;
+        }
         self.stage(Stalled {
-            origin: Origin::Session(key),
+            origin,
             message: Message {
                 id,
                 envelope,
-                content,
+                content: Content::Memory(content),
             },
         });
     }
@@ -111,14 +127,18 @@ impl<D: Driver> Shard<D> {
     pub(super) fn try_stage(&mut self, stalled: Stalled) -> Option<Stalled> {
         let Stalled { origin, message } = stalled;
         let now = self.now.mono_ns;
-        let accepted = match origin {
-            Origin::Session(_) | Origin::File(_) => {
-                self.log
-                    .accept(now, message.id, &message.envelope, &message.content)
+        let Message {
+            id,
+            envelope,
+            content,
+        } = &message;
+        let accepted = match (origin, content) {
+            (_, Content::File) => self.log.accept_content(now, *id, envelope, false),
+            (Origin::Session(_) | Origin::File(_), Content::Memory(content)) => {
+                self.log.accept(now, *id, envelope, content)
             }
-            Origin::Report => {
-                self.log
-                    .accept_report(now, message.id, &message.envelope, &message.content)
+            (Origin::Report, Content::Memory(content)) => {
+                self.log.accept_report(now, *id, envelope, content)
             }
         };
         match accepted {
@@ -133,6 +153,9 @@ impl<D: Driver> Shard<D> {
             }
             Err(Refusal::Busy) => Some(Stalled { origin, message }),
             Err(refusal) => {
+                if matches!(message.content, Content::File) {
+                    self.log.content_drop(message.id);
+                }
                 self.answer(origin, refused(&refusal));
                 None
             }
@@ -148,6 +171,9 @@ impl<D: Driver> Shard<D> {
                 key,
                 content,
             } => self.content_loaded(ticket, key, content),
+            Event::Piece { ticket, content } => self.piece_loaded(ticket, content),
+            Event::ContentWritten { id } => self.spill_written(id),
+            Event::ContentStored { id, result } => self.content_stored(id, result),
             Event::Accepting(accepting) => {
                 tracing::warn!(
                     shard = self.settings.shard,
@@ -176,7 +202,8 @@ impl<D: Driver> Shard<D> {
                 break;
             };
             let id = message.id.to_string();
-            self.log_accepted(&id, &message);
+            let size_bytes = self.log.content_len(key).unwrap_or(0);
+            self.log_accepted(&id, &message.envelope, size_bytes);
             self.shared.metrics(self.settings.shard).accepted();
             self.make_live(key, message);
             match origin {
@@ -219,7 +246,7 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Answers the client of a stored (or not stored) message; it may be gone.
-    fn answer(&mut self, origin: Origin, stored: Stored<'_>) {
+    pub(super) fn answer(&mut self, origin: Origin, stored: Stored<'_>) {
         let key = match origin {
             Origin::Session(key) => key,
             Origin::File(token) => return self.imported(token, Err(stored.reason())),
@@ -239,8 +266,7 @@ impl<D: Driver> Shard<D> {
         self.feed_starved();
     }
 
-    fn log_accepted(&mut self, id: &str, message: &Message) {
-        let envelope = &message.envelope;
+    fn log_accepted(&mut self, id: &str, envelope: &Envelope, size_bytes: u64) {
         self.mail_log.accepted(
             self.now,
             &mail_log::Accepted {
@@ -249,7 +275,7 @@ impl<D: Driver> Shard<D> {
                 helo: &envelope.helo,
                 protocol: &envelope.protocol,
                 sender: &envelope.sender,
-                size_bytes: message.content.len() as u64,
+                size_bytes,
                 recipients_count: envelope.recipients.len() as u32,
             },
         );
@@ -264,7 +290,10 @@ impl<D: Driver> Shard<D> {
         } = message;
         let open_count = envelope.recipients.len() as u32;
         let has_file = envelope.source.is_some();
-        let content = self.memory.cache(content.len()).then(|| Arc::new(content));
+        let content = match content {
+            Content::Memory(content) if self.memory.cache(content.len()) => Some(Arc::new(content)),
+            Content::Memory(_) | Content::File => None,
+        };
         self.live.insert(
             key,
             Live {

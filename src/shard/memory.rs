@@ -1,6 +1,8 @@
 //! The memory budget of one shard: content that is being received and content kept for delivery.
 //!
-//! Above the budget a session's receiving pauses, but never that of all: the session at the head
+//! Above the budget the sessions that have held much for longest write what they hold to files; so clients
+//! that stop in the middle do not keep others out. Where that is not enough a session's receiving pauses,
+//! but never that of all: the session at the head
 //! goes on until its message is complete, so the budget is exceeded by one message at most and the
 //! shard always makes progress.
 
@@ -11,6 +13,9 @@ use crate::base::slab::Key;
 /// Share of the budget that committed content may use as a cache; the rest is for receiving.
 const CACHE_SHARE: usize = 2;
 
+/// Content that is worth a file of its own when memory is short.
+pub(super) const BULKY_BYTES: usize = 16 << 10;
+
 /// Counts bytes of content in memory.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -20,6 +25,10 @@ pub(super) struct Memory {
     /// Goes on although the budget is used up.
     head: Option<Key>,
     starved: VecDeque<Key>,
+    /// Sessions that hold enough to be worth a file, oldest first.
+    bulky: VecDeque<Key>,
+    /// Bytes on their way to a file: they will not be here much longer.
+    leaving_bytes: usize,
 }
 
 impl Memory {
@@ -30,6 +39,29 @@ impl Memory {
             cached_bytes: 0,
             head: None,
             starved: VecDeque::new(),
+            bulky: VecDeque::new(),
+            leaving_bytes: 0,
+        }
+    }
+
+    /// A session holds [`BULKY_BYTES`] or more in memory.
+    pub(super) fn bulky(&mut self, session: Key) {
+        self.bulky.push_back(session);
+    }
+
+    /// A session's bytes on their way to a file went from `*counted` to `bytes`.
+    pub(super) fn leaving(&mut self, counted: &mut usize, bytes: usize) {
+        self.leaving_bytes = self.leaving_bytes - *counted + bytes;
+        *counted = bytes;
+    }
+
+    /// The session whose content should go to a file now, so that others find room.
+    pub(super) fn next_bulky(&mut self) -> Option<Key> {
+        let staying = (self.staged_bytes + self.cached_bytes).saturating_sub(self.leaving_bytes);
+        if staying > self.bytes_max {
+            self.bulky.pop_front()
+        } else {
+            None
         }
     }
 
@@ -131,5 +163,21 @@ mod tests {
         assert!(!memory.cache(1));
         memory.uncache(50);
         assert!(memory.cache(1));
+    }
+
+    #[test]
+    fn above_the_budget_the_oldest_large_content_goes_first() {
+        let mut memory = Memory::new(100);
+        let (mut first, mut second, mut leaving) = (0, 0, 0);
+        memory.staged(&mut first, 80);
+        memory.bulky(Key(1));
+        memory.bulky(Key(2));
+        assert_eq!(memory.next_bulky(), None, "there is room");
+        memory.staged(&mut second, 80);
+        assert_eq!(memory.next_bulky(), Some(Key(1)));
+        memory.leaving(&mut leaving, 80);
+        assert_eq!(memory.next_bulky(), None, "what leaves makes room");
+        assert!(!memory.is_starved(Key(2)), "the head goes on");
+        assert!(memory.is_starved(Key(3)), "until it has left");
     }
 }

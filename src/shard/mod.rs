@@ -13,6 +13,7 @@ mod dispatch;
 mod handoff;
 mod inbound;
 mod intake;
+mod large;
 mod memory;
 mod outbound;
 mod queue;
@@ -28,7 +29,7 @@ mod users;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use spool::{Log, MessageKey};
+use spool::{Envelope, Log, MessageKey, SpoolId};
 
 use crate::base::clock::Now;
 use crate::base::fast_map::FastMap;
@@ -97,6 +98,11 @@ pub struct Shard<D: Driver> {
     /// Complete messages for which staging had no room.
     stalled: VecDeque<Stalled>,
     loads: FastMap<spool::ReadTicket, dispatch::Load>,
+    pieces: FastMap<spool::ReadTicket, large::PieceFor>,
+    /// Sessions whose content goes to a file.
+    spills: FastMap<SpoolId, Key>,
+    /// Content that is complete and on its way to the disk.
+    storing: FastMap<SpoolId, (intake::Origin, Envelope)>,
     questions: FastMap<u64, Key>,
     question_next: u64,
     /// Failures whose report could not be staged yet.

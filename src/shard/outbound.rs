@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use spool::ContentFile;
+
 use super::{OUTBOUND_TIMER, Role, Shard};
 use crate::base::clock::Now;
 use crate::base::slab::Key;
@@ -50,6 +52,15 @@ enum Phase {
     Closing,
 }
 
+/// A job that a session has.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) vertex: VertexKey,
+    pub(super) payload: u64,
+    /// Its content, when that is in a file; open for reading.
+    pub(super) file: Option<Arc<ContentFile>>,
+}
+
 /// A connection to a next hop.
 #[derive(Debug)]
 pub(super) struct Outbound {
@@ -58,10 +69,12 @@ pub(super) struct Outbound {
     /// Addresses still to be tried, the best one last.
     candidates: Vec<SocketAddr>,
     relay: Option<SocketAddr>,
-    /// Jobs handed to the session: vertex and payload.
-    jobs: Vec<(VertexKey, u64)>,
+    /// Jobs handed to the session.
+    jobs: Vec<Given>,
     /// Content of the next job is being read.
     pub(super) loading: bool,
+    /// A piece of the content under way is being read.
+    pub(super) reading: bool,
     pub(super) served: u32,
     /// Ends when what is under way is finished: its slot is promised.
     pub(super) leaving: bool,
@@ -86,11 +99,11 @@ impl Outbound {
         matches!(self.phase, Phase::Open { .. })
     }
 
-    pub(super) fn submit(&mut self, vertex: VertexKey, payload: u64, job: Job, now: Now) {
+    pub(super) fn submit(&mut self, given: Given, job: Job, now: Now) {
         let Phase::Open { session, .. } = &mut self.phase else {
             return;
         };
-        self.jobs.push((vertex, payload));
+        self.jobs.push(given);
         self.served += 1;
         self.idle_deadline = None;
         session.submit(job, now, &mut self.output);
@@ -100,6 +113,37 @@ impl Outbound {
     pub(super) fn begin_loading(&mut self) {
         self.loading = true;
         self.idle_deadline = None;
+    }
+
+    /// The piece of content that should be read now: its job and offset.
+    pub(super) fn wants_piece(&self) -> Option<(u64, u64)> {
+        match &self.phase {
+            Phase::Open { session, .. } if !self.reading => session.wants_piece(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn file_of(&self, token: u64) -> Option<Arc<ContentFile>> {
+        let mut jobs = self.jobs.iter();
+        let given = jobs.find(|given| given.vertex.0 == token)?;
+        given.file.clone()
+    }
+
+    /// Hands a piece of content to the session.
+    pub(super) fn give_piece(&mut self, token: u64, bytes: Vec<u8>, now: Now) {
+        if let Phase::Open { session, .. } = &mut self.phase {
+            session.piece(token, bytes);
+            if !self.sending && self.output.is_empty() {
+                session.sent(now, &mut self.output);
+            }
+        }
+    }
+
+    /// The content of a job cannot be read on.
+    pub(super) fn abort(&mut self, token: u64, reply: &[u8]) {
+        if let Phase::Open { session, .. } = &mut self.phase {
+            session.abort(token, reply);
+        }
     }
 
     /// Jobs without a result.
@@ -149,6 +193,7 @@ impl<D: Driver> Shard<D> {
             relay: None,
             jobs: Vec::new(),
             loading: false,
+            reading: false,
             served: 0,
             leaving: false,
             ready: false,
@@ -375,7 +420,7 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Handles the session's events, then gives it more to do.
-    fn outbound_turn(&mut self, key: Key) {
+    pub(super) fn outbound_turn(&mut self, key: Key) {
         loop {
             let Some(outbound) = self.outbound.get_mut(key) else {
                 return;
@@ -414,11 +459,18 @@ impl<D: Driver> Shard<D> {
         let Some(at) = outbound
             .jobs
             .iter()
-            .position(|(vertex, _)| vertex.0 == token)
+            .position(|given| given.vertex.0 == token)
         else {
             return;
         };
-        let (vertex, payload) = outbound.jobs.remove(at);
+        let Given {
+            vertex,
+            payload,
+            file,
+        } = outbound.jobs.remove(at);
+        if let Some(file) = file {
+            self.log.content_close(&file);
+        }
         self.finished(vertex, payload, results, relay);
     }
 
@@ -501,8 +553,11 @@ impl<D: Driver> Shard<D> {
         if let Phase::Resolving { question, .. } = outbound.phase {
             self.questions.remove(&question);
         }
-        for (vertex, _) in &outbound.jobs {
-            self.not_attempted(*vertex);
+        for given in &outbound.jobs {
+            if let Some(file) = &given.file {
+                self.log.content_close(file);
+            }
+            self.not_attempted(given.vertex);
         }
         let thread = outbound.thread;
         self.threads[thread.0 as usize]
@@ -542,6 +597,7 @@ impl<D: Driver> Shard<D> {
             let output = std::mem::replace(&mut outbound.output, next);
             self.driver.send(*socket, output);
         }
+        self.read_ahead(key);
         self.arm_outbound(key);
     }
 

@@ -40,6 +40,7 @@ impl<D: Driver> Shard<D> {
             self.cut();
         }
         let settled = self.waiting.is_empty()
+            && self.storing.is_empty()
             && self.log.idle()
             && !self.mail_log_in_flight
             && self.mail_log.is_empty();

@@ -3,7 +3,8 @@
 use spool::MessageKey;
 
 use super::Shard;
-use super::intake::{Message, Origin, Stalled};
+use super::intake::{Content, Message, Origin, Stalled};
+use super::large::LARGE_BYTES;
 use crate::control::pickup::{Imported, Submission};
 use crate::io::Driver;
 use crate::mail::date;
@@ -38,14 +39,18 @@ impl<D: Driver> Shard<D> {
         );
         let mut content = received.into_bytes();
         content.extend_from_slice(&rest);
-        self.stage(Stalled {
-            origin: Origin::File(token),
-            message: Message {
-                id,
-                envelope,
-                content,
-            },
-        });
+        let origin = Origin::File(token);
+        let is_large = content.len() > LARGE_BYTES;
+        let message = Message {
+            id,
+            envelope,
+            content: Content::Memory(content),
+        };
+        if is_large {
+            self.store_whole(origin, message);
+        } else {
+            self.stage(Stalled { origin, message });
+        }
     }
 
     /// Tells the pick-up what became of a file.

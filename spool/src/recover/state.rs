@@ -22,6 +22,7 @@ pub(super) enum FoundRecord {
         envelope: Envelope,
         outcomes: Vec<Outcome>,
         content_len: u64,
+        has_file: bool,
         payload: u64,
         payload_len: u64,
     },
@@ -40,6 +41,7 @@ pub(super) struct StateMessage {
     pub(super) envelope: Envelope,
     pub(super) outcomes: Vec<Outcome>,
     pub(super) content_len: u64,
+    pub(super) has_file: bool,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +60,7 @@ impl State {
                     envelope,
                     outcomes,
                     content_len,
+                    has_file,
                     payload,
                     payload_len,
                 } => {
@@ -67,7 +70,7 @@ impl State {
                         payload_len: *payload_len,
                     };
                     let (envelope, outcomes) = (envelope.clone(), outcomes.clone());
-                    let content_len = *content_len;
+                    let (content_len, has_file) = (*content_len, *has_file);
                     self.messages.insert(
                         *id,
                         StateMessage {
@@ -75,6 +78,7 @@ impl State {
                             envelope,
                             outcomes,
                             content_len,
+                            has_file,
                         },
                     );
                 }
@@ -113,6 +117,19 @@ pub(super) fn found_record(frame: &Frame<'_>, payload: u64) -> Result<FoundRecor
                 envelope: record::envelope(parts.envelope)?,
                 outcomes: parts.outcomes,
                 content_len: parts.head.content_len,
+                has_file: false,
+                payload,
+                payload_len,
+            }
+        }
+        Kind::Large => {
+            let parts = record::large(frame.payload)?;
+            FoundRecord::Message {
+                id: parts.head.id,
+                envelope: record::envelope(parts.envelope)?,
+                outcomes: parts.outcomes,
+                content_len: parts.head.content_len,
+                has_file: true,
                 payload,
                 payload_len,
             }

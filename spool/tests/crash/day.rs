@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use spool::faults::Fault as Deliberate;
 use spool::layout::{COMMIT_HEADER_BYTES, CommitHeader, DATA_START, HeaderBlock, SegmentHeader};
@@ -16,7 +17,7 @@ use crate::facts::{Facts, Mail, Note};
 const BLOCK: usize = 4096;
 
 /// What kind of day it is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Kind {
     /// Writes fail now and then.
     pub(crate) errors: bool,
@@ -24,6 +25,19 @@ pub(crate) struct Kind {
     pub(crate) broken: Option<Deliberate>,
     /// The caller writes the outcome before the report about it.
     pub(crate) outcome_first: bool,
+    /// One message in so many is large.
+    pub(crate) large_one_in: u64,
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self {
+            errors: false,
+            broken: None,
+            outcome_first: false,
+            large_one_in: 6,
+        }
+    }
 }
 
 /// A report that a faulty caller has not written yet, and the batch of the outcome.
@@ -44,6 +58,11 @@ pub(crate) struct Day {
     known: BTreeMap<MessageKey, SpoolId>,
     owed: Vec<Owed>,
     committed: u64,
+    /// Large content on its way in.
+    arriving: BTreeMap<SpoolId, Mail>,
+    /// Large content being read: its file, and what has been read.
+    reading: BTreeMap<SpoolId, (Arc<ContentFile>, Vec<u8>)>,
+    pieces: BTreeMap<u64, SpoolId>,
     /// Segment written to last, and generations.
     segment: u32,
     generations: BTreeMap<u32, u64>,
@@ -101,6 +120,13 @@ impl Day {
             .map_err(|error| error.to_string())?
             .expect("there is no limit");
         facts.check(&recovered)?;
+        for message in &recovered.messages {
+            let found: Vec<&Outcome> = message.outcomes.iter().flatten().collect();
+            let kept: Vec<&Outcome> = log.outcomes(message.key).iter().collect();
+            if found != kept {
+                return Err(format!("outcomes of {}: {kept:?}", message.id));
+            }
+        }
         facts.settle(&recovered);
         let messages = recovered.messages.iter();
         let keys: BTreeMap<SpoolId, MessageKey> =
@@ -116,6 +142,9 @@ impl Day {
             known,
             owed: Vec::new(),
             committed: 0,
+            arriving: BTreeMap::new(),
+            reading: BTreeMap::new(),
+            pieces: BTreeMap::new(),
             segment: 0,
             generations: BTreeMap::new(),
         };
@@ -137,8 +166,13 @@ impl Day {
             let done = self.disk.complete_one().ok_or("a read is lost")?;
             self.log.complete(self.now, done);
             while let Some(event) = self.log.poll_event() {
-                rest -= usize::from(matches!(event, Event::Content { .. }));
+                let read = matches!(&event, Event::Content { content, .. }
+                    if !matches!(content, Ok(Content::File(_))));
+                let reading = self.reading.len();
+                let large = matches!(event, Event::Piece { .. });
                 self.event(event)?;
+                let read = read || (large && self.reading.len() < reading);
+                rest -= usize::from(read);
             }
         }
         Ok(())
@@ -195,15 +229,103 @@ impl Day {
             }
             Event::Content { key, content, .. } => {
                 let id = self.known[&key];
-                let content = content.map_err(|error| format!("content of {id}: {error}"))?;
-                if content != self.facts.offered[&id].content {
-                    return Err(format!("the content of {id} differs"));
+                match content.map_err(|error| format!("content of {id}: {error}"))? {
+                    Content::Whole(content) => self.compare(id, &content)?,
+                    Content::File(file) => self.read_file(id, file),
                 }
             }
+            Event::Piece { ticket, content } => {
+                let id = self.pieces.remove(&ticket.0).ok_or("nobody reads this")?;
+                // A message may be done while somebody still reads it.
+                if let Some((file, mut read)) = self.reading.remove(&id) {
+                    self.log.content_close(&file);
+                    match content {
+                        Ok(piece) => read.extend(piece),
+                        Err(_) if self.facts.is_ending(id) => return Ok(()),
+                        Err(error) => return Err(format!("content of {id}: {error}")),
+                    }
+                    if read.len() as u64 == file.len {
+                        self.compare(id, &read)?;
+                    } else {
+                        self.read_piece(id, file, read);
+                    }
+                }
+            }
+            Event::ContentWritten { .. } => {}
+            Event::ContentStored { id, result } => self.content_stored(id, result.is_ok()),
             Event::Accepting(_) | Event::Trouble(_) => {}
         }
         self.pay_reports();
         Ok(())
+    }
+
+    fn compare(&self, id: SpoolId, content: &[u8]) -> Result<(), String> {
+        if content == self.facts.offered[&id].content {
+            Ok(())
+        } else {
+            Err(format!("the content of {id} differs"))
+        }
+    }
+
+    fn read_file(&mut self, id: SpoolId, file: Arc<ContentFile>) {
+        if !self.reading.contains_key(&id) {
+            self.read_piece(id, file, Vec::new());
+        }
+    }
+
+    fn read_piece(&mut self, id: SpoolId, file: Arc<ContentFile>, read: Vec<u8>) {
+        let piece = (read.len() / PIECE_BYTES) as u32;
+        self.log.content_open(&file);
+        let ticket = self.log.content_read(&file, piece);
+        self.pieces.insert(ticket.0, id);
+        self.reading.insert(id, (file, read));
+    }
+
+    /// Large content arrives; some clients go away in the middle.
+    fn accept_large(&mut self, rng: &mut Rng, number: u64) {
+        let id = self.log.reserve_id();
+        let envelope = Self::envelope(number);
+        let len = [1, 4096, 30_000, PIECE_BYTES, PIECE_BYTES + 5000][rng.index(5)];
+        let seed = rng.next_u64();
+        let content: Vec<u8> = (0..len as u64)
+            .map(|at| (seed >> (at % 57)) as u8)
+            .collect();
+        self.log.content_begin(id);
+        let first = (content.len() / 2) / BLOCK * BLOCK;
+        self.log.content_write(id, &content[..first]);
+        match rng.below(6) {
+            0 => self.log.content_drop(id),
+            more => {
+                self.log.content_end(id, &content[first..]);
+                if more == 1 {
+                    self.log.content_drop(id);
+                } else {
+                    self.arriving.insert(id, Mail { content, envelope });
+                }
+            }
+        }
+    }
+
+    fn content_stored(&mut self, id: SpoolId, stored: bool) {
+        let Some(mail) = self.arriving.remove(&id).filter(|_| stored) else {
+            return;
+        };
+        match self.log.accept_content(self.now, id, &mail.envelope, false) {
+            Ok(accepted) => {
+                self.offer(id, accepted, mail);
+                self.facts.staged(accepted.batch, Note::Message(id));
+            }
+            Err(_) => self.log.content_drop(id),
+        }
+    }
+
+    /// Files with content that nothing speaks of.
+    pub(crate) fn garbage(&self) -> Vec<FileId> {
+        let content = |file: &FileId| match file {
+            FileId::Content(id) => !self.facts.alive.contains_key(&SpoolId::from_bits(*id)),
+            _ => false,
+        };
+        self.disk.files().filter(content).collect()
     }
 
     fn envelope(number: u64) -> Envelope {
@@ -362,7 +484,11 @@ impl Day {
 
     /// What happens around one message of the day.
     pub(crate) fn happenings(&mut self, rng: &mut Rng, number: u64) {
-        self.accept(rng, number);
+        if rng.below(self.kind.large_one_in) == 0 {
+            self.accept_large(rng, number);
+        } else {
+            self.accept(rng, number);
+        }
         if rng.below(3) == 0 {
             self.log.set_receiving(rng.below(2) as u32);
         }

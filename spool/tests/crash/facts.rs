@@ -54,6 +54,11 @@ impl Facts {
         alive.filter(|id| !closing.contains(id)).collect()
     }
 
+    /// Whether its done record is on its way or on disk: it may go at any time.
+    pub(crate) fn is_ending(&self, id: SpoolId) -> bool {
+        !self.alive.contains_key(&id) || self.closing().contains(&id)
+    }
+
     fn closing(&self) -> BTreeSet<SpoolId> {
         let notes = self.pending.iter();
         notes
@@ -112,6 +117,9 @@ impl Facts {
 
     /// Whether what a start found can be true.
     pub(crate) fn check(&self, recovered: &Recovered) -> Result<(), String> {
+        if let Some(id) = recovered.report.missing.first() {
+            return Err(format!("the file with the content of {id} is gone"));
+        }
         let messages = recovered.messages.iter();
         let found: BTreeMap<SpoolId, &RecoveredMessage> =
             messages.map(|message| (message.id, message)).collect();

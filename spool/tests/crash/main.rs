@@ -80,6 +80,9 @@ fn run(seed: u64, kind: Kind) -> Result<Total, String> {
         }
     }
     drain(&mut day)?;
+    if !day.garbage().is_empty() {
+        return Err(format!("left over: {:?}", day.garbage()));
+    }
     let disk = day.disk.power_cut(&mut Persistence::drop_all());
     let acknowledged = day.facts.alive.len() + day.facts.done.len();
     Day::resume(disk, kind, day.facts, 8).map_err(|error| format!("at the end: {error}"))?;
@@ -159,23 +162,33 @@ fn each_deliberate_fault_is_caught() {
         Fault::NoVoid,
         Fault::ForgetThreads,
         Fault::ForgetEarly,
+        Fault::ContentUnsynced,
+        Fault::ContentUnnamed,
+        Fault::UnlinkEarly,
+        Fault::UnlinkUnvoided,
     ];
     let mut missed = Vec::new();
     for fault in faults {
-        let errors = fault == Fault::NoVoid;
+        let errors = matches!(fault, Fault::NoVoid | Fault::UnlinkUnvoided);
         let broken = Some(fault);
+        let large_one_in = match fault {
+            Fault::ContentUnsynced | Fault::ContentUnnamed => 6,
+            Fault::UnlinkEarly | Fault::UnlinkUnvoided => 4,
+            _ => 40,
+        };
         let kind = Kind {
             errors,
             broken,
+            large_one_in,
             ..Kind::default()
         };
-        if caught(kind, 40) < 2 {
+        if caught(kind, 60) < 2 {
             missed.push(fault);
         }
     }
     assert!(
         missed.is_empty(),
-        "not caught by two of 40 seeds: {missed:?}"
+        "not caught by two of 60 seeds: {missed:?}"
     );
 }
 

@@ -10,7 +10,7 @@ use super::file::{Loaded, Odd};
 use crate::mail::date;
 use crate::mail::header::{self, Field};
 use crate::mail::message_file::{self, FileEnvelope};
-use crate::protocol::{content, path};
+use crate::protocol::{judge, path};
 use crate::sys::process;
 
 /// Names of users, looked up once each.
@@ -100,7 +100,7 @@ fn check(wire: &[u8], setup: &Setup) -> Result<(), Odd> {
     if wire.len() as u64 > limits.message_bytes_max {
         return Err(Odd::TooLarge(limits.message_bytes_max));
     }
-    match content::header_fault(wire, limits.header_bytes_max, limits.received_max) {
+    match judge::header_fault(wire, limits.header_bytes_max, limits.received_max) {
         Some(fault) => Err(Odd::BadMessage(fault.reply())),
         None => Ok(()),
     }

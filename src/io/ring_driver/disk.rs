@@ -1,9 +1,9 @@
 //! Disk requests of the spool engine on the ring.
 //!
 //! Files are opened with O_DIRECT; where the file system refuses, all of them are opened without, so
-//! that direct and cached access to one file never mix. Creating and removing go through the ring: on a
-//! disk that hangs they would hang the shard. Opening what exists and listing change nothing on the disk
-//! and are plain calls, made at a start.
+//! that direct and cached access to one file never mix. Creating and removing, and opening content, go
+//! through the ring: on a disk that hangs they would hang the shard. Opening segments and listing are
+//! plain calls, made at a start.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -32,7 +32,7 @@ pub(super) struct Disk {
 struct Started {
     token: Token,
     /// The file whose descriptor the completion brings.
-    creates: Option<FileId>,
+    opens: Option<FileId>,
 }
 
 impl Disk {
@@ -59,6 +59,13 @@ impl Disk {
         let synced = self.durability == Durability::Sync;
         match op {
             Op::Create { file } => self.create(ring, token, file, kind),
+            Op::Open {
+                file: file @ (FileId::Content(_) | FileId::Foreign { .. }),
+            } => self.open_later(ring, token, file, kind),
+            Op::Close { file } => {
+                self.files.remove(&file);
+                Some(answer(token, Ok(0)))
+            }
             Op::Open { file } => Some(self.now(token, self.open(file))),
             Op::Remove { file } => self.remove(ring, token, file, kind),
             Op::List => Some(self.list(token)),
@@ -113,13 +120,37 @@ impl Disk {
         let Some((dir, name)) = self.name(file) else {
             return Some(refused(token, None));
         };
-        let flags = if self.direct { libc::O_DIRECT } else { 0 };
+        let slot = self.enter_opening(token, file);
+        ring.create(dir, name, self.flags(), kind | slot);
+        None
+    }
+
+    /// Content is opened while mail flows: on a disk that hangs a plain call would hang the shard.
+    fn open_later(
+        &mut self,
+        ring: &mut Ring,
+        token: Token,
+        file: FileId,
+        kind: u64,
+    ) -> Option<op::Completion> {
+        let Some((dir, name)) = self.name(file) else {
+            return Some(refused(token, None));
+        };
+        let slot = self.enter_opening(token, file);
+        ring.open(dir, name, self.flags(), kind | slot);
+        None
+    }
+
+    fn flags(&self) -> i32 {
+        if self.direct { libc::O_DIRECT } else { 0 }
+    }
+
+    fn enter_opening(&mut self, token: Token, file: FileId) -> u64 {
         let slot = self.enter(token);
         if let Some(Some(started)) = self.in_flight.get_mut(slot as usize) {
-            started.creates = Some(file);
+            started.opens = Some(file);
         }
-        ring.create(dir, name, flags, kind | slot);
-        None
+        slot
     }
 
     fn remove(
@@ -150,9 +181,9 @@ impl Disk {
         slot: u64,
         completion: ring::Completion,
     ) -> Option<op::Completion> {
-        let Started { token, creates } = self.in_flight[slot as usize].take()?;
+        let Started { token, opens } = self.in_flight[slot as usize].take()?;
         self.free.push(slot as u32);
-        if let Some(file) = creates {
+        if let Some(file) = opens {
             let result = completion.result.map(|descriptor| {
                 self.files.insert(file, ring::adopt(descriptor).into());
                 0
@@ -181,8 +212,8 @@ impl Disk {
             self.in_flight.push(None);
             (self.in_flight.len() - 1) as u32
         });
-        let creates = None;
-        self.in_flight[slot as usize] = Some(Started { token, creates });
+        let opens = None;
+        self.in_flight[slot as usize] = Some(Started { token, opens });
         u64::from(slot)
     }
 
@@ -207,7 +238,8 @@ impl Disk {
     }
 
     fn descriptor(&mut self, id: FileId) -> Option<i32> {
-        if !self.files.contains_key(&id) {
+        let is_content = matches!(id, FileId::Content(_) | FileId::Foreign { .. });
+        if !self.files.contains_key(&id) && !is_content {
             // Recovery ran on another disk driver: its files are opened when first asked for.
             let (id, file) = self.open(id).ok()?;
             self.files.insert(id, file);

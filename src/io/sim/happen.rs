@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use spool::op::{Completion, FileId, Op, Request};
+
 use crate::io::{Event, Socket};
 
 use super::ClientId;
@@ -45,6 +47,11 @@ pub(super) enum Happening {
     Disk {
         shard: usize,
     },
+    /// A request of `shard` about a file of another shard.
+    Foreign {
+        shard: usize,
+        request: Request,
+    },
     Wake {
         shard: usize,
     },
@@ -56,6 +63,36 @@ pub(super) enum Happening {
 }
 
 impl World {
+    /// Reads a file on the disk of another shard; nothing else is ever asked of one.
+    fn foreign(&self, request: Request) -> Completion {
+        let (file, read) = match request.op {
+            Op::Read { file, offset, buf } => (file, Some((offset as usize, buf))),
+            Op::Open { file } | Op::Close { file } => (file, None),
+            op => unreachable!("{op:?} on a file of another shard"),
+        };
+        let FileId::Foreign { shard, id } = file else {
+            unreachable!("{file:?} is not of another shard");
+        };
+        let node = self.nodes.get(&usize::from(shard));
+        let image = node.and_then(|node| node.disk.image(FileId::Content(id)));
+        let (result, buf) = match (image, read) {
+            (None, read) => (Err(libc::ENOENT), read.map(|(_, buf)| buf)),
+            (Some(_), None) => (Ok(0), None),
+            (Some(image), Some((offset, mut buf))) => {
+                let start = image.len().min(offset);
+                let end = image.len().min(offset + buf.len());
+                buf[..end - start].copy_from_slice(&image[start..end]);
+                (Ok((end - start) as u64), Some(buf))
+            }
+        };
+        Completion {
+            token: request.token,
+            result,
+            buf,
+            files: Vec::new(),
+        }
+    }
+
     fn report(&mut self, shard: usize, event: Event) {
         if let Some(node) = self.nodes.get_mut(&shard) {
             node.ready.push_back(event);
@@ -88,6 +125,10 @@ impl World {
                 if let Some(completion) = node.and_then(|node| node.disk.complete_one()) {
                     self.report(shard, Event::Disk(completion));
                 }
+            }
+            Happening::Foreign { shard, request } => {
+                let completion = self.foreign(request);
+                self.report(shard, Event::Disk(completion));
             }
             Happening::Wake { shard } => {
                 if let Some(node) = self.nodes.get_mut(&shard) {

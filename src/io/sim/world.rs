@@ -248,7 +248,9 @@ impl World {
             );
         }
         self.plan.retain(|_, happening| match happening {
-            Happening::Disk { shard: of } | Happening::Wake { shard: of } => *of != shard,
+            Happening::Disk { shard: of }
+            | Happening::Foreign { shard: of, .. }
+            | Happening::Wake { shard: of } => *of != shard,
             Happening::LogDone { shard: of, .. } => *of != shard,
             _ => true,
         });

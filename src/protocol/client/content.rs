@@ -1,12 +1,20 @@
 //! Writes content after DATA (dot-stuffed) or BDAT (as it is), in pieces.
 //!
-//! The caller has checked with [`has_bare_line_end`] that text content contains CR and LF only in
-//! pairs; so the end of content can never appear inside it, whatever the peer takes for a line end.
+//! Text content contains CR and LF only in pairs: checked with [`has_bare_line_end`] when it is in memory,
+//! promised by the caller when it comes in pieces. So the end of content can never appear inside it,
+//! whatever the peer takes for a line end.
+
+use std::collections::VecDeque;
 
 use memchr::memmem;
 
-/// Bytes of content in one piece, before dot-stuffing.
+use super::Content;
+
+/// Bytes of content written at a time, before dot-stuffing.
 pub const PIECE_BYTES_MAX: usize = 64 * 1024;
+
+/// Pieces held at a time: one being written, one read ahead.
+const PIECES_MAX: usize = 2;
 
 /// How the peer is told where content ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,45 +25,67 @@ pub(super) enum Framing {
     Length,
 }
 
+/// Where in a line the content written so far ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    LineStart,
+    Cr,
+    Inside,
+}
+
 /// Content under way.
 #[derive(Debug)]
 pub(super) struct Writer {
     framing: Framing,
-    offset: usize,
+    at: At,
+    /// Bytes written.
+    offset: u64,
     /// Adds the final CRLF that the content lacks.
     complete: bool,
+    /// Of content that is not in memory: what has come and is not written.
+    pieces: VecDeque<Vec<u8>>,
+    /// Bytes written of the first piece.
+    piece_offset: usize,
+    /// Bytes that have come.
+    come: u64,
 }
 
 impl Writer {
     /// Before the first byte. Only `binary` content is left without a final CRLF.
-    pub(super) fn new(framing: Framing, content: &[u8], binary: bool) -> Self {
+    pub(super) fn new(framing: Framing, content: &Content, binary: bool) -> Self {
         Self {
             framing,
+            at: At::LineStart,
             offset: 0,
-            complete: lacks_line_end(content, binary),
+            complete: content.lacks_line_end(binary),
+            pieces: VecDeque::new(),
+            piece_offset: 0,
+            come: 0,
         }
     }
 
-    /// Appends the next piece; true when it was the last one.
-    pub(super) fn write(&mut self, content: &[u8], output: &mut Vec<u8>) -> bool {
-        let rest = content.get(self.offset..).unwrap_or_default();
-        let mut len = rest.len().min(PIECE_BYTES_MAX);
-        if len < rest.len() && rest.get(len - 1) == Some(&b'\r') {
-            len -= 1; // CRLF stays in one piece, for the search of line starts.
-        }
-        let piece = rest.get(..len).unwrap_or_default();
-        match self.framing {
-            Framing::Length => output.extend_from_slice(piece),
-            Framing::Dot => {
-                let before = content.get(..self.offset).unwrap_or_default();
-                stuff(
-                    piece,
-                    before.is_empty() || before.ends_with(b"\r\n"),
-                    output,
-                );
+    /// Where the next piece begins, when it should be read now.
+    pub(super) fn wants(&self, content: &Content) -> Option<u64> {
+        let more = matches!(content, Content::Pieces { .. }) && self.come < content.len();
+        (more && self.pieces.len() < PIECES_MAX).then_some(self.come)
+    }
+
+    /// Takes the next piece.
+    pub(super) fn piece(&mut self, bytes: Vec<u8>) {
+        self.come += bytes.len() as u64;
+        self.pieces.push_back(bytes);
+    }
+
+    /// Appends what can be written at once; true when it was the last of the content.
+    pub(super) fn write(&mut self, content: &Content, output: &mut Vec<u8>) -> bool {
+        let written = match content {
+            Content::Memory(bytes) => {
+                let rest = bytes.get(self.offset as usize..).unwrap_or_default();
+                self.put(head(rest), output)
             }
-        }
-        self.offset += len;
+            Content::Pieces { .. } => self.write_piece(output),
+        };
+        self.offset += written as u64;
         if self.offset < content.len() {
             return false;
         }
@@ -67,35 +97,102 @@ impl Writer {
         }
         true
     }
+
+    fn write_piece(&mut self, output: &mut Vec<u8>) -> usize {
+        let Some(piece) = self.pieces.pop_front() else {
+            return 0;
+        };
+        let rest = piece.get(self.piece_offset..).unwrap_or_default();
+        let written = self.put(head(rest), output);
+        self.piece_offset += written;
+        if self.piece_offset < piece.len() {
+            self.pieces.push_front(piece);
+        } else {
+            self.piece_offset = 0;
+        }
+        written
+    }
+
+    fn put(&mut self, bytes: &[u8], output: &mut Vec<u8>) -> usize {
+        match self.framing {
+            Framing::Length => output.extend_from_slice(bytes),
+            Framing::Dot => self.at = stuff(self.at, bytes, output),
+        }
+        bytes.len()
+    }
+}
+
+fn head(bytes: &[u8]) -> &[u8] {
+    bytes.get(..PIECE_BYTES_MAX).unwrap_or(bytes)
 }
 
 /// Bytes the peer will receive as content.
-pub(super) fn size(content: &[u8], binary: bool) -> usize {
-    content.len()
-        + if lacks_line_end(content, binary) {
-            2
-        } else {
-            0
+pub(super) fn size(content: &Content, binary: bool) -> u64 {
+    content.len() + if content.lacks_line_end(binary) { 2 } else { 0 }
+}
+
+impl Content {
+    /// Bytes of it.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::Pieces { len, .. } => *len,
         }
-}
-
-fn lacks_line_end(content: &[u8], binary: bool) -> bool {
-    !binary && !content.is_empty() && !content.ends_with(b"\r\n")
-}
-
-/// Doubles dots at line starts (RFC 5321 4.5.2).
-fn stuff(piece: &[u8], at_line_start: bool, output: &mut Vec<u8>) {
-    output.reserve(piece.len() + 16);
-    if at_line_start && piece.first() == Some(&b'.') {
-        output.push(b'.');
     }
+
+    /// Nothing is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lacks_line_end(&self, binary: bool) -> bool {
+        match self {
+            Self::Memory(bytes) => !binary && !bytes.is_empty() && !bytes.ends_with(b"\r\n"),
+            Self::Pieces { .. } => false,
+        }
+    }
+
+    pub(super) fn is_eight_bit(&self) -> bool {
+        match self {
+            Self::Memory(bytes) => !bytes.is_ascii(),
+            Self::Pieces { eight_bit, .. } => *eight_bit,
+        }
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        match self {
+            Self::Memory(bytes) => has_bare_line_end(bytes),
+            Self::Pieces { .. } => false,
+        }
+    }
+}
+
+/// Doubles dots at line starts (RFC 5321 4.5.2), however the content is cut.
+fn stuff(at: At, bytes: &[u8], output: &mut Vec<u8>) -> At {
+    output.reserve(bytes.len() + 16);
     let mut copied = 0;
-    for at in memmem::find_iter(piece, b"\r\n.") {
-        output.extend_from_slice(piece.get(copied..at + 3).unwrap_or_default());
+    match (at, bytes) {
+        (At::LineStart, [b'.', ..]) => output.push(b'.'),
+        (At::Cr, [b'\n', b'.', ..]) => {
+            output.extend_from_slice(b"\n.");
+            copied = 1;
+        }
+        _ => {}
+    }
+    for at in memmem::find_iter(bytes, b"\r\n.") {
+        output.extend_from_slice(bytes.get(copied..at + 3).unwrap_or_default());
         output.push(b'.');
         copied = at + 3;
     }
-    output.extend_from_slice(piece.get(copied..).unwrap_or_default());
+    output.extend_from_slice(bytes.get(copied..).unwrap_or_default());
+    match (at, bytes) {
+        (at, []) => at,
+        (At::Cr, [b'\n']) | (_, [.., b'\r', b'\n']) => At::LineStart,
+        (_, [.., b'\r']) => At::Cr,
+        _ => At::Inside,
+    }
 }
 
 /// Whether a CR or LF is not part of a CRLF.

@@ -103,8 +103,8 @@ pub struct Job {
     pub sender: Vec<u8>,
     /// Who shall receive it.
     pub recipients: Vec<JobRecipient>,
-    /// The message, CRLF lines, not dot-stuffed.
-    pub content: Arc<Vec<u8>>,
+    /// The message.
+    pub content: Content,
     /// It was declared `BODY=8BITMIME`.
     pub eight_bit: bool,
     /// It was declared `BODY=BINARYMIME`.
@@ -118,6 +118,21 @@ pub struct Job {
     /// Which message this is: its id and its arrival in milliseconds since 1970. For the mailbox
     /// agent, which offers XSPOOLID.
     pub identity: Option<(String, u64)>,
+}
+
+/// A message: CRLF lines, not dot-stuffed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// All of it.
+    Memory(Arc<Vec<u8>>),
+    /// It is handed over piece by piece: see [`Session::wants_piece`]. Unless it is binary, it has CR and
+    /// LF in pairs only, and ends with one.
+    Pieces {
+        /// Bytes of it.
+        len: u64,
+        /// A byte of it is above 127.
+        eight_bit: bool,
+    },
 }
 
 /// A recipient of a job.

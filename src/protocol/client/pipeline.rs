@@ -114,7 +114,7 @@ impl Transaction {
 
     fn refusal(&self, offered: &Extensions, settings: &Settings) -> Option<&'static [u8]> {
         let job = &self.job;
-        let size = content::size(&job.content, job.binary) as u64;
+        let size = content::size(&job.content, job.binary);
         let wants_utf8 = job.smtputf8 || !job.addresses_are_ascii();
         if !is_path(&job.sender) {
             Some(b"553 5.1.7 bad sender address syntax")
@@ -126,9 +126,9 @@ impl Transaction {
             Some(b"554 5.6.3 next hop does not support BINARYMIME")
         } else if job.binary {
             None
-        } else if content::has_bare_line_end(&job.content) {
+        } else if job.content.is_broken() {
             Some(b"554 5.6.11 message contains bare CR or LF")
-        } else if !offered.eight_bit && !settings.eight_bit_anyway && !job.content.is_ascii() {
+        } else if !offered.eight_bit && !settings.eight_bit_anyway && job.content.is_eight_bit() {
             Some(b"554 5.6.3 next hop does not support 8BITMIME")
         } else {
             None
@@ -194,7 +194,7 @@ impl Transaction {
         }
         if job.binary {
             output.extend_from_slice(b" BODY=BINARYMIME");
-        } else if offered.eight_bit && (job.eight_bit || !job.content.is_ascii()) {
+        } else if offered.eight_bit && (job.eight_bit || job.content.is_eight_bit()) {
             output.extend_from_slice(b" BODY=8BITMIME");
         }
         if job.smtputf8 || !job.addresses_are_ascii() {

@@ -151,6 +151,35 @@ impl Session {
         self.arm(now);
     }
 
+    /// The job and the offset of the piece of content that should be read now.
+    #[must_use]
+    pub fn wants_piece(&self) -> Option<(u64, u64)> {
+        let transaction = self.transactions.front()?;
+        let Progress::Content(writer) = &transaction.progress else {
+            return None;
+        };
+        let offset = writer.wants(&transaction.job.content)?;
+        Some((transaction.job.token, offset))
+    }
+
+    /// Takes the piece that was wanted; it is written with the next [`Self::sent`].
+    pub fn piece(&mut self, token: u64, bytes: Vec<u8>) {
+        if let Some(transaction) = self.transactions.front_mut()
+            && transaction.job.token == token
+            && let Progress::Content(writer) = &mut transaction.progress
+        {
+            writer.piece(bytes);
+        }
+    }
+
+    /// The content of a job cannot be read: what was begun is not finished, and the session ends.
+    pub fn abort(&mut self, token: u64, reply: &[u8]) {
+        let front = self.transactions.front();
+        if front.is_some_and(|transaction| transaction.job.token == token) {
+            self.break_up(reply, false);
+        }
+    }
+
     /// The peer closed the connection, or it failed with `error`.
     pub fn ended(&mut self, _now: Now, error: Option<i32>) {
         match self.phase {

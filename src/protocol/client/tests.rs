@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use self::pair::{Pair, START, Toy, job};
 use super::content::has_bare_line_end;
-use super::{Event, Job, Session, Settings, Status};
+use super::{Content, Event, Job, Session, Settings, Status};
 use crate::base::clock::Now;
 
 const PLAIN: &str = "";
@@ -369,7 +369,7 @@ fn what_the_peer_cannot_take_fails_here() {
     let rows = [
         (
             Job {
-                content: Arc::new(b"more than ten\r\n".to_vec()),
+                content: Content::Memory(Arc::new(b"more than ten\r\n".to_vec())),
                 ..base()
             },
             "552 5.3.4",
@@ -390,14 +390,14 @@ fn what_the_peer_cannot_take_fails_here() {
         ),
         (
             Job {
-                content: Arc::new(b"a\n.\r\n".to_vec()),
+                content: Content::Memory(Arc::new(b"a\n.\r\n".to_vec())),
                 ..base()
             },
             "554 5.6.11",
         ),
         (
             Job {
-                content: Arc::new(b"a\r".to_vec()),
+                content: Content::Memory(Arc::new(b"a\r".to_vec())),
                 ..base()
             },
             "554 5.6.11",
@@ -494,4 +494,58 @@ fn quit_ends_in_order() {
         assert_eq!(session.poll_event(), Some(Event::Closed));
         assert_eq!(session.poll_event(), None);
     }
+}
+
+/// However the content is cut, the peer gets the same.
+#[test]
+fn content_that_comes_in_pieces_arrives_whole() {
+    let content = b".a\r\n..\r\n.\r\nb\r\n\r\n.c\r\n".repeat(5);
+    for size in 1..20 {
+        for offers in [PLAIN, PIPE, CHUNK] {
+            let mut large = job(1, &["a@x"], b"");
+            large.content = Content::Pieces {
+                len: content.len() as u64,
+                eight_bit: false,
+            };
+            let mut toy = Toy::default();
+            toy.offers = offers;
+            let jobs = vec![large, job(2, &["a@x"], b"small\r\n")];
+            let mut pair = Pair::new(Settings::default(), toy, jobs, usize::MAX);
+            pair.pieces = (content.clone(), size);
+            pair.run(b"220 toy\r\n");
+            assert!(pair.peer.contents[0] == content, "{offers:?} {size}");
+            assert_eq!(pair.peer.contents[1], b"small\r\n");
+        }
+    }
+}
+
+#[test]
+fn content_that_cannot_be_read_on_never_ends() {
+    let mut session = opened(PIPE);
+    let mut output = Vec::new();
+    let mut large = job(1, &["a@x"], b"");
+    large.content = Content::Pieces {
+        len: 1_000_000,
+        eight_bit: true,
+    };
+    session.submit(large, START, &mut output);
+    assert_eq!(
+        session.wants_piece(),
+        None,
+        "nobody has asked for the content"
+    );
+    session.receive(b"250 ok\r\n250 ok\r\n354 go\r\n", START, &mut output);
+    assert_eq!(session.wants_piece(), Some((1, 0)));
+    session.piece(1, b"x\r\n".to_vec());
+    assert_eq!(session.wants_piece(), Some((1, 3)), "one is read ahead");
+    session.piece(1, b"y\r\n".to_vec());
+    assert_eq!(session.wants_piece(), None);
+    output.clear();
+    session.sent(START, &mut output);
+    assert_eq!(output, b"x\r\n");
+    output.clear();
+    session.abort(1, b"451 4.3.0 content cannot be read");
+    session.sent(START, &mut output);
+    assert!(output.is_empty());
+    assert_eq!(statuses(&mut session), [(1, Status::Deferred, false)]);
 }

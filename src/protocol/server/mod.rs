@@ -4,6 +4,7 @@
 //! answers [`Want::Policy`] with [`Session::verdict`], [`Want::Begin`] with [`Session::begin`] and
 //! [`Want::Store`] with [`Session::stored`]; until then no input is taken.
 
+mod body;
 mod commands;
 mod settings;
 mod state;
@@ -19,6 +20,7 @@ use super::command;
 use crate::base::clock::Now;
 
 pub use super::command::{BodyKind, Ret};
+use body::Body;
 pub use settings::Settings;
 use state::State;
 
@@ -131,7 +133,8 @@ pub struct Transaction {
     pub helo: Vec<u8>,
     /// How it came.
     pub protocol: &'static str,
-    /// A Received line, then the content, with CR LF line ends and without dot-stuffing.
+    /// A Received line, then the content, with CR LF line ends and without dot-stuffing; without what
+    /// was taken by [`Session::take_content`].
     pub content: Vec<u8>,
 }
 
@@ -367,15 +370,32 @@ impl Session {
         matches!(self.state, State::Content(_) | State::Chunk(_))
     }
 
-    /// Bytes of content held.
+    /// Between DATA or the first BDAT and the end of the content, also between its chunks.
     #[must_use]
-    pub fn held_bytes(&self) -> usize {
-        match &self.state {
-            State::Content(content) => content.held_bytes(),
-            State::Chunk(chunk) => chunk.held_bytes(),
-            State::Command(command) => command.held_bytes(),
-            _ => 0,
+    pub fn has_content(&self) -> bool {
+        self.is_receiving_content()
+            || matches!(self.state, State::Command(state::Command::Chunks(_)))
+    }
+
+    fn body(&mut self) -> Option<&mut Body> {
+        match &mut self.state {
+            State::Content(content) => Some(&mut content.body),
+            State::Chunk(chunk) => chunk.body(),
+            State::Command(command) => command.body(),
+            _ => None,
         }
+    }
+
+    /// Bytes of content held.
+    pub fn held_bytes(&mut self) -> usize {
+        self.body().map_or(0, |body| body.buffer.len())
+    }
+
+    /// Takes whole blocks of the content that has arrived; the transaction that is handed out holds what
+    /// follows them. May be nothing.
+    pub fn take_content(&mut self, block_bytes: usize) -> Vec<u8> {
+        self.body()
+            .map_or_else(Vec::new, |body| body.take(block_bytes))
     }
 
     /// Gives memory back for the next content.

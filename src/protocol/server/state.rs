@@ -1,5 +1,6 @@
 //! The states. Each holds what is true in it; a handler consumes it and gives the next one.
 
+use super::body::Body;
 use super::transfer::{Beginning, Chunk, Content};
 use super::{BodyKind, RecipientParams, Ret};
 
@@ -62,9 +63,7 @@ pub(super) struct Recipients {
 #[derive(Debug)]
 pub(super) struct Chunks {
     pub(super) envelope: Recipients,
-    pub(super) content: Vec<u8>,
-    /// Bytes of our own Received field.
-    pub(super) trace_bytes: usize,
+    pub(super) body: Body,
     /// Chunks beyond the limit were taken and dropped.
     pub(super) too_large: bool,
 }
@@ -89,10 +88,10 @@ pub(super) enum Before {
 }
 
 impl Command {
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(super) fn body(&mut self) -> Option<&mut Body> {
         match self {
-            Self::Chunks(chunks) => chunks.content.len(),
-            _ => 0,
+            Self::Chunks(chunks) => Some(&mut chunks.body),
+            _ => None,
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Content: DATA and BDAT up to the transaction that is handed out.
 
+use super::body::Body;
 use super::state::{Chunks, Command, Recipients, State};
 use super::{BodyKind, Context, Transaction, Want, put_line};
 use crate::base::clock::Now;
 use crate::mail::date;
 use crate::protocol::Input;
-use crate::protocol::content::{self, DotDecoder, Fault, Progress};
+use crate::protocol::content::{DotDecoder, Fault, Progress};
 
 type Next = (State, Option<Want>);
 
@@ -55,25 +56,23 @@ impl Beginning {
             .min(DECLARED_BYTES_MAX) as usize;
         buffer.reserve(declared.max(CONTENT_BYTES));
         received_line(&mut buffer, context, &self.recipients, id, now);
-        let trace_bytes = buffer.len();
+        let settings = &context.settings;
         match self.chunk {
             None => {
                 put_line(output, "354 end with CR LF . CR LF");
-                let settings = &context.settings;
-                let bytes_max = settings.message_bytes_max as usize + trace_bytes;
+                let bytes_max = settings.message_bytes_max as usize;
                 let decoder = DotDecoder::new(settings.line_bytes_max, bytes_max);
                 State::Content(Content {
                     recipients: self.recipients,
-                    buffer,
+                    body: Body::new(buffer, settings, false),
                     decoder,
-                    trace_bytes,
                 })
             }
             Some((size, last)) => {
+                let binary = self.recipients.sender.body == BodyKind::Binary;
                 let chunks = Chunks {
                     envelope: self.recipients,
-                    content: buffer,
-                    trace_bytes,
+                    body: Body::new(buffer, settings, !binary),
                     too_large: false,
                 };
                 State::Chunk(Chunk::next(chunks, size, last))
@@ -136,41 +135,28 @@ fn protocol(context: &Context, recipients: &Recipients) -> &'static str {
 #[derive(Debug)]
 pub(super) struct Content {
     recipients: Recipients,
-    buffer: Vec<u8>,
+    pub(super) body: Body,
     decoder: DotDecoder,
-    trace_bytes: usize,
 }
 
 impl Content {
-    pub(super) fn held_bytes(&self) -> usize {
-        self.buffer.len()
-    }
-
     pub(super) fn receive(
         mut self,
         context: &mut Context,
         input: &mut Input<'_>,
         output: &mut Vec<u8>,
     ) -> Next {
-        let (used, progress) = self.decoder.feed(input.remaining(), &mut self.buffer);
+        let (used, progress) = self.decoder.feed(input.remaining(), &mut self.body.buffer);
         input.take(used);
         if progress == Progress::More {
             return (State::Content(self), Some(Want::Input));
         }
         let Self {
             recipients,
-            buffer,
+            body,
             decoder,
-            trace_bytes,
         } = self;
-        finish(
-            context,
-            recipients,
-            buffer,
-            decoder.fault(),
-            trace_bytes,
-            output,
-        )
+        finish(context, recipients, body, decoder.fault(), output)
     }
 }
 
@@ -178,16 +164,13 @@ impl Content {
 fn finish(
     context: &mut Context,
     recipients: Recipients,
-    buffer: Vec<u8>,
+    body: Body,
     fault: Option<Fault>,
-    trace_bytes: usize,
     output: &mut Vec<u8>,
 ) -> Next {
+    let (body_fault, mut rest) = body.end();
+    let fault = fault.or(body_fault);
     let settings = &context.settings;
-    let header = buffer.get(trace_bytes..).unwrap_or_default();
-    let fault = fault.or_else(|| {
-        content::header_fault(header, settings.header_bytes_max, settings.received_max)
-    });
     // RFC 2033 4.2: as many replies as recipients.
     let replies = if settings.lmtp {
         recipients.list.len()
@@ -195,11 +178,15 @@ fn finish(
         1
     };
     if let Some(fault) = fault {
-        context.spare = buffer;
+        context.spare = rest;
         for _ in 1..replies {
             put_line(output, fault.reply());
         }
         return (context.error(Command::Ready, fault.reply(), output), None);
+    }
+    // Lines end with CR LF everywhere behind this point.
+    if recipients.sender.body != BodyKind::Binary && !rest.ends_with(b"\r\n") {
+        rest.extend_from_slice(b"\r\n");
     }
     let with = protocol(context, &recipients);
     let Recipients { sender, list } = recipients;
@@ -213,7 +200,7 @@ fn finish(
         spool_id: sender.spool_id,
         helo: context.hello.name.clone(),
         protocol: with,
-        content: buffer,
+        content: rest,
     };
     (
         State::Storing(replies),
@@ -257,10 +244,10 @@ impl Chunk {
         }
     }
 
-    pub(super) fn held_bytes(&self) -> usize {
-        match &self.into {
-            Into::Chunks(chunks) => chunks.content.len(),
-            Into::Nowhere(_) => 0,
+    pub(super) fn body(&mut self) -> Option<&mut Body> {
+        match &mut self.into {
+            Into::Chunks(chunks) => Some(&mut chunks.body),
+            Into::Nowhere(_) => None,
         }
     }
 
@@ -274,11 +261,11 @@ impl Chunk {
         let bytes = input.take(count);
         self.remaining -= bytes.len() as u64;
         if let Into::Chunks(chunks) = &mut self.into {
-            let room = context.settings.message_bytes_max as usize + CONTENT_BYTES;
-            if chunks.content.len() + bytes.len() > room {
+            let len = chunks.body.len() + bytes.len() as u64;
+            if len > context.settings.message_bytes_max {
                 chunks.too_large = true;
             } else {
-                chunks.content.extend_from_slice(bytes);
+                chunks.body.buffer.extend_from_slice(bytes);
             }
         }
         if self.remaining > 0 {
@@ -301,23 +288,10 @@ impl Chunk {
     fn end(chunks: Chunks, context: &mut Context, output: &mut Vec<u8>) -> Next {
         let Chunks {
             envelope,
-            mut content,
-            trace_bytes,
+            body,
             too_large,
         } = chunks;
-        let body = content.get(trace_bytes..).unwrap_or_default();
-        let binary = envelope.sender.body == BodyKind::Binary;
-        let fault = if too_large || body.len() as u64 > context.settings.message_bytes_max {
-            Some(Fault::TooLarge)
-        } else if binary {
-            None
-        } else {
-            content::line_fault(body, context.settings.line_bytes_max)
-        };
-        // Lines end with CR LF everywhere behind this point.
-        if !binary && !content.ends_with(b"\r\n") {
-            content.extend_from_slice(b"\r\n");
-        }
-        finish(context, envelope, content, fault, trace_bytes, output)
+        let fault = too_large.then_some(Fault::TooLarge);
+        finish(context, envelope, body, fault, output)
     }
 }

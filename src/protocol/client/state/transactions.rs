@@ -86,7 +86,7 @@ impl Session {
         }
         transaction.progress = Progress::Envelope { next };
         // Large content is sent only when somebody is known to take it.
-        if !offered.chunking || transaction.job.content.len() <= PIECE_BYTES_MAX {
+        if !offered.chunking || transaction.job.content.len() <= PIECE_BYTES_MAX as u64 {
             self.ask_for_content(at, offered, output);
         }
     }

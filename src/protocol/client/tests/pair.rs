@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::{Event, Job, JobRecipient, Session, Settings};
+use super::super::{Content, Event, Job, JobRecipient, Session, Settings};
 use crate::base::clock::Now;
 
 pub(super) const START: Now = Now {
@@ -26,7 +26,7 @@ pub(super) fn job(token: u64, recipients: &[&str], content: &[u8]) -> Job {
         token,
         sender: b"s@a".to_vec(),
         recipients: recipients.collect(),
-        content: Arc::new(content.to_vec()),
+        content: Content::Memory(Arc::new(content.to_vec())),
         eight_bit: false,
         binary: false,
         smtputf8: false,
@@ -49,6 +49,8 @@ pub(super) struct Pair<P> {
     pub(super) step: usize,
     /// Bytes of the peer after which the connection is lost.
     pub(super) budget: usize,
+    /// What jobs whose content comes in pieces consist of, and the size of a piece.
+    pub(super) pieces: (Vec<u8>, usize),
 }
 
 impl<P: Peer> Pair<P> {
@@ -64,6 +66,7 @@ impl<P: Peer> Pair<P> {
             rounds: 0,
             step,
             budget: usize::MAX,
+            pieces: (Vec::new(), 1),
         }
     }
 
@@ -91,14 +94,29 @@ impl<P: Peer> Pair<P> {
                 self.sent.extend_from_slice(&output);
                 self.peer.receive(&output, &mut replies);
                 output.clear();
+                self.give_piece();
                 self.session.sent(START, &mut output);
             }
         }
     }
 
+    fn give_piece(&mut self) -> bool {
+        if let Some((token, offset)) = self.session.wants_piece() {
+            let (content, size) = &self.pieces;
+            let rest = &content[offset as usize..];
+            let piece = rest[..rest.len().min(*size)].to_vec();
+            self.session.piece(token, piece);
+            return true;
+        }
+        false
+    }
+
     fn turn(&mut self, output: &mut Vec<u8>) {
         while self.session.can_take() && !self.jobs.is_empty() {
             self.session.submit(self.jobs.remove(0), START, output);
+        }
+        if output.is_empty() && self.give_piece() {
+            self.session.sent(START, output);
         }
         while let Some(event) = self.session.poll_event() {
             self.events.push(event);
