@@ -186,7 +186,7 @@ fn frames() {
     let unknown = framed(10, b"payload");
     assert_eq!(
         take_frame(&mut unknown.as_slice()),
-        Err(DecodeError::UnknownKind(10))
+        Err(DecodeError::UnknownKind(11))
     );
     let mut damaged = framed(10, b"payload");
     damaged[14] ^= 1;

@@ -29,7 +29,7 @@ mod users;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use spool::{Envelope, Log, MessageKey, SpoolId};
+use spool::{Log, MessageKey, SpoolId};
 
 use crate::base::clock::Now;
 use crate::base::fast_map::FastMap;
@@ -102,7 +102,7 @@ pub struct Shard<D: Driver> {
     /// Sessions whose content goes to a file.
     spills: FastMap<SpoolId, Key>,
     /// Content that is complete and on its way to the disk.
-    storing: FastMap<SpoolId, (intake::Origin, Envelope)>,
+    storing: FastMap<SpoolId, large::Storing>,
     questions: FastMap<u64, Key>,
     question_next: u64,
     /// Failures whose report could not be staged yet.
@@ -140,6 +140,7 @@ impl<D: Driver> Shard<D> {
         }
         self.events = events;
         self.fire_timers();
+        self.feed_starved();
         self.exchange();
         self.spool_turn();
         self.dispatch();
@@ -169,7 +170,7 @@ impl<D: Driver> Shard<D> {
                 None => self.driver.recycle(chunk),
             },
             Event::Ended { socket, result } => match self.roles.get(&socket) {
-                Some(Role::Inbound(key)) => self.inbound_ended(*key),
+                Some(Role::Inbound(key)) => self.inbound_ended(*key, result.err()),
                 Some(Role::Outbound(key)) => self.outbound_ended(*key, result.err()),
                 None => {}
             },

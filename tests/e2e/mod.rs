@@ -7,6 +7,7 @@ mod disk;
 mod dns;
 mod docs;
 mod kill;
+mod large;
 mod limits;
 mod local;
 mod queue;
