@@ -183,7 +183,7 @@ fn frames() {
         assert_eq!((frame.kind, frame.payload), (kind, &b"payload"[..]));
         assert!(rest.is_empty());
     }
-    let unknown = framed(10, b"payload");
+    let unknown = framed(11, b"payload");
     assert_eq!(
         take_frame(&mut unknown.as_slice()),
         Err(DecodeError::UnknownKind(11))

@@ -9,6 +9,7 @@ mod docs;
 mod kill;
 mod large;
 mod limits;
+mod list;
 mod local;
 mod queue;
 mod relay;
