@@ -90,6 +90,8 @@ prepare() {
     RESULTS=$DIR/results.tsv
     echo "$$ $(started $$)" >"$DIR/children"
     trap cleanup EXIT
+    set -E
+    trap 'echo "$(basename "$0"): line $LINENO: $BASH_COMMAND: exit $?" >&2' ERR
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     for port in $SOURCE_PORT $SINK_PORT; do
@@ -185,6 +187,16 @@ start_zmailer() {
     DAEMON=$!
     adopt "$DAEMON"
     wait_for_port "$SOURCE_PORT"
+    wait_for_status
+}
+
+# It listens before it can be asked.
+wait_for_status() {
+    for _ in $(seq 500); do
+        "$ZMAILER" status --json --config "$DIR/zmailer/z.toml" >/dev/null 2>&1 && return 0
+        sleep 0.01
+    done
+    die "zmailer does not answer: $(tail -3 "$DIR/zmailer/out")"
 }
 
 # Ends the daemon and keeps its directory.
