@@ -111,6 +111,7 @@ check_flushes() {
 # What a daemon that has ended leaves behind: no file of a message, no complaint.
 check_rest() {
     local name
+    [ "$SURVIVORS" = 0 ] || complain "$way: $SURVIVORS process of the daemon did not end with it"
     for name in public router postman input deferred freezer; do
         exactly "files in $name/" "$(files_in "$DIR/zmailer/po/$name")" 0
     done
@@ -286,8 +287,8 @@ make_message() {
 
 # ---- pickup ----
 
-# One more line of results; the daemon is new, so its counters are those of the run. Imported is what
-# the spool has accepted; the files are removed after that, in batches.
+# The daemon is new, so its counters are those of the run. Imported is what the spool has accepted; the
+# files are removed after that, in batches, which has a line of its own.
 run_pickup() {
     local way=$1 files=$2 started listening imported removed v0 b0 i0
     [ "$way" = down ] || start_sink
@@ -308,17 +309,21 @@ run_pickup() {
     wait_for_status
     poll_until accepted "$files" || void "$way: only $(status_number mail accepted) of $files imported"
     imported=$(date +%s%N)
-    printf '%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n' zmailer "$files" $(((imported - listening) / 1000000)) \
-        "$(ticks_of_tree "$DAEMON")" $(($(busy_ticks) - b0)) $(($(idle_ticks) - i0)) "$(counter commits)" \
-        "$(counter flushes)" $(($(device_flushes) - v0)) "$(written_by "$DAEMON")" "$(peak_rss_kib "$DAEMON")" \
-        >>"$RESULTS"
+    pickup_line "$imported" >>"$RESULTS"
     until_prints 0 files_in "$DIR/zmailer/po/router" || void "$way: files are left in router/"
     removed=$(date +%s%N)
-    echo "    listening $(((listening - started) / 1000000)) ms after the start; last file seen gone" \
-        "$(((removed - listening) / 1000000)) ms after listening"
+    pickup_line "$removed" >>"${RESULTS%.tsv}-removed.tsv"
+    echo "    listening $(((listening - started) / 1000000)) ms after the start"
     check_pickup "$files"
     ZMAILER_MORE=""
     [ "$way" = down ] || stop_sink
+}
+
+# A line of results as measure writes it, for what has ended at $1.
+pickup_line() {
+    printf '%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n' zmailer "$files" $((($1 - listening) / 1000000)) \
+        "$(ticks_of_tree "$DAEMON")" $(($(busy_ticks) - b0)) $(($(idle_ticks) - i0)) "$(counter commits)" \
+        "$(counter flushes)" $(($(device_flushes) - v0)) "$(written_by "$DAEMON")" "$(peak_rss_kib "$DAEMON")"
 }
 
 poll_until() {
@@ -455,7 +460,7 @@ report() {
 
 report_files() {
     local name
-    for name in large new-connection maildir list submit pickup-down pickup-up; do
+    for name in large new-connection maildir list submit pickup-down pickup-down-removed pickup-up pickup-up-removed; do
         [ ! -s "$DIR/$name.tsv" ] || echo "$name.tsv"
     done
 }

@@ -75,6 +75,8 @@ end_leftovers() {
     sleep 0.5
 }
 
+failed() { echo "$(basename "$0"): line $2: $3: exit $1" >&2; }
+
 prepare() {
     command -v smtp-source >/dev/null || die "smtp-source is not installed (Debian: postfix)"
     if [ -z "${ZMAILER:-}" ]; then
@@ -91,9 +93,9 @@ prepare() {
     echo "$$ $(started $$)" >"$DIR/children"
     trap cleanup EXIT
     set -E
-    trap 'echo "$(basename "$0"): line $LINENO: $BASH_COMMAND: exit $?" >&2' ERR
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
+    trap 'failed "$?" "$LINENO" "$BASH_COMMAND"' ERR
+    trap 'trap "" ERR; exit 130' INT
+    trap 'trap "" ERR; exit 143' TERM HUP
     for port in $SOURCE_PORT $SINK_PORT; do
         ! listens "$port" || die "something listens on port $port already"
     done
@@ -108,8 +110,16 @@ has_postfix() {
     fi
 }
 
+# Its type, and for ext4 whether it has a journal: without one nothing shares the sync of a file.
+file_system() {
+    local type
+    type=$(df --output=fstype "$DIR" | tail -1)
+    if [ "$type" = ext4 ] && ! compgen -G "/proc/fs/jbd2/$DEVICE-*" >/dev/null; then type="ext4 without a journal"; fi
+    echo "$type"
+}
+
 print_machine() {
-    echo "machine: $(nproc) cores, kernel $(uname -r), $(df --output=fstype "$DIR" | tail -1) on ${DEVICE:-?}," \
+    echo "machine: $(nproc) cores, kernel $(uname -r), $(file_system) on ${DEVICE:-?}," \
         "$(sysctl -n net.ipv4.tcp_congestion_control 2>/dev/null || echo '?'); load $(cut -d' ' -f1 /proc/loadavg)"
 }
 
@@ -199,10 +209,29 @@ wait_for_status() {
     die "zmailer does not answer: $(tail -3 "$DIR/zmailer/out")"
 }
 
-# Ends the daemon and keeps its directory.
+# Ends the daemon and keeps its directory. SURVIVORS: how many of its own processes had to be ended too.
 end_zmailer() {
+    local pid children
+    SURVIVORS=0
+    children=$(pgrep -P "$DAEMON" || true)
+    for pid in $children; do adopt "$pid"; done
     kill "$DAEMON"
     reap "$DAEMON" || true
+    for pid in $children; do
+        end_survivor "$pid"
+        unset "CHILDREN[$pid]"
+    done
+}
+
+end_survivor() {
+    local time
+    time=$(awk -v pid="$1" '$1 == pid {time = $2} END {print time}' "$DIR/children")
+    for _ in $(seq 20); do
+        [ "$(started "$1")" = "$time" ] || return 0
+        sleep 0.05
+    done
+    SURVIVORS=$((SURVIVORS + 1))
+    kill "$1" 2>/dev/null || true
 }
 
 stop_zmailer() {
@@ -325,25 +354,34 @@ calibrate() {
 last_rate() { awk -F'\t' 'END {printf "%.0f", $2 * 1000 / $3}' "$RESULTS"; }
 
 # A run counts only if 250 means what both sides say: with one session there is at least one flush a
-# message, and with durability = "none" about none.
+# message, and with durability = "none" about none. Others who use the disk can spoil the second: three
+# tries.
 floor() {
-    local sessions=$SESSIONS flushes device ok=yes
+    local sessions=$SESSIONS try
     SESSIONS=1
+    for try in 1 2 3; do
+        ! try_floor || break
+        [ "$try" -lt 3 ] || { echo "VOID: the floor does not hold"; exit 1; }
+    done
+    SESSIONS=$sessions
+    : >"$RESULTS"
+}
+
+try_floor() {
+    local flushes device ok=0
     start_sink
     start_zmailer sync
     measure zmailer 500 send_through "$SOURCE_PORT" 500
     stop_zmailer
     flushes=$(awk 'END {print $8}' "$RESULTS") device=$(awk 'END {print $9}' "$RESULTS")
     echo "floor: 500 messages in one session: $flushes flushes counted, $device seen by $DEVICE"
-    [ "$flushes" -ge 500 ] || ok=no
+    [ "$flushes" -ge 500 ] || ok=1
     start_zmailer none
     measure zmailer 500 send_through "$SOURCE_PORT" 500
     stop_zmailer
     stop_sink
     device=$(awk 'END {print $9}' "$RESULTS")
     echo "floor: the same with durability = \"none\": $device seen by $DEVICE"
-    [ "$device" -lt 100 ] || ok=no
-    SESSIONS=$sessions
-    : >"$RESULTS"
-    [ $ok = yes ] || { echo "VOID: the floor does not hold"; exit 1; }
+    [ "$device" -lt 100 ] || ok=1
+    return $ok
 }
