@@ -436,6 +436,7 @@ run_case() {
         done
     done
     rm -rf "$DIR"/read.*
+    print_zmailer_settings
     if [[ " $WAYS " = *" postfix"* ]]; then print_postfix_settings; fi
 }
 

@@ -283,6 +283,13 @@ stop_postfix() {
     rm -rf "$DIR/postfix"
 }
 
+print_zmailer_settings() {
+    configure_zmailer sync
+    echo "zmailer, settings:"
+    sed 's/^/    /' "$DIR/zmailer/z.toml"
+    rm -rf "$DIR/zmailer"
+}
+
 print_postfix_settings() {
     postfix_config
     echo "Postfix $(postconf -c "$DIR/postfix/etc" -h mail_version), settings:"
