@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: zmailer::sys::allocator::Allocator = zmailer::sys::allocator::Allocator;
 
 fn main() -> ExitCode {
     zmailer::commands::main()

@@ -1,7 +1,7 @@
 //! The mailbox agent as a process: started by the daemon before it gives up its rights.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
@@ -22,13 +22,23 @@ pub(super) fn socket(config: &Config) -> PathBuf {
     config.paths.postoffice.join("mailbox.sock")
 }
 
+/// A running agent, and what keeps it alive.
+pub(super) struct Agent {
+    child: Child,
+    life: PipeWriter,
+}
+
 /// Starts the agent, if there are mailboxes. Its socket is bound here and handed over as its standard
 /// input, so that it is there before anybody connects.
+///
+/// Its standard output is the end of a pipe on which nothing ever comes: when the daemon is gone, in
+/// whatever way, the pipe ends, and so does the agent. A signal at the parent's death would not do: a
+/// daemon that has given up its rights may not signal root.
 pub(super) fn start(
     config: &Config,
     config_path: Option<&Path>,
     user: Option<User>,
-) -> Result<Option<Child>, ExitCode> {
+) -> Result<Option<Agent>, ExitCode> {
     if config.mailboxes.is_empty() {
         return Ok(None);
     }
@@ -44,12 +54,13 @@ pub(super) fn start(
     if let Some(path) = config_path {
         command.arg("--config").arg(path);
     }
+    let (end, life) = io::pipe().map_err(failed)?;
     let child = command
         .stdin(Stdio::from(OwnedFd::from(listener)))
-        .stdout(Stdio::null())
+        .stdout(Stdio::from(OwnedFd::from(end)))
         .spawn()
         .map_err(failed)?;
-    Ok(Some(child))
+    Ok(Some(Agent { child, life }))
 }
 
 fn bind(path: &Path, user: Option<User>) -> io::Result<UnixListener> {
@@ -66,10 +77,12 @@ fn bind(path: &Path, user: Option<User>) -> io::Result<UnixListener> {
 }
 
 /// Without its agent the daemon stops: somebody with the rights to has to start both.
-pub(super) fn watch(mut child: Child, shared: Arc<Shared>) {
+pub(super) fn watch(agent: Agent, shared: Arc<Shared>) {
+    let Agent { mut child, life } = agent;
     let watching = thread::Builder::new().name("agent".to_owned());
     let spawned = watching.spawn(move || {
         let ended = child.wait();
+        drop(life);
         tracing::error!("the mailbox agent has ended: {ended:?}; stopping");
         shared.request_stop();
     });
@@ -78,10 +91,22 @@ pub(super) fn watch(mut child: Child, shared: Arc<Shared>) {
     }
 }
 
+/// Ends this process when the pipe on standard output ends.
+fn end_with_daemon() -> io::Result<()> {
+    let life = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let waiting = thread::Builder::new().name("life".to_owned());
+    waiting.spawn(move || {
+        // An error is an end, too.
+        let _ = io::copy(&mut &life, &mut io::sink());
+        std::process::exit(0);
+    })?;
+    Ok(())
+}
+
 /// The agent itself.
 pub(super) fn run(config: &Config, uid: u32) -> ExitCode {
     log::start();
-    let prepared = process::end_with_parent().and_then(|()| {
+    let prepared = end_with_daemon().and_then(|()| {
         if process::is_root() {
             process::drop_groups()?;
         }

@@ -133,6 +133,7 @@ pub fn start(setup: Setup, requests: Arc<Requests>) -> io::Result<JoinHandle<()>
 async fn serve(setup: Setup, requests: Arc<Requests>, socket: std::os::unix::net::UnixListener) {
     let daemon = Arc::clone(&setup.daemon);
     let inquiries = Rc::new(server::queue::Inquiries::default());
+    let users = Arc::new(users::Users::new(&setup.mailboxes));
     let serving = server::serve(socket, Arc::clone(&daemon), Rc::clone(&inquiries));
     tokio_uring::spawn(serving);
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
@@ -169,10 +170,10 @@ async fn serve(setup: Setup, requests: Arc<Requests>, socket: std::os::unix::net
                 }
                 Request::Page(page) => inquiries.answer(page),
                 Request::User(question) => {
-                    let (template, answers) = (setup.mailboxes.clone(), Arc::clone(&setup.answers));
+                    let (users, answers) = (Arc::clone(&users), Arc::clone(&setup.answers));
                     // Accounts may be asked for over the network.
                     tokio::task::spawn_blocking(move || {
-                        let known = users::find(&template, &question.address).is_some();
+                        let known = users.find(&question.address).is_some();
                         let token = question.token;
                         answers.known(question.shard, users::UserAnswer { token, known });
                     });

@@ -1,6 +1,9 @@
 //! Which users this host has: accounts of the system, and mailboxes that are there.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::mail::mailbox;
 use crate::sys::process::{self, Account};
@@ -40,6 +43,61 @@ pub struct UserAnswer {
     pub token: u64,
     /// There is such a user.
     pub known: bool,
+}
+
+/// How long a user who was found is known...
+const KNOWN_FOR: Duration = Duration::from_secs(10);
+
+/// ... and how long one who was not is unknown: a new one should not wait.
+const UNKNOWN_FOR: Duration = Duration::from_secs(1);
+
+/// Answers remembered.
+const ANSWERS_MAX: usize = 10_000;
+
+/// The users of this host, with a short memory: with some sources of accounts a look-up costs a hundred
+/// system calls.
+#[derive(Debug)]
+pub struct Users {
+    template: String,
+    answers: Mutex<HashMap<Vec<u8>, (Instant, Option<Found>)>>,
+}
+
+impl Users {
+    /// For a template of a mailbox's path.
+    #[must_use]
+    pub fn new(template: &str) -> Self {
+        Self {
+            template: template.to_owned(),
+            answers: Mutex::default(),
+        }
+    }
+
+    /// See [`find`].
+    #[must_use]
+    pub fn find(&self, address: &[u8]) -> Option<Found> {
+        let now = Instant::now();
+        if let Some((until, found)) = self.answers().get(address)
+            && *until > now
+        {
+            return found.clone();
+        }
+        let found = find(&self.template, address);
+        let time = if found.is_some() {
+            KNOWN_FOR
+        } else {
+            UNKNOWN_FOR
+        };
+        let mut answers = self.answers();
+        if answers.len() >= ANSWERS_MAX {
+            answers.clear();
+        }
+        answers.insert(address.to_vec(), (now + time, found.clone()));
+        found
+    }
+
+    fn answers(&self) -> MutexGuard<'_, HashMap<Vec<u8>, (Instant, Option<Found>)>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The user an address of this host means: by its whole local part, else by what stands before `+`.

@@ -1,5 +1,6 @@
 //! Process and processor calls. Identity is changed here and nowhere else.
 
+pub mod allocator;
 pub mod filesystem;
 pub mod limits;
 pub mod lock;

@@ -207,19 +207,6 @@ pub fn drop_groups() -> io::Result<()> {
     }
 }
 
-/// Ends this process when the thread that started it ends.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn end_with_parent() -> io::Result<()> {
-    // SAFETY: the call takes numbers only.
-    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
 /// Becomes `user` for good: supplementary groups, group, user, in this order, all threads.
 ///
 /// # Errors

@@ -256,3 +256,23 @@ fn large_mail_stands_in_each_mailbox() {
     });
     assert_eq!(left.count(), 0);
 }
+
+/// The agent may have rights that the daemon has given up, and ends with it all the same.
+#[test]
+fn the_agent_ends_with_the_daemon() {
+    for ends in [Daemon::kill, |daemon: &mut Daemon| {
+        daemon.stop();
+    }] {
+        let mut daemon = with_mailboxes("");
+        let children = format!("/proc/{0}/task/{0}/children", daemon.pid());
+        let agent = fs::read_to_string(children).unwrap().trim().to_owned();
+        let process = PathBuf::from("/proc").join(&agent);
+        assert!(!agent.is_empty() && process.exists(), "{agent:?}");
+        ends(&mut daemon);
+        wait_for("the agent's end", || {
+            let gone = !process.exists();
+            let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+            (gone || stat.contains(") Z ")).then_some(())
+        });
+    }
+}

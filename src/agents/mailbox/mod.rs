@@ -51,6 +51,7 @@ pub struct Settings {
 struct Agent {
     settings: Settings,
     session: Arc<server::Settings>,
+    users: users::Users,
     batches: Batches,
     /// Messages that arrived before may have been delivered by a run that crashed.
     started_ms: u64,
@@ -76,6 +77,7 @@ pub fn serve(listener: &UnixListener, settings: Settings) -> io::Result<()> {
         ..server::Settings::default()
     };
     let agent = Arc::new(Agent {
+        users: users::Users::new(&settings.path),
         settings,
         session: Arc::new(session),
         batches: Batches::default(),
@@ -166,7 +168,7 @@ impl Agent {
                     session.verdict(Verdict::Accept, now, output);
                 }
                 Want::Policy(Question::Recipient { address }) => {
-                    let verdict = match users::find(&self.settings.path, &address) {
+                    let verdict = match self.users.find(&address) {
                         Some(_) => Verdict::Accept,
                         None => Verdict::Reject(users::UNKNOWN),
                     };
@@ -209,7 +211,9 @@ impl Agent {
     }
 
     fn deliver_one(&self, letter: &Letter<'_>) -> Result<(), String> {
-        let found = users::find(&self.settings.path, letter.recipient)
+        let found = self
+            .users
+            .find(letter.recipient)
             .ok_or_else(|| users::UNKNOWN.to_owned())?;
         let owner = Owner::of(&found);
         let result = maildir::deliver(&found.path, owner.as_ref(), letter, &self.batches);
