@@ -19,6 +19,7 @@ mod pace;
 mod receive;
 mod report;
 mod run;
+mod scenario;
 mod sink;
 mod source;
 mod timeline;
@@ -32,8 +33,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use options::{Cli, Command};
 
 /// The program; `arguments` without its name. Exit code 1: a message was lost, duplicated or
-/// altered or an idle connection was dropped; 64: wrong arguments; 69:
-/// something that has to be there is not.
+/// altered, an idle connection was dropped, or a scenario was not green; 64: wrong arguments; 69:
+/// something that has to be there is not; 78: a scenario file is wrong.
 #[must_use]
 pub fn main(arguments: Vec<String>) -> ExitCode {
     let words = std::iter::once("loadgen".to_owned()).chain(arguments);
@@ -51,6 +52,7 @@ pub fn main(arguments: Vec<String>) -> ExitCode {
         Command::Sink(arguments) => run::sink_alone(&arguments),
         Command::Run(arguments) => run::around(&arguments),
         Command::SpoolFill(arguments) => run::spool_fill(&arguments),
+        Command::Scenario(arguments) => scenario::main(&arguments),
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Run(Box<RunArguments>),
     /// Fill a relay's queue as fast as possible: pipelined, by BDAT where offered, without a sink.
     SpoolFill(SourceArguments),
+    /// Run scenario files against a relay that is started for each, or against one that runs.
+    Scenario(ScenarioArguments),
 }
 
 #[derive(clap::Args, Clone)]
@@ -71,10 +73,37 @@ pub(crate) struct RunArguments {
     pub(crate) output: Output,
 }
 
+#[derive(clap::Args, Clone)]
+pub(crate) struct ScenarioArguments {
+    /// Scenario files.
+    #[arg(value_name = "FILE", required_unless_present = "all")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Run every scenario that is built in.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// The relay's program; it is started as `PROGRAM run --config FILE` for each scenario.
+    #[arg(long, value_name = "PROGRAM", required_unless_present = "relay", conflicts_with_all = ["relay", "sink"])]
+    pub(crate) command: Option<PathBuf>,
+    /// A relay that runs already; the `[zmailer]` tables are ignored then.
+    #[arg(long, value_name = "HOST:PORT", requires = "sink")]
+    pub(crate) relay: Option<SocketAddr>,
+    /// Where that relay delivers to.
+    #[arg(long, value_name = "HOST:PORT", requires = "relay")]
+    pub(crate) sink: Option<SocketAddr>,
+    /// Where to work; each scenario has a directory of its own below it, removed when it was green.
+    #[arg(long, default_value = "target")]
+    pub(crate) dir: PathBuf,
+    /// Multiplies the numbers of messages and of idle connections; at least one remains.
+    #[arg(long, default_value_t = 1.0, value_parser = parse_scale)]
+    pub(crate) scale: f64,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
 /// How the result is shown.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct Output {
-    /// Print one JSON object.
+    /// Print one JSON object (an array of them for scenarios).
     #[arg(long)]
     pub(crate) json: bool,
     /// Also write a page with charts of latency and throughput; it needs no other file.
@@ -216,6 +245,13 @@ fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if (0.001..=1e6).contains(&rate) => Ok(rate),
         _ => Err("a rate from 0.001 to 1000000 is expected".to_owned()),
+    }
+}
+
+fn parse_scale(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(scale) if (1e-6..=1e6).contains(&scale) => Ok(scale),
+        _ => Err("a factor from 0.000001 to 1000000 is expected".to_owned()),
     }
 }
 

@@ -32,11 +32,18 @@ const LOOK_AT_CROWD: Duration = Duration::from_millis(500);
 
 const FAILURE: u8 = 1;
 const UNAVAILABLE: u8 = 69;
+const BAD_CONFIGURATION: u8 = 78;
 
 /// Says what is wrong; the exit code for something that is not available.
 pub(crate) fn fail(what: impl std::fmt::Display) -> ExitCode {
     eprintln!("loadgen: {what}");
     ExitCode::from(UNAVAILABLE)
+}
+
+/// The same for a file that is not right.
+pub(crate) fn refuse(what: impl std::fmt::Display) -> ExitCode {
+    eprintln!("loadgen: {what}");
+    ExitCode::from(BAD_CONFIGURATION)
 }
 
 /// The exit code of a run that was good, or was not.
