@@ -205,7 +205,11 @@ pub(crate) struct Behaviour {
     pub(crate) chunking: bool,
 }
 
-const MESSAGES_MAX: u64 = 100_000_000;
+/// Messages of one run.
+pub(crate) const MESSAGES_MAX: u64 = 100_000_000;
+
+/// An address pair has 65535 ports; some are in use.
+pub(crate) const IDLE_MAX: usize = 60_000;
 
 impl Load {
     /// Bytes of a message.
@@ -262,10 +266,9 @@ fn connections(text: &str) -> Result<usize, String> {
     }
 }
 
-/// An address pair has 65535 ports; some are in use.
 fn idle_connections(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
-        Ok(count) if count <= 60_000 => Ok(count),
+        Ok(count) if count <= IDLE_MAX => Ok(count),
         _ => Err("a number of connections up to 60000 is expected".to_owned()),
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio_uring::net::{TcpListener, TcpStream};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::distribution::{Purpose, Random};
 use crate::ledger::Ledger;
@@ -234,14 +235,12 @@ impl Session {
 
     fn recipient(&mut self, line: &[u8]) {
         let path = line.split(|byte| *byte == b'<').nth(1).unwrap_or(b"");
-        let known = path
-            .split(|byte| *byte == b'>')
-            .next()
-            .and_then(parse_recipient);
-        if let Some((number, index)) = known
-            && self.refuses(number, index)
-        {
-            self.rules.ledger.refused_by_sink(number, index);
+        let address = path.split(|byte| *byte == b'>').next().unwrap_or(b"");
+        let known = parse_recipient(address);
+        if self.refuses(address, known) {
+            if let Some((number, index)) = known {
+                self.rules.ledger.refused_by_sink(number, index);
+            }
             self.wire.say("550 5.1.1 no such user");
         } else if self.mail.recipients.len() == RECIPIENTS_MAX {
             self.wire.say("452 4.5.3 too many recipients");
@@ -251,8 +250,11 @@ impl Session {
         }
     }
 
-    fn refuses(&self, number: u64, index: u32) -> bool {
-        let which = (number << 16) | u64::from(index);
+    fn refuses(&self, address: &[u8], known: Option<(u64, u32)>) -> bool {
+        let which = known.map_or_else(
+            || xxh3_64(address),
+            |(number, index)| (number << 16) | u64::from(index),
+        );
         let mut random = Random::new(self.rules.seed, Purpose::RefusedRecipient, which);
         !self.mail.report && random.chance(self.rules.behaviour.fail_rcpt)
     }
@@ -310,7 +312,7 @@ impl Session {
         } else if self.random.chance(behaviour.fail_4xx) {
             self.wire.say("451 4.3.0 not now");
         } else {
-            let taken = enter(&self.rules, mail);
+            let taken = enter(&self.rules, mail, &mut self.random);
             let reply = if taken {
                 "250 2.0.0 taken"
             } else {
@@ -322,13 +324,13 @@ impl Session {
     }
 }
 
-/// Enters complete mail in the ledger; whether it is taken.
-fn enter(rules: &Rules, mail: Mail) -> bool {
-    let ledger = &rules.ledger;
+/// Enters complete mail in the ledger; whether it is taken. `random` decides where no number does.
+fn enter(rules: &Rules, mail: Mail, random: &mut Random) -> bool {
+    let (ledger, refused) = (&rules.ledger, rules.behaviour.fail_5xx);
     match mail.digest.finish() {
         Identity::Message { number, good } => {
             let mut random = Random::new(rules.seed, Purpose::RefusedMessage, number);
-            if random.chance(rules.behaviour.fail_5xx) {
+            if random.chance(refused) {
                 for (number, index) in mail.recipients.into_iter().flatten() {
                     ledger.refused_by_sink(number, index);
                 }
@@ -337,6 +339,10 @@ fn enter(rules: &Rules, mail: Mail) -> bool {
             ledger.delivered(number, good, &mail.recipients);
         }
         Identity::Report(recipients) => ledger.reported(&recipients),
+        Identity::Strange if random.chance(refused) => {
+            ledger.strange(0);
+            return false;
+        }
         Identity::Strange => ledger.strange(mail.recipients.len()),
     }
     true

@@ -9,7 +9,7 @@ use std::path::Path;
 use clap::{ArgAction, Args};
 use toml::{Table, Value};
 
-use crate::options::{Behaviour, Load};
+use crate::options::{Behaviour, IDLE_MAX, Load, MESSAGES_MAX};
 use crate::report::Report;
 
 /// A scenario.
@@ -94,9 +94,9 @@ impl Scenario {
     pub(crate) fn scale(&mut self, factor: f64) {
         // A float beyond the integers saturates.
         let scaled = |count: u64| ((count as f64 * factor).round() as u64).max(1);
-        self.load.messages = scaled(self.load.messages);
+        self.load.messages = scaled(self.load.messages).min(MESSAGES_MAX);
         if self.load.idle > 0 {
-            self.load.idle = scaled(self.load.idle as u64) as usize;
+            self.load.idle = (scaled(self.load.idle as u64) as usize).min(IDLE_MAX);
         }
     }
 
