@@ -37,7 +37,9 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn open(to: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(to).await?;
+        let stream = TcpStream::connect(to)
+            .await
+            .map_err(|error| io::Error::new(error.kind(), format!("{to}: {error}")))?;
         stream.set_nodelay(true)?;
         let mut connection = Self {
             stream,

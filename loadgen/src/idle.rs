@@ -32,10 +32,14 @@ impl Crowd {
             limit,
             ..Self::default()
         };
-        for _ in 0..count {
+        for left in (1..=count).rev() {
             match Member::open(to) {
                 Ok(member) => crowd.members.push(member),
-                Err(_) => crowd.dropped += 1,
+                // A relay that takes no more, or does not answer, is not asked thousands of times.
+                Err(_) => {
+                    crowd.dropped = left as u64;
+                    break;
+                }
             }
         }
         crowd
@@ -58,9 +62,16 @@ impl Crowd {
     /// how many were lost before their time.
     pub(crate) fn disperse(mut self) -> u64 {
         self.look();
-        for member in self.members {
+        let asked: Vec<bool> = self
+            .members
+            .iter_mut()
+            .map(|member| member.ask_to_leave().is_ok())
+            .collect();
+        let deadline = Instant::now() + REPLY;
+        for (member, asked) in self.members.iter_mut().zip(asked) {
             let allowed = member.silent_since.elapsed() >= self.limit;
-            self.dropped += u64::from(member.quit().is_err() && !allowed);
+            let left = asked && member.may_leave(deadline).is_ok();
+            self.dropped += u64::from(!left && !allowed);
         }
         self.dropped
     }
@@ -89,9 +100,17 @@ impl Member {
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    fn quit(mut self) -> io::Result<()> {
+    fn ask_to_leave(&mut self) -> io::Result<()> {
         self.stream.set_nonblocking(false)?;
-        self.stream.write_all(b"QUIT\r\n")?;
+        self.stream.write_all(b"QUIT\r\n")
+    }
+
+    /// All members share the time, or a relay that hangs would be waited for by each in turn.
+    fn may_leave(&mut self, deadline: Instant) -> io::Result<()> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Zero would mean forever.
+        self.stream
+            .set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         good_reply(&mut self.stream)
     }
 }

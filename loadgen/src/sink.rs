@@ -305,6 +305,7 @@ impl Session {
             tokio::time::sleep(Duration::from_millis(behaviour.delay)).await;
         }
         if self.random.chance(behaviour.drop) {
+            self.wire.hang_up().await?;
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         if mail.recipients.is_empty() {
@@ -346,4 +347,98 @@ fn enter(rules: &Rules, mail: Mail, random: &mut Random) -> bool {
         Identity::Strange => ledger.strange(mail.recipients.len()),
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message;
+    use std::io::{Read, Write};
+
+    fn start(behaviour: Behaviour, ledger: Ledger) -> (Sink, Arc<Ledger>) {
+        let (ledger, listen) = (Arc::new(ledger), SocketAddr::from(([127, 0, 0, 1], 0)));
+        let sink = Sink::start(listen, behaviour, 1, &ledger).unwrap();
+        (sink, ledger)
+    }
+
+    /// All that the sink says to this on one connection.
+    fn talk(sink: &Sink, text: &str) -> String {
+        let mut stream = std::net::TcpStream::connect(sink.address()).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        said
+    }
+
+    /// Messages were entered as delivered and their replies lost with the connection, when a later
+    /// one in the same write made the sink drop it; a relay then sent them again. What the sink says
+    /// it has taken and what the ledger has must be the same.
+    #[test]
+    fn a_dropped_connection_takes_no_reply_with_it() {
+        let behaviour = Behaviour {
+            drop: 0.3,
+            ..Behaviour::default()
+        };
+        let (sink, ledger) = start(behaviour, Ledger::without_messages());
+        let message = "MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n\
+            BDAT 10 LAST\r\nX: y\r\n\r\nz\r\n";
+        let talks = (0..30).map(|_| talk(&sink, &(message.repeat(10) + "QUIT\r\n")));
+        let taken: usize = talks
+            .map(|said| said.matches("250 2.0.0 taken").count())
+            .sum();
+        assert!(taken > 30, "{taken}");
+        assert_eq!(ledger.progress().delivered, taken as u64);
+        sink.stop().unwrap();
+    }
+
+    #[test]
+    fn the_same_recipients_are_refused_each_time_and_entered_once() {
+        let behaviour = Behaviour {
+            fail_rcpt: 0.3,
+            ..Behaviour::default()
+        };
+        let load = crate::options::tests::load(&["--messages", "10", "--recipients", "10"]);
+        let (sink, ledger) = start(behaviour, Ledger::new(&load.unwrap()).unwrap());
+        let recipients: String = (0..100)
+            .map(|at| message::recipient(at / 10, (at % 10) as u32, "sink.example"))
+            .map(|address| format!("RCPT TO:<{address}>\r\n"))
+            .collect();
+        let words = format!("MAIL FROM:<a@b.example>\r\n{recipients}QUIT\r\n");
+        let (first, second) = (talk(&sink, &words), talk(&sink, &words));
+        assert_eq!(first, second);
+        let refused = first.matches("\r\n550 ").count();
+        assert!((10..60).contains(&refused), "{refused}");
+        assert_eq!(ledger.summary().balance.refused_by_sink, refused as u64);
+        sink.stop().unwrap();
+    }
+
+    #[test]
+    fn a_report_is_never_refused_for_good() {
+        let behaviour = Behaviour {
+            fail_rcpt: 1.0,
+            fail_5xx: 1.0,
+            ..Behaviour::default()
+        };
+        let (sink, _) = start(behaviour, Ledger::without_messages());
+        let words = "MAIL FROM:<>\r\nRCPT TO:<source@loadgen.example>\r\nDATA\r\n\
+            Subject: x\r\n\r\n..\r\n.\r\nQUIT\r\n";
+        assert!(talk(&sink, words).contains("250 2.0.0 taken"));
+        let words = words.replace("<>", "<a@b.example>");
+        assert!(talk(&sink, &words).contains("\r\n550 "));
+        sink.stop().unwrap();
+    }
+
+    #[test]
+    fn a_connection_too_many_gets_421() {
+        let behaviour = Behaviour {
+            max_connections: 1,
+            ..Behaviour::default()
+        };
+        let (sink, _) = start(behaviour, Ledger::without_messages());
+        let mut first = std::net::TcpStream::connect(sink.address()).unwrap();
+        // It has been let in when it is greeted.
+        first.read_exact(&mut [0; 3]).unwrap();
+        assert!(talk(&sink, "").starts_with("421 "));
+        sink.stop().unwrap();
+    }
 }

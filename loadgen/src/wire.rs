@@ -12,6 +12,9 @@ const READ: u64 = 32 << 10;
 /// Bytes of a command line.
 const LINE_MAX: usize = 8192;
 
+/// The peer has to see within this that the connection has ended.
+const HANG_UP: Duration = Duration::from_secs(5);
+
 /// Reads a second of a slow connection, so that it is slow and does not stutter.
 const SLOW_READS: u64 = 10;
 
@@ -80,6 +83,23 @@ impl Wire {
             self.next_read =
                 Instant::now() + Duration::from_secs_f64(read as f64 / self.rate as f64);
         }
+        Ok(())
+    }
+
+    /// Ends the connection after what was said. Replies to earlier messages are part of that: lost
+    /// with the connection, they would make the peer send again what the ledger has, and the fault
+    /// would be ours. So the peer ends the connection too, since closing it with input unread would
+    /// take the replies back (RFC 1122 4.2.2.13).
+    pub(crate) async fn hang_up(&mut self) -> io::Result<()> {
+        self.flush().await?;
+        self.stream.shutdown(std::net::Shutdown::Write)?;
+        let drained = async {
+            while self.fill().await.is_ok() {
+                self.input.clear();
+            }
+        };
+        // A peer that keeps its end open has had its time to read.
+        let _ = tokio::time::timeout(HANG_UP, drained).await;
         Ok(())
     }
 
