@@ -1,132 +1,40 @@
 //! Load generator for SMTP: a source, a sink, and a ledger between them.
 //!
 //! Shares no code with the server under test: it has its own small client and server. Every message
-//! carries its number and the hash of its body in a header, so the ledger can prove that each
-//! acknowledged message arrived once and unaltered.
+//! carries its number and the sum of its body in a header, and every recipient its number in the
+//! address, so the ledger can prove that each acknowledged message arrived once for each recipient
+//! and unaltered.
 
 #![forbid(unsafe_code)]
 
+mod connection;
+mod distribution;
+mod html;
+mod idle;
+mod latency;
 mod ledger;
 mod message;
+mod options;
+mod pace;
+mod receive;
 mod report;
 mod run;
+mod scenario;
 mod sink;
 mod source;
+mod timeline;
+mod wire;
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-#[derive(Parser)]
-#[command(name = "loadgen", version, about = "Source, sink and ledger for SMTP")]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Send messages and measure the time to each acknowledgement.
-    Source(SourceArguments),
-    /// Receive messages; misbehave by probability.
-    Sink(SinkArguments),
-    /// Source and sink in one process around a relay, with the ledger.
-    Run(RunArguments),
-}
-
-#[derive(clap::Args, Clone)]
-struct SourceArguments {
-    /// Where to send.
-    #[arg(long, value_name = "HOST:PORT")]
-    to: SocketAddr,
-    #[command(flatten)]
-    load: Load,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
-}
-
-/// What is sent.
-#[derive(clap::Args, Clone, Debug)]
-struct Load {
-    /// Messages.
-    #[arg(long, default_value_t = 10_000)]
-    messages: u64,
-    /// Bytes of a message, header included; LO-HI for a range.
-    #[arg(long, default_value = "4096", value_parser = message::parse_size)]
-    size: message::Size,
-    /// Connections at a time.
-    #[arg(long, default_value_t = 50)]
-    connections: usize,
-    /// Recipients of a message.
-    #[arg(long, default_value_t = 1)]
-    recipients: usize,
-    /// A new connection for each message.
-    #[arg(long)]
-    no_reuse: bool,
-    /// Send MAIL, RCPT and DATA together.
-    #[arg(long)]
-    pipelining: bool,
-    /// Send content by BDAT.
-    #[arg(long)]
-    bdat: bool,
-}
-
-#[derive(clap::Args, Clone, Debug)]
-struct SinkArguments {
-    /// Address to listen on; port 0: any.
-    #[arg(long, value_name = "HOST:PORT")]
-    listen: SocketAddr,
-    #[command(flatten)]
-    behaviour: Behaviour,
-    /// End after this many seconds; 0: never.
-    #[arg(long, default_value_t = 0)]
-    seconds: u64,
-}
-
-/// How the sink answers.
-#[derive(clap::Args, Clone, Debug, Default)]
-struct Behaviour {
-    /// Milliseconds before each final reply.
-    #[arg(long, default_value_t = 0)]
-    delay: u64,
-    /// Share of final replies that are 4xx.
-    #[arg(long, default_value_t = 0.0)]
-    fail_4xx: f64,
-    /// Share of final replies that are 5xx.
-    #[arg(long, default_value_t = 0.0)]
-    fail_5xx: f64,
-    /// Share of messages at whose end the connection is dropped.
-    #[arg(long, default_value_t = 0.0)]
-    drop: f64,
-    /// Offer CHUNKING.
-    #[arg(long)]
-    chunking: bool,
-}
-
-#[derive(clap::Args, Clone)]
-struct RunArguments {
-    /// The relay under test.
-    #[arg(long, value_name = "HOST:PORT")]
-    relay: SocketAddr,
-    /// Where the relay's next hop listens: here.
-    #[arg(long, value_name = "HOST:PORT")]
-    sink: SocketAddr,
-    #[command(flatten)]
-    load: Load,
-    #[command(flatten)]
-    behaviour: Behaviour,
-    /// Show a progress bar.
-    #[arg(long)]
-    progress: bool,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
-}
+use options::{Cli, Command};
 
 /// The program; `arguments` without its name. Exit code 1: a message was lost, duplicated or
-/// altered; 64: wrong arguments.
+/// altered, an idle connection was dropped, or a scenario was not green; 64: wrong arguments; 69:
+/// something that has to be there is not; 78: a scenario file is wrong.
 #[must_use]
 pub fn main(arguments: Vec<String>) -> ExitCode {
     let words = std::iter::once("loadgen".to_owned()).chain(arguments);
@@ -138,9 +46,23 @@ pub fn main(arguments: Vec<String>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
         }
     };
+    raise_descriptor_limit();
     match cli.command {
         Command::Source(arguments) => run::source_alone(&arguments),
         Command::Sink(arguments) => run::sink_alone(&arguments),
         Command::Run(arguments) => run::around(&arguments),
+        Command::SpoolFill(arguments) => run::spool_fill(&arguments),
+        Command::Scenario(arguments) => scenario::main(&arguments),
     }
+}
+
+/// Many connections need many descriptors; the usual limit is lower than what is allowed.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // Without it there are fewer connections, and opening one more says so.
+    let _ = setrlimit(Resource::Nofile, raised);
 }

@@ -2,88 +2,52 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio_uring::net::TcpListener;
-
-use crate::ledger::Ledger;
+use crate::html::{self, Section};
+use crate::idle::Crowd;
+use crate::ledger::{Ledger, Progress};
+use crate::options::{Behaviour, Load, Output, RunArguments, SinkArguments, SourceArguments};
 use crate::report::Report;
-use crate::{Behaviour, Load, RunArguments, SinkArguments, SourceArguments, sink, source};
+use crate::sink::Sink;
+use crate::source;
 
-/// Without progress for so long the run is over.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Reports about refused recipients are waited for as long as something moves within this. A relay
+/// may send them elsewhere, and then none comes.
+const REPORT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// After everything has arrived nothing more may arrive for so long.
+const SETTLED: Duration = Duration::from_millis(200);
+
+/// The wait for that has an end too.
+const SETTLING_MAX: Duration = Duration::from_secs(5);
+
+/// How often things are looked at.
+const LOOK: Duration = Duration::from_millis(2);
+const LOOK_AT_CROWD: Duration = Duration::from_millis(500);
 
 const FAILURE: u8 = 1;
 const UNAVAILABLE: u8 = 69;
+const BAD_CONFIGURATION: u8 = 78;
 
-fn fail(what: impl std::fmt::Display) -> ExitCode {
+/// Says what is wrong; the exit code for something that is not available.
+pub(crate) fn fail(what: impl std::fmt::Display) -> ExitCode {
     eprintln!("loadgen: {what}");
     ExitCode::from(UNAVAILABLE)
 }
 
-pub(crate) fn source_alone(arguments: &SourceArguments) -> ExitCode {
-    let ledger = Arc::new(Ledger::new(
-        arguments.load.messages,
-        arguments.load.recipients,
-    ));
-    let start = Instant::now();
-    if let Err(error) = send(arguments.to, &arguments.load, &ledger) {
-        return fail(error);
-    }
-    let report = Report::new(arguments.load.messages, &ledger, start.elapsed());
-    if arguments.json {
-        println!("{}", report.json());
-    } else {
-        println!("{}", report.text());
-    }
-    ExitCode::SUCCESS
+/// The same for a file that is not right.
+pub(crate) fn refuse(what: impl std::fmt::Display) -> ExitCode {
+    eprintln!("loadgen: {what}");
+    ExitCode::from(BAD_CONFIGURATION)
 }
 
-pub(crate) fn sink_alone(arguments: &SinkArguments) -> ExitCode {
-    let ledger = Arc::new(Ledger::new(0, 1));
-    let address = match start_sink(arguments.listen, arguments.behaviour.clone(), &ledger) {
-        Ok(address) => address,
-        Err(error) => return fail(error),
-    };
-    println!("ready {address}");
-    let start = Instant::now();
-    while arguments.seconds == 0 || start.elapsed().as_secs() < arguments.seconds {
-        thread::sleep(Duration::from_millis(200));
-    }
-    println!("delivered {}", ledger.progress().1);
-    ExitCode::SUCCESS
-}
-
-pub(crate) fn around(arguments: &RunArguments) -> ExitCode {
-    let load = &arguments.load;
-    let ledger = Arc::new(Ledger::new(load.messages, load.recipients));
-    if let Err(error) = start_sink(arguments.sink, arguments.behaviour.clone(), &ledger) {
-        return fail(error);
-    }
-    eprintln!("ready");
-    let start = Instant::now();
-    let sender = {
-        let (relay, load, ledger) = (arguments.relay, load.clone(), Arc::clone(&ledger));
-        thread::spawn(move || send(relay, &load, &ledger))
-    };
-    let bar = arguments.progress && io::stderr().is_terminal();
-    watch(load, &ledger, &sender, bar);
-    let elapsed = start.elapsed();
-    if let Ok(Err(error)) = sender.join() {
-        return fail(format!("source: {error}"));
-    }
-    let report = Report::new(load.messages, &ledger, elapsed);
-    if arguments.json {
-        println!("{}", report.json());
-    } else {
-        println!("{}", report.text());
-    }
-    let balance = &report.balance;
-    let good = balance.lost == 0 && balance.duplicated == 0 && balance.altered == 0;
+/// The exit code of a run that was good, or was not.
+pub(crate) fn verdict(good: bool) -> ExitCode {
     if good {
         ExitCode::SUCCESS
     } else {
@@ -91,26 +55,224 @@ pub(crate) fn around(arguments: &RunArguments) -> ExitCode {
     }
 }
 
-/// Waits until all that was acknowledged has arrived, or nothing has moved for [`PATIENCE`].
-fn watch(load: &Load, ledger: &Ledger, sender: &thread::JoinHandle<io::Result<()>>, bar: bool) {
-    let recipients = load.recipients as u64;
-    let (mut last, mut moved_at) = ((0, 0), Instant::now());
+pub(crate) fn source_alone(arguments: &SourceArguments) -> ExitCode {
+    let plan = Plan {
+        relay: arguments.to,
+        sink: None,
+        load: arguments.load.clone(),
+        bar: false,
+    };
+    conclude(&plan, &arguments.output, "loadgen source")
+}
+
+/// A source with what makes it fast.
+pub(crate) fn spool_fill(arguments: &SourceArguments) -> ExitCode {
+    let mut load = arguments.load.clone();
+    load.pipelining = true;
+    load.bdat = true;
+    load.destinations = load.destinations.or(Some(1));
+    let plan = Plan {
+        relay: arguments.to,
+        sink: None,
+        load,
+        bar: false,
+    };
+    conclude(&plan, &arguments.output, "loadgen spool-fill")
+}
+
+pub(crate) fn sink_alone(arguments: &SinkArguments) -> ExitCode {
+    let ledger = Arc::new(Ledger::without_messages());
+    let behaviour = arguments.behaviour.clone();
+    let sink = match Sink::start(arguments.listen, behaviour, arguments.seed, &ledger) {
+        Ok(sink) => sink,
+        Err(error) => return fail(format!("{}: {error}", arguments.listen)),
+    };
+    println!("ready {}", sink.address());
+    let start = Instant::now();
+    while arguments.seconds == 0 || start.elapsed().as_secs() < arguments.seconds {
+        thread::sleep(Duration::from_millis(200));
+    }
+    println!("delivered {}", ledger.progress().delivered);
+    match sink.stop() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(format!("sink: {error}")),
+    }
+}
+
+pub(crate) fn around(arguments: &RunArguments) -> ExitCode {
+    let plan = Plan {
+        relay: arguments.relay,
+        sink: Some((arguments.sink, arguments.behaviour.clone())),
+        load: arguments.load.clone(),
+        bar: arguments.progress && io::stderr().is_terminal(),
+    };
+    conclude(&plan, &arguments.output, "loadgen run")
+}
+
+fn conclude(plan: &Plan, output: &Output, title: &str) -> ExitCode {
+    let report = match measure(plan, || Ok(())) {
+        Ok((report, ())) => report,
+        Err(error) => return fail(error),
+    };
+    if output.json {
+        println!("{}", report.json());
+    } else {
+        println!("{}", report.text());
+    }
+    let section = Section {
+        title: plan.relay.to_string(),
+        text: format!("{} messages", plan.load.messages),
+        problems: &[],
+        report: Some(&report),
+    };
+    match write_page(output.html.as_deref(), title, &[section]) {
+        Ok(()) => verdict(report.is_good()),
+        Err(error) => fail(error),
+    }
+}
+
+/// Writes the page, when one is asked for.
+pub(crate) fn write_page(
+    file: Option<&Path>,
+    title: &str,
+    sections: &[Section<'_>],
+) -> Result<(), String> {
+    let Some(file) = file else { return Ok(()) };
+    let page = html::page(title, sections)?;
+    std::fs::write(file, page).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// What is to be measured.
+pub(crate) struct Plan {
+    pub(crate) relay: SocketAddr,
+    /// Where the sink listens and how it answers, when there is one.
+    pub(crate) sink: Option<(SocketAddr, Behaviour)>,
+    pub(crate) load: Load,
+    /// Draw a progress bar.
+    pub(crate) bar: bool,
+}
+
+/// Measures; `settled` runs after the last delivery, while the sink still listens, so that what a
+/// relay does at its end is seen.
+///
+/// # Errors
+/// When something is not there, or ends, that has to be there.
+pub(crate) fn measure<T>(
+    plan: &Plan,
+    settled: impl FnOnce() -> Result<T, String>,
+) -> Result<(Report, T), String> {
+    let load = &plan.load;
+    let ledger = Arc::new(Ledger::new(load)?);
+    let sink = match &plan.sink {
+        Some((listen, behaviour)) => Some(
+            Sink::start(*listen, behaviour.clone(), load.seed, &ledger)
+                .map_err(|error| format!("sink: {listen}: {error}"))?,
+        ),
+        None => None,
+    };
+    let limit = Duration::from_secs(load.idle_limit);
+    let mut crowd = Crowd::gather(plan.relay, load.idle, limit);
+    ledger.begin();
+    let sender = {
+        let (relay, load, ledger) = (plan.relay, load.clone(), Arc::clone(&ledger));
+        thread::spawn(move || tokio_uring::start(source::send(relay, load, ledger)))
+    };
+    let elapsed = watch(plan, &ledger, &sender, &mut crowd);
+    let sent = conclude_source(sender);
+    if sink.is_some() {
+        settle(&ledger);
+    }
+    let idle_dropped = crowd.disperse();
+    let after = sent.and_then(|()| settled());
+    if let Some(sink) = sink {
+        sink.stop().map_err(|error| format!("sink: {error}"))?;
+    }
+    let mut report = Report::new(load, ledger.summary(), elapsed, plan.sink.is_some());
+    report.idle_dropped = idle_dropped;
+    after.map(|after| (report, after))
+}
+
+fn conclude_source(sender: thread::JoinHandle<io::Result<()>>) -> Result<(), String> {
+    if !sender.is_finished() {
+        // It waits for a reply that does not come, so it cannot be waited for.
+        return Err("source: the relay has stopped answering".to_owned());
+    }
+    match sender.join() {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(format!("source: {error}")),
+        Err(_) => Err("source: its thread panicked".to_owned()),
+    }
+}
+
+/// Waits until all that is owed has arrived, or nothing has moved for too long; the time to the last
+/// thing that moved.
+fn watch(
+    plan: &Plan,
+    ledger: &Ledger,
+    sender: &thread::JoinHandle<io::Result<()>>,
+    crowd: &mut Crowd,
+) -> Duration {
+    let start = Instant::now();
+    let patience = patience(plan);
+    let recipients = all_recipients(plan);
+    let (mut last, mut moved_at, mut looked_at) = (Progress::default(), start, start);
     loop {
+        let finished = sender.is_finished();
         let progress = ledger.progress();
         if progress != last {
             (last, moved_at) = (progress, Instant::now());
         }
-        if bar {
-            draw(progress.1, load.messages * recipients);
+        if plan.bar {
+            draw(progress.delivered, recipients);
         }
-        let complete = sender.is_finished() && progress.1 >= progress.0 * recipients;
-        if complete || moved_at.elapsed() > PATIENCE {
+        if looked_at.elapsed() > LOOK_AT_CROWD {
+            crowd.look();
+            looked_at = Instant::now();
+        }
+        let quiet = moved_at.elapsed();
+        let reported = progress.reports_awaited == 0 || quiet > REPORT_PATIENCE;
+        let arrived = plan.sink.is_none() || (progress.open == 0 && reported);
+        if (finished && arrived) || quiet > patience {
             break;
         }
-        thread::sleep(Duration::from_millis(2));
+        thread::sleep(LOOK);
     }
-    if bar {
+    if plan.bar {
         eprintln!();
+    }
+    moved_at.duration_since(start)
+}
+
+/// How long nothing has to happen before the run is over: longer than the sink is down, and than any
+/// likely pause between the arrivals of an open loop.
+fn patience(plan: &Plan) -> Duration {
+    let down = plan.sink.as_ref().map_or(0, |(_, sink)| sink.down_for);
+    let between = plan.load.rate.map_or(0.0, |rate| 20.0 / rate);
+    Duration::from_secs(plan.load.patience.saturating_add(down))
+        .saturating_add(Duration::from_secs_f64(between))
+}
+
+fn all_recipients(plan: &Plan) -> u64 {
+    let load = &plan.load;
+    let count = |number| u64::from(load.recipients_of(number));
+    // Only the bar wants to know.
+    if plan.bar {
+        (0..load.messages).map(count).sum()
+    } else {
+        0
+    }
+}
+
+/// Waits for what may arrive a second time.
+fn settle(ledger: &Ledger) {
+    let start = Instant::now();
+    let (mut last, mut moved_at) = (ledger.progress(), start);
+    while moved_at.elapsed() < SETTLED && start.elapsed() < SETTLING_MAX {
+        thread::sleep(LOOK);
+        let progress = ledger.progress();
+        if progress != last {
+            (last, moved_at) = (progress, Instant::now());
+        }
     }
 }
 
@@ -127,38 +289,4 @@ fn draw(done: u64, all: u64) {
         ".".repeat(rest)
     );
     let _ = err.flush();
-}
-
-fn send(to: SocketAddr, load: &Load, ledger: &Arc<Ledger>) -> io::Result<()> {
-    let (load, ledger) = (load.clone(), Arc::clone(ledger));
-    tokio_uring::start(source::send(to, load, ledger))
-}
-
-/// Starts the sink on a thread of its own; gives back the address it listens on.
-fn start_sink(
-    listen: SocketAddr,
-    behaviour: Behaviour,
-    ledger: &Arc<Ledger>,
-) -> io::Result<SocketAddr> {
-    let (sender, receiver) = mpsc::channel();
-    let ledger = Arc::clone(ledger);
-    thread::spawn(move || {
-        tokio_uring::start(async move {
-            let bound = TcpListener::bind(listen).and_then(|listener| {
-                let address = listener.local_addr()?;
-                Ok((listener, address))
-            });
-            match bound {
-                Ok((listener, address)) => {
-                    // Nobody waits any more only when the process ends.
-                    let _ = sender.send(Ok(address));
-                    sink::serve(listener, behaviour, ledger).await;
-                }
-                Err(error) => {
-                    let _ = sender.send(Err(error));
-                }
-            }
-        });
-    });
-    receiver.recv().map_err(io::Error::other)?
 }

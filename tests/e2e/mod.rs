@@ -15,6 +15,7 @@ mod queue;
 mod relay;
 mod retry;
 mod ring;
+mod scenarios;
 mod spool;
 mod start;
 mod submit;
