@@ -81,6 +81,8 @@ struct Entry {
     receive: Option<Flight>,
     receive_wanted: bool,
     cancelling: bool,
+    /// In the driver's list of those that try again at the next poll.
+    starved: bool,
     held: VecDeque<Vec<u8>>,
     ended: Option<Result<(), i32>>,
     send: Option<Flight>,
@@ -114,7 +116,10 @@ pub struct RingDriver {
     accepted_count: usize,
     listening: Vec<Listening>,
     accepting: bool,
+    /// Sockets whose receiving is tried again at the next poll.
     starved: Vec<u32>,
+    /// See [`Driver::receive_sparingly`].
+    sparing: bool,
     pending: Vec<Event>,
     disk: Disk,
     log: Option<File>,
@@ -153,6 +158,7 @@ impl RingDriver {
             listening,
             accepting: true,
             starved: Vec::new(),
+            sparing: false,
             pending: Vec::new(),
             disk,
             log,
@@ -196,6 +202,7 @@ impl RingDriver {
             receive: None,
             receive_wanted: false,
             cancelling: false,
+            starved: false,
             held: VecDeque::new(),
             ended: None,
             send: None,
@@ -314,6 +321,11 @@ impl RingDriver {
             entry.receive = None;
             entry.cancelling = false;
         }
+        let again = !completion.more && self.sparing;
+        if again || completion.result == Err(libc::ENOBUFS) {
+            entry.starved = true;
+            self.starved.push(slot as u32);
+        }
         match (completion.result, completion.buffer) {
             (Ok(0), _) => entry.ended = Some(Ok(())),
             (Ok(len), Some(id)) => {
@@ -331,8 +343,7 @@ impl RingDriver {
                     self.buffers.give(id);
                 }
             }
-            (Err(errno), _) if errno == libc::ENOBUFS => self.starved.push(slot as u32),
-            (Err(errno), _) if errno == libc::ECANCELED => {}
+            (Err(errno), _) if errno == libc::ENOBUFS || errno == libc::ECANCELED => {}
             (Err(errno), _) => entry.ended = Some(Err(errno)),
             (Ok(_), None) => {}
         }
@@ -342,7 +353,6 @@ impl RingDriver {
     /// Starts, cancels or ends the receiving of a socket, as its state asks for.
     fn tend(&mut self, socket: Socket, events: &mut Vec<Event>) {
         let slot = (socket.0 & 0xffff_ffff) as u32;
-        let starved = self.starved.contains(&slot);
         let Some(entry) = self.entry(socket) else {
             return;
         };
@@ -360,12 +370,17 @@ impl RingDriver {
             if let Some(result) = entry.ended {
                 entry.receive_wanted = false;
                 events.push(Event::Ended { socket, result });
-            } else if entry.receive.is_none() && !starved {
+            } else if entry.receive.is_none() && !entry.starved {
                 let Some(descriptor) = &entry.descriptor else {
                     return;
                 };
                 let descriptor = descriptor.as_raw_fd();
-                let flight = self.ring.receive(descriptor, RECEIVE | u64::from(slot));
+                let tag = RECEIVE | u64::from(slot);
+                let flight = if self.sparing {
+                    self.ring.receive_once(descriptor, tag)
+                } else {
+                    self.ring.receive(descriptor, tag)
+                };
                 if let Some(entry) = self.entry(socket) {
                     entry.receive = Some(flight);
                 }
@@ -376,6 +391,19 @@ impl RingDriver {
         {
             entry.cancelling = true;
             self.ring.cancel(flight);
+        }
+    }
+
+    /// Ends receiving that goes on by itself; it is started again one buffer at a time.
+    fn begin_sparing(&mut self) {
+        for slot in &mut self.slots {
+            if let Some(entry) = &mut slot.entry
+                && let Some(flight) = entry.receive
+                && !entry.cancelling
+            {
+                entry.cancelling = true;
+                self.ring.cancel(flight);
+            }
         }
     }
 
@@ -459,7 +487,6 @@ impl RingDriver {
         };
         self.slots[slot].generation = self.slots[slot].generation.wrapping_add(1);
         self.free.push(slot as u32);
-        self.starved.retain(|other| *other as usize != slot);
         if entry.accepted {
             self.accepted_count -= 1;
         }
@@ -517,6 +544,13 @@ impl Driver for RingDriver {
         let mut events = std::mem::take(&mut self.pending);
         self.tend(socket, &mut events);
         self.pending = events;
+    }
+
+    fn receive_sparingly(&mut self, on: bool) {
+        self.sparing = on;
+        if on {
+            self.begin_sparing();
+        }
     }
 
     fn send(&mut self, socket: Socket, buf: Vec<u8>) {
@@ -608,6 +642,9 @@ impl Driver for RingDriver {
         // Buffers have been given back since the last poll: those that starved try again.
         for slot in std::mem::take(&mut self.starved) {
             let socket = self.socket_of(u64::from(slot));
+            if let Some(entry) = self.entry(socket) {
+                entry.starved = false;
+            }
             let mut pending = std::mem::take(&mut self.pending);
             self.tend(socket, &mut pending);
             self.pending = pending;

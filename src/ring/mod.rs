@@ -160,6 +160,16 @@ impl Ring {
         })
     }
 
+    /// Receive into one provided buffer, once.
+    pub fn receive_once(&mut self, socket: RawFd, tag: u64) -> Flight {
+        self.start(tag, Memory::None, |_| {
+            opcode::Recv::new(types::Fd(socket), std::ptr::null_mut(), 0)
+                .buf_group(buffers::GROUP)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT)
+        })
+    }
+
     /// Send `bytes` from `offset` on.
     pub fn send(&mut self, socket: RawFd, bytes: Vec<u8>, offset: usize, tag: u64) -> Flight {
         self.start(tag, Memory::Bytes(bytes), |memory| {

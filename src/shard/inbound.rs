@@ -317,7 +317,7 @@ impl<D: Driver> Shard<D> {
             self.log.set_receiving(self.receiving_count);
         }
         if inbound.phase == Phase::Open {
-            let held = inbound.session.held_bytes();
+            let held = inbound.session.held_capacity();
             let leaving = inbound.spill.map_or(0, |id| self.log.content_backlog(id));
             if held >= BULKY_BYTES && inbound.held_bytes < BULKY_BYTES {
                 self.memory.bulky(key);

@@ -110,6 +110,7 @@ pub struct Shard<D: Driver> {
     /// Failures that wait for a file in `postman/`.
     keeping: FastMap<u64, (MessageKey, Vec<bounce::Failure>)>,
     memory: Memory,
+    memory_is_short: bool,
     users: users::Users,
     neighbours: Vec<Option<Neighbour>>,
     timers: Timers,
@@ -142,6 +143,7 @@ impl<D: Driver> Shard<D> {
         self.events = events;
         self.fire_timers();
         self.feed_starved();
+        self.watch_memory();
         self.exchange();
         self.spool_turn();
         self.dispatch();
@@ -237,6 +239,14 @@ impl<D: Driver> Shard<D> {
                 break;
             };
             self.spool_event(event);
+        }
+    }
+
+    fn watch_memory(&mut self) {
+        let short = self.memory.is_short(self.memory_is_short);
+        if short != self.memory_is_short {
+            self.memory_is_short = short;
+            self.driver.receive_sparingly(short);
         }
     }
 

@@ -61,6 +61,7 @@ impl<D: Driver> Shard<D> {
             driver,
             now,
             memory: Memory::new(settings.memory_bytes),
+            memory_is_short: false,
             inbound: Slab::new(settings.sessions_max),
             outbound: Slab::new(settings.connections_max),
             settings,
