@@ -14,6 +14,7 @@ use super::{agent, exit, fail, listen, worker};
 use crate::config::{Config, Durability};
 use crate::control;
 use crate::observe::log;
+use crate::ring;
 use crate::router::Table;
 use crate::sys::process::User;
 use crate::sys::{filesystem, limits, lock, process};
@@ -61,6 +62,9 @@ fn start(config_path: Option<&Path>, config: &Config) -> Result<(), ExitCode> {
     let user = validate(config)?;
     super::start::check_thawed(config)?;
     let files = limits::raise_open_files();
+    limits::raise_locked_memory();
+    // Before there is a thread that needs one: a thread that fails can only abort.
+    ring::probe().map_err(|error| fail(exit::UNAVAILABLE, error))?;
     prepare(config, user).map_err(|error| fail(exit::UNAVAILABLE, error))?;
     let postoffice = &config.paths.postoffice;
     let _lock = lock::take(postoffice).map_err(|error| fail(exit::UNAVAILABLE, error))?;
@@ -118,7 +122,7 @@ fn serve(
     };
     let socket = setup.socket.clone();
     control::start(setup, Arc::clone(&plan.requests))
-        .map_err(|error| fail(exit::UNAVAILABLE, format!("{}: {error}", socket.display())))?;
+        .map_err(|error| fail(exit::UNAVAILABLE, error))?;
     let result = worker::run_all(plan, listeners);
     // Left behind it would look like a daemon that does not answer.
     let _ = fs::remove_file(socket);

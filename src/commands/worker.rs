@@ -42,7 +42,7 @@ pub(super) fn run_all(plan: Plan, listeners: Vec<Vec<TcpListener>>) -> Result<()
     let plan = Arc::new(plan);
     let logs = recover_all(&plan)?;
     pickup::start(plan.pickup(known_files(&logs)))
-        .map_err(|error| (exit::UNAVAILABLE, format!("pick-up: {error}")))?;
+        .map_err(|error| (exit::UNAVAILABLE, error.to_string()))?;
     let lanes = neighbours(plan.shards);
     let mut threads = Vec::new();
     for (shard, ((listeners, log), lanes)) in listeners.into_iter().zip(logs).zip(lanes).enumerate()
@@ -113,6 +113,9 @@ fn work(
         plan.shared.request_stop();
         (exit::UNAVAILABLE, error.to_string())
     })?;
+    if driver.is_reduced() {
+        plan.report_reduced();
+    }
     let parts = parts(plan, shard, lanes)?;
     Shard::new(driver, parts, log, recovered).run();
     Ok(())

@@ -128,7 +128,8 @@ impl RingDriver {
     pub fn new(mut config: RingConfig) -> Result<Self, SetupError> {
         let mut ring = ring::setup(config.ring_entries, config.completion_entries)?;
         let size = config.receive_buffer_bytes as usize;
-        let buffers = Buffers::register(&ring, config.receive_buffers, size)?;
+        let mut buffers = Buffers::register(&ring, config.receive_buffers, size)?;
+        buffers.hand_over(&mut ring);
         config.doorbells.register(config.shard, ring.descriptor());
         ring.watch(config.doorbells.eventfd(config.shard), BELL);
         let listening = std::mem::take(&mut config.listeners)
@@ -160,6 +161,12 @@ impl RingDriver {
         driver.read_clock();
         driver.start_accepting();
         Ok(driver)
+    }
+
+    /// RLIMIT_MEMLOCK allows less than was asked for: a smaller ring, or no registered buffers.
+    #[must_use]
+    pub fn is_reduced(&self) -> bool {
+        self.ring.is_reduced() || self.buffers.is_reduced()
     }
 
     fn read_clock(&mut self) {
@@ -606,6 +613,7 @@ impl Driver for RingDriver {
 
     fn poll(&mut self, deadline_mono_ns: Option<u64>, events: &mut Vec<Event>) {
         // Buffers have been given back since the last poll: those that starved try again.
+        self.buffers.hand_over(&mut self.ring);
         for slot in std::mem::take(&mut self.starved) {
             let socket = self.socket_of(u64::from(slot));
             let mut pending = std::mem::take(&mut self.pending);
