@@ -38,14 +38,6 @@ pub(super) fn run(config_path: Option<&Path>, config: &Config) -> ExitCode {
 
 /// What a start checks about the settings beyond their form.
 pub(super) fn validate(config: &Config) -> Result<Option<User>, ExitCode> {
-    if let Some(script) = &config.router.config
-        && !script.exists()
-    {
-        return Err(fail(
-            exit::CONFIG,
-            format!("router.config: {} does not exist", script.display()),
-        ));
-    }
     match (&config.daemon.user, process::is_root()) {
         (None, true) => Err(fail(
             exit::CONFIG,
@@ -53,7 +45,7 @@ pub(super) fn validate(config: &Config) -> Result<Option<User>, ExitCode> {
         )),
         (Some(name), true) => process::user(name)
             .map(Some)
-            .map_err(|error| fail(exit::CONFIG, error)),
+            .map_err(|error| fail(exit::CONFIG, format!("daemon.user: {error}"))),
         (_, false) => Ok(None),
     }
 }
@@ -188,7 +180,7 @@ fn sessions_max(config: &Config, files: u64, shards: u64) -> usize {
 /// The router of the settings; loading has already proved it good.
 pub(super) fn router(config: &Config) -> Result<Table, String> {
     let table = Table::new(&config.router.default_route, &config.router.routes)
-        .map_err(|error| error.to_string())?;
+        .map_err(|bad| bad.first().map_or_else(String::new, ToString::to_string))?;
     Ok(table.with_mailboxes(&mailbox_domains(config)))
 }
 
