@@ -311,7 +311,12 @@ impl control::Daemon for Daemon {
                 "messages": all.queue_messages,
                 "recipients": all.queue_recipients,
                 "bytes": all.queue_bytes,
-                "by_channel": { "smtp": all.queue_recipients },
+                "by_channel": {
+                    "smtp": all.queue_smtp,
+                    "lmtp": all.queue_lmtp,
+                    "local": all.queue_local,
+                    "hold": all.queue_hold,
+                },
             },
             "spool": {
                 "segments": all.segments,
