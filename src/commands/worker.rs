@@ -91,11 +91,10 @@ fn work(
     lanes: Neighbours,
 ) -> Result<(), Failure> {
     let config = &plan.config;
-    let log_file = config.paths.log_dir.join(format!("mail.{shard}.log"));
     let driver = RingDriver::new(RingConfig {
         shard,
         spool_dir: spool_dir(config, shard),
-        log_file: Some(log_file),
+        log_file: Some(log_file(config, shard)),
         listeners,
         doorbells: Arc::clone(&plan.doorbells),
         ring_entries: RING_ENTRIES,
@@ -121,6 +120,10 @@ fn work(
     Ok(())
 }
 
+fn log_file(config: &Config, shard: usize) -> PathBuf {
+    config.paths.log_dir.join(format!("mail.{shard}.log"))
+}
+
 fn parts(plan: &Plan, shard: usize, lanes: Neighbours) -> Result<Parts, Failure> {
     let config = &plan.config;
     let router = run::router(config).map_err(|error| (exit::CONFIG, error))?;
@@ -137,7 +140,10 @@ fn parts(plan: &Plan, shard: usize, lanes: Neighbours) -> Result<Parts, Failure>
         scheduler,
         router: Box::new(router),
         policies: policies(config),
-        mail_log: MailLog::new(MAIL_LOG_BYTES),
+        mail_log: MailLog::new(
+            log_file(config, shard).display().to_string(),
+            MAIL_LOG_BYTES,
+        ),
         neighbours: lanes,
     })
 }

@@ -254,6 +254,6 @@ impl<D: Driver> Shard<D> {
 
     fn mail_log_written(&mut self, result: Result<(), i32>, buf: Vec<u8>) {
         self.mail_log_in_flight = false;
-        self.mail_log.give_back(buf, result.is_ok());
+        self.mail_log.give_back(self.now, buf, result);
     }
 }
