@@ -83,6 +83,7 @@ fn start(config_path: Option<&Path>, config: &Config) -> Result<(), ExitCode> {
     let sessions_max = sessions_max(config, files, shards as u64);
     tracing::info!(
         shards,
+        open_files = files,
         sessions_max,
         "zmailer {} starts",
         env!("CARGO_PKG_VERSION")

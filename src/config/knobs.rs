@@ -219,7 +219,7 @@ pub(super) const KNOBS: &[Knob] = &[
         "smtpserver",
         "session_timeout",
         Duration {
-            min: "10s",
+            min: "1s",
             max: "7d",
         },
         "4h",
