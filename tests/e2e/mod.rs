@@ -6,6 +6,7 @@ mod dialogs;
 mod disk;
 mod dns;
 mod docs;
+mod help;
 mod kill;
 mod limits;
 mod local;
