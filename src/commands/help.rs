@@ -18,8 +18,8 @@ macro_rules! exits {
             "EXIT STATUS:
   0    done
   64   wrong arguments
-", $($more,)* "  69   no daemon answers, or something needed is not there
-  78   the settings are wrong; every mistake is named
+  69   no daemon answers, or something needed is not there
+", $($more,)* "  78   the settings are wrong; every mistake is named
 
 "
         )
@@ -336,8 +336,8 @@ macro_rules! spool_exits {
   0    done
   64   wrong arguments
   65   the content, or the format of the spool, is damaged or of a later version
-", $($more,)* "  69   there is no such message, or no spool
-  78   the settings are wrong; every mistake is named
+  69   there is no such message, or no spool
+", $($more,)* "  78   the settings are wrong; every mistake is named
 
 "
         )

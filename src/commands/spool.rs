@@ -36,7 +36,7 @@ pub(super) enum Act {
         /// Message id.
         id: String,
     },
-    /// The same into a file, whose time is the arrival of the message. It stays in the spool.
+    /// Write a message file whose time is the arrival of the message. It stays in the spool.
     #[command(after_long_help = help::SPOOL_EXPORT)]
     Export {
         #[command(flatten)]
