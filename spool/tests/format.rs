@@ -183,10 +183,10 @@ fn frames() {
         assert_eq!((frame.kind, frame.payload), (kind, &b"payload"[..]));
         assert!(rest.is_empty());
     }
-    let unknown = framed(10, b"payload");
+    let unknown = framed(11, b"payload");
     assert_eq!(
         take_frame(&mut unknown.as_slice()),
-        Err(DecodeError::UnknownKind(10))
+        Err(DecodeError::UnknownKind(11))
     );
     let mut damaged = framed(10, b"payload");
     damaged[14] ^= 1;

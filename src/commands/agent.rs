@@ -91,6 +91,7 @@ pub(super) fn run(config: &Config, uid: u32) -> ExitCode {
         let settings = mailbox::Settings {
             path: config.mailboxes.clone(),
             hostname: worker::hostname(config),
+            scratch: config.paths.postoffice.clone(),
             daemon_uid: uid,
         };
         mailbox::serve(&UnixListener::from(listener), settings)

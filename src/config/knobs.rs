@@ -153,7 +153,7 @@ pub(super) const KNOBS: &[Knob] = &[
         "message_size_max",
         Size {
             min: 1 << 10,
-            max: 14 << 20,
+            max: 1 << 30,
         },
         "10MiB",
         "Largest message.",

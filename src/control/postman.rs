@@ -8,6 +8,7 @@ use std::sync::Arc;
 use spool::ContentFile;
 use spool::blocking::read_content;
 
+use crate::mail::line_ends::FromWire;
 use crate::mail::message_file;
 
 /// A failed message without a sender.
@@ -74,25 +75,19 @@ pub fn keep(dir: &Path, message: &Undeliverable) -> io::Result<()> {
 /// Copies content out of the spool, verified, with the line ends of files.
 fn copy(dir: &Path, content: &ContentFile, to: &mut File) -> io::Result<()> {
     let spool = dir.parent().unwrap_or(dir).join("spool");
-    let mut ends_with_cr = false;
+    let (mut ends, mut text) = (FromWire::default(), Vec::new());
     read_content(
         &spool.join(format!("{:04}", content.shard)),
         content,
         |piece| {
-            let mut text = Vec::with_capacity(piece.len() + 1);
-            if std::mem::take(&mut ends_with_cr) {
-                text.push(b'\r');
-            }
-            text.extend_from_slice(piece);
-            // A CR at the end of a piece belongs to what follows.
-            if text.ends_with(b"\r") {
-                text.pop();
-                ends_with_cr = true;
-            }
-            to.write_all(&message_file::from_wire(&text))
+            text.clear();
+            ends.feed(piece, &mut text);
+            to.write_all(&text)
         },
     )?;
-    to.write_all(if ends_with_cr { b"\r" } else { b"" })
+    text.clear();
+    ends.end(&mut text);
+    to.write_all(&text)
 }
 
 /// One envelope line stays one line.

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::header;
+use super::line_ends::FromWire;
 
 /// Longest envelope.
 const ENVELOPE_BYTES_MAX: usize = 16 << 20;
@@ -348,14 +349,9 @@ pub fn to_wire(message: &[u8]) -> Vec<u8> {
 /// Content with CR LF line ends as it stands in a file.
 #[must_use]
 pub fn from_wire(content: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(content.len());
-    let mut rest = content;
-    while let Some(at) = memchr::memmem::find(rest, b"\r\n") {
-        out.extend_from_slice(rest.get(..at).unwrap_or_default());
-        out.push(b'\n');
-        rest = rest.get(at + 2..).unwrap_or_default();
-    }
-    out.extend_from_slice(rest);
+    let (mut ends, mut out) = (FromWire::default(), Vec::with_capacity(content.len()));
+    ends.feed(content, &mut out);
+    ends.end(&mut out);
     out
 }
 

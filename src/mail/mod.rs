@@ -2,6 +2,7 @@
 
 pub mod date;
 pub mod header;
+pub mod line_ends;
 pub mod mailbox;
 pub mod message_file;
 pub mod report;

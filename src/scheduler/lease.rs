@@ -98,7 +98,8 @@ impl Scheduler {
             thread.forwarded_count = 0;
         }
         let hot = thread.waiting_count as u32 + thread.forwarded_count >= HOT_COUNT;
-        if hot && !thread.asked && self.share(key) > 0 {
+        let asks = !thread.asked && !thread.is_paused(now.mono_ns);
+        if hot && asks && self.share(key) > 0 {
             self.threads[key.0 as usize].asked = true;
             self.say(key, owner, LeaseKind::Want);
         }
@@ -179,8 +180,16 @@ impl Scheduler {
 
     /// Borrower: without work and connections the slots go back.
     pub(super) fn return_idle_slots(&mut self, key: ThreadKey) {
+        let thread = &self.threads[key.0 as usize];
+        if thread.connections == 0 && thread.waiting_count == 0 {
+            self.return_slots(key);
+        }
+    }
+
+    /// Borrower: no connection is open; its slots go back.
+    pub(super) fn return_slots(&mut self, key: ThreadKey) {
         let thread = &mut self.threads[key.0 as usize];
-        if thread.connections == 0 && thread.waiting_count == 0 && thread.borrowed > 0 {
+        if thread.borrowed > 0 {
             let slots = std::mem::take(&mut thread.borrowed);
             let owner = thread.owner;
             thread.asked = false;
@@ -200,13 +209,23 @@ impl Scheduler {
                     *lent = lent.saturating_sub(slots);
                 }
             }
-            LeaseKind::Failed { reply } => self.failed(now, key, reply),
+            // With a connection of its own that is ready the owner knows better.
+            LeaseKind::Failed { reply } => {
+                if self.threads[key.0 as usize].ready() == 0 {
+                    self.failed(now, key, reply);
+                }
+            }
             LeaseKind::Healthy => {
                 let thread = &mut self.threads[key.0 as usize];
                 if thread.attempt > 0 {
                     thread.suspend(0, 0, 0, Vec::new());
+                    // It has just failed here: others have the connections there are.
+                    thread.pause(now);
                     self.actions.push_back(Action::StateChanged { thread: key });
                 }
+            }
+            LeaseKind::Suspend { .. } if self.threads[key.0 as usize].ready() > 0 => {
+                self.tell_owner_healthy(key);
             }
             LeaseKind::Suspend {
                 attempt,

@@ -10,8 +10,11 @@ use crate::base::clock::Now;
 /// Connections of a thread under way at a time before any is ready.
 const OPENING_MAX: u32 = 8;
 
-/// With other connections ready, a failed one only delays the next.
+/// With other connections ready, a failed one only delays the next; twice as long each time in a row.
 const PAUSE_NS: u64 = 1_000_000_000;
+
+/// Doublings of [`PAUSE_NS`], at most.
+const PAUSE_DOUBLINGS_MAX: u32 = 6;
 
 #[derive(Debug)]
 pub(super) struct Thread {
@@ -28,6 +31,10 @@ pub(super) struct Thread {
     pub(super) attempt: u32,
     pub(super) next_ms: u64,
     pub(super) until: u64,
+    /// Until when no further connection is tried; those that are ready go on.
+    pub(super) pause_until: u64,
+    /// Pauses in a row.
+    pauses: u32,
     pub(super) reply: Vec<u8>,
     pub(super) dirty: bool,
     /// Owner: slots lent, by shard.
@@ -61,6 +68,8 @@ impl Thread {
             attempt: 0,
             next_ms: 0,
             until: 0,
+            pause_until: 0,
+            pauses: 0,
             reply: Vec::new(),
             dirty: false,
             lent: BTreeMap::new(),
@@ -85,19 +94,30 @@ impl Thread {
         self.reply = reply;
     }
 
-    fn ready(&self) -> u32 {
+    pub(super) fn ready(&self) -> u32 {
         self.connections - self.opening
     }
 
+    /// The next hop takes fewer connections than we may open: the next one is tried later.
+    pub(super) fn pause(&mut self, now: Now) {
+        self.pause_until = now.after_ns(PAUSE_NS << self.pauses.min(PAUSE_DOUBLINGS_MAX));
+        self.pauses = self.pauses.saturating_add(1);
+    }
+
+    pub(super) fn is_paused(&self, mono_ns: u64) -> bool {
+        self.pause_until > mono_ns
+    }
+
     /// Whether one more connection should be opened under `slots` slots.
-    fn wants_connection(&self, slots: u32) -> bool {
+    fn wants_connection(&self, slots: u32, mono_ns: u64) -> bool {
         let probing = self.attempt > 0;
-        let opening_max = if probing {
+        let opening_max = if probing || self.pauses > 0 {
             1
         } else {
             OPENING_MAX.max(self.ready())
         };
-        self.connections < slots
+        !self.is_paused(mono_ns)
+            && self.connections < slots
             && self.opening < opening_max
             && (!probing || self.connections == 0)
             && self.waiting_count > self.opening as usize
@@ -117,6 +137,9 @@ impl Scheduler {
             return;
         }
         let owned = thread.owner == self.settings.shard;
+        if thread.is_paused(now.mono_ns) && thread.waiting_count > 0 {
+            self.alarms.insert((thread.pause_until, key), ());
+        }
         if owned {
             self.serve_wanting(key);
         }
@@ -124,7 +147,7 @@ impl Scheduler {
             self.forward_waiting(now, key);
             return;
         }
-        while self.threads[key.0 as usize].wants_connection(self.slots(key)) {
+        while self.threads[key.0 as usize].wants_connection(self.slots(key), now.mono_ns) {
             let thread = &mut self.threads[key.0 as usize];
             thread.connections += 1;
             thread.opening += 1;
@@ -139,6 +162,8 @@ impl Scheduler {
     pub fn connection_ready(&mut self, _now: Now, key: ThreadKey) {
         let thread = &mut self.threads[key.0 as usize];
         thread.opening = thread.opening.saturating_sub(1);
+        thread.pauses = 0;
+        thread.pause_until = 0;
         if thread.attempt > 0 {
             thread.suspend(0, 0, 0, Vec::new());
             self.actions.push_back(Action::StateChanged { thread: key });
@@ -157,21 +182,32 @@ impl Scheduler {
         }
         if let ConnectionEnd::Failed { reply } = end {
             if thread.ready() > 0 {
-                thread.until = now.after_ns(PAUSE_NS);
-            } else {
+                thread.pause(now);
+            } else if thread.owner == self.settings.shard {
                 self.failed(now, key, reply);
+            } else {
+                self.borrower_failed(now, key, reply);
             }
         }
         self.touch(key);
+    }
+
+    /// A shard without a ready connection leaves it to the owner, which may have some: the slots go
+    /// back, and what waits here is passed on unless the owner suspends the thread.
+    fn borrower_failed(&mut self, now: Now, key: ThreadKey, reply: Vec<u8>) {
+        let thread = &mut self.threads[key.0 as usize];
+        if thread.connections > 0 {
+            return;
+        }
+        thread.pause(now);
+        self.return_slots(key);
+        self.tell_owner_failed(key, reply);
     }
 
     /// Nobody could connect: back-off, one state for all shards.
     pub(super) fn failed(&mut self, now: Now, key: ThreadKey, reply: Vec<u8>) {
         if self.threads[key.0 as usize].is_suspended(now.mono_ns) {
             return;
-        }
-        if self.threads[key.0 as usize].owner != self.settings.shard {
-            self.tell_owner_failed(key, reply.clone());
         }
         let attempt = self.threads[key.0 as usize].attempt + 1;
         let delay_ms = self.threads[key.0 as usize].rule.delay_ms(attempt);

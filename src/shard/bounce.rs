@@ -9,7 +9,7 @@ use std::sync::Arc;
 use spool::{BodyKind, Envelope, MessageKey, Outcome, Recipient, Status};
 
 use super::Shard;
-use super::dispatch::Load;
+use super::dispatch::{Due, Load};
 use super::intake::{Content, Message, Stalled};
 use super::large::Outgoing;
 
@@ -22,6 +22,9 @@ use crate::scheduler::ThreadKey;
 /// Bits of the NOTIFY parameter, as the spool keeps them.
 const NOTIFY_NEVER: u8 = 1;
 const NOTIFY_FAILURE: u8 = 4;
+
+/// A message that `postman/` did not take is tried again, delivery first, after this.
+const POSTMAN_RETRY_MS: u64 = 300_000;
 
 /// Original content that a report returns, at most.
 const RETURNED_BYTES_MAX: usize = 256 * 1024;
@@ -229,9 +232,15 @@ impl<D: Driver> Shard<D> {
             Err(error) => {
                 let id = self.live.get(&message).map(|live| live.id.to_string());
                 tracing::error!(
-                    "postman: {error}; message {} stays in the spool until the next start",
+                    "postman: {error}; message {} is tried again in 5 minutes",
                     id.unwrap_or_default()
                 );
+                let due_ms = self.now.wall_ms + POSTMAN_RETRY_MS;
+                let recipients = failures.iter().map(|failure| Due {
+                    recipient: failure.recipient,
+                    due_ms,
+                });
+                self.route(message, recipients.collect());
             }
         }
     }
@@ -322,11 +331,7 @@ impl<D: Driver> Shard<D> {
             protocol: b"report".to_vec(),
             source: None,
         };
-        Self::report_message(Message {
-            id,
-            envelope,
-            content: Content::Memory(content),
-        })
+        Self::report_message(Message::new(id, envelope, Content::Memory(content)))
     }
 }
 

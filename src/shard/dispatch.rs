@@ -163,14 +163,15 @@ impl<D: Driver> Shard<D> {
             self.feed_idle(thread);
         }
         self.eager = eager;
-        if self.stopping.is_some() {
-            return;
-        }
+        let stopping = self.stopping.is_some();
         while let Some(action) = self.scheduler.poll(self.now) {
             match action {
+                Action::GiveBack { payload, .. } => self.give_back_guest(payload),
+                Action::StateChanged { thread } => self.record_thread(thread),
+                // What is not begun now is begun after the next start.
+                _ if stopping => {}
                 Action::Open { thread } => self.open(thread),
                 Action::Expire { vertex, payload } => self.expired(vertex, payload),
-                Action::StateChanged { thread } => self.record_thread(thread),
                 Action::Forward {
                     vertex,
                     payload,
@@ -180,7 +181,6 @@ impl<D: Driver> Shard<D> {
                     self.forward(owner, vertex, payload);
                 }
                 Action::Send { to, message } => self.send_lease(to, message),
-                Action::GiveBack { payload, .. } => self.give_back_guest(payload),
             }
         }
     }
@@ -399,6 +399,7 @@ impl<D: Driver> Shard<D> {
                     outbound.loading = false;
                 }
                 self.defer_vertex(vertex, payload, b"451 4.3.0 content cannot be read");
+                self.feed(outbound);
             }
             Load::Forward {
                 owner,

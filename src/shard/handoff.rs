@@ -139,6 +139,10 @@ impl<D: Driver> Shard<D> {
             let Some(handle) = neighbour.receiver.receive() else {
                 return;
             };
+            if self.stopping.is_some() {
+                self.give_back(other as u16, unattempted(&handle));
+                continue;
+            }
             let thread = self.scheduler.thread(&handle.channel, &handle.host);
             let work = Work::Guest {
                 from: other as u16,
@@ -154,6 +158,14 @@ impl<D: Driver> Shard<D> {
                 Err(Work::Home(_)) => unreachable!("a guest was offered"),
             }
         }
+    }
+
+    /// Whether other shards have handles of this one.
+    pub(super) fn awaits_results(&self) -> bool {
+        let neighbours = self.neighbours.iter().flatten();
+        neighbours
+            .into_iter()
+            .any(|neighbour| neighbour.sender.available() < LANE_CAPACITY)
     }
 
     fn take_returned(&mut self, other: usize) {

@@ -69,10 +69,17 @@ pub(super) struct Inbound {
     pub(super) spill: Option<SpoolId>,
     /// Waits until the last piece for that file is written.
     pub(super) spill_waits: bool,
+    /// The client has closed its side.
+    ended: bool,
     armed: Armed,
 }
 
 impl Inbound {
+    /// Paused by us in the middle of content: the client's time does not count.
+    fn waits_for_us(&self) -> bool {
+        self.starved || self.spill_waits
+    }
+
     fn is_blocked(&self) -> bool {
         self.phase != Phase::Open
             || self.starved
@@ -114,6 +121,7 @@ impl<D: Driver> Shard<D> {
             starved: false,
             spill: None,
             spill_waits: false,
+            ended: false,
             armed: Armed::default(),
         };
         inbound.session.greet(&mut inbound.output);
@@ -271,11 +279,16 @@ impl<D: Driver> Shard<D> {
             let output = std::mem::replace(&mut inbound.output, next);
             self.driver.send(inbound.socket, output);
         }
+        if inbound.ended && !inbound.is_blocked() {
+            // All it sent has been answered; what is left is half a line.
+            inbound.phase = Phase::Flushing;
+        }
         if inbound.phase == Phase::Flushing && !inbound.sending {
             self.close_inbound(key);
             return;
         }
         let receive = inbound.phase != Phase::Closing
+            && !inbound.ended
             && !(inbound.is_blocked() && inbound.held.len() > HELD_BYTES_MAX)
             && !inbound.starved;
         if receive != inbound.receive_on {
@@ -298,6 +311,8 @@ impl<D: Driver> Shard<D> {
                 self.receiving_count += 1;
             } else {
                 self.receiving_count -= 1;
+                // Refused or complete: others that wait may go on; see `Shard::turn`.
+                self.memory.forget(key);
             }
             self.log.set_receiving(self.receiving_count);
         }
@@ -338,9 +353,18 @@ impl<D: Driver> Shard<D> {
     }
 
     /// The client closed its side or the connection failed. RFC 5321 4.1.1.10: an unfinished
-    /// transaction is dropped; a message that waits for its commit is still ours to deliver.
-    pub(super) fn inbound_ended(&mut self, key: Key) {
-        self.close_inbound(key);
+    /// transaction is dropped; a message that waits for its commit is still ours to deliver. A client that
+    /// only closed its side gets the replies to what it has sent.
+    pub(super) fn inbound_ended(&mut self, key: Key, error: Option<i32>) {
+        let Some(inbound) = self.inbound.get_mut(key) else {
+            return;
+        };
+        if error.is_some() {
+            self.close_inbound(key);
+            return;
+        }
+        inbound.ended = true;
+        self.pump(key, None);
     }
 
     pub(super) fn close_inbound(&mut self, key: Key) {
@@ -372,6 +396,11 @@ impl<D: Driver> Shard<D> {
         inbound.armed = Armed::default();
         let due = inbound.session.deadline() <= self.now.mono_ns;
         match (inbound.phase, due) {
+            (Phase::Open, true) if inbound.waits_for_us() => {
+                let later = self.now.after_ns(1_000_000_000);
+                self.timers.arm(key.0, &mut inbound.armed, later);
+                return;
+            }
             (Phase::Open, true) => {
                 inbound.session.timeout(self.now, &mut inbound.output);
                 inbound.phase = Phase::Flushing;
@@ -398,6 +427,7 @@ impl<D: Driver> Shard<D> {
         while let Some(key) = self.memory.next_starved() {
             if let Some(inbound) = self.inbound.get_mut(key) {
                 inbound.starved = false;
+                inbound.session.resumed(self.now);
                 self.pump(key, None);
             }
         }

@@ -47,6 +47,19 @@ pub(super) struct Message {
     pub(super) id: SpoolId,
     pub(super) envelope: Envelope,
     pub(super) content: Content,
+    /// Bytes of it that count in the memory budget.
+    pub(super) counted_bytes: usize,
+}
+
+impl Message {
+    pub(super) fn new(id: SpoolId, envelope: Envelope, content: Content) -> Self {
+        Self {
+            id,
+            envelope,
+            content,
+            counted_bytes: 0,
+        }
+    }
 }
 
 /// Where the content of a message on its way in is.
@@ -86,7 +99,8 @@ impl<D: Driver> Shard<D> {
         let id = inbound.id.take().unwrap_or_else(|| self.log.reserve_id());
         let (envelope, content) = envelope_of(transaction, &inbound.peer_text, self.now.wall_ms);
         let spilled = inbound.spill.take().is_some();
-        self.memory.staged(&mut inbound.staged_bytes, content.len());
+        // From here on the message counts for itself: its client may go.
+        self.memory.staged(&mut inbound.staged_bytes, 0);
         self.memory.leaving(&mut inbound.leaving_bytes, 0);
         inbound.held_bytes = 0;
         self.memory.forget(key);
@@ -97,16 +111,13 @@ impl<D: Driver> Shard<D> {
         }
         self.stage(Stalled {
             origin,
-            message: Message {
-                id,
-                envelope,
-                content: Content::Memory(content),
-            },
+            message: Message::new(id, envelope, Content::Memory(content)),
         });
     }
 
     /// Stages a message, now or as soon as there is room behind those that already wait for it.
-    pub(super) fn stage(&mut self, stalled: Stalled) {
+    pub(super) fn stage(&mut self, mut stalled: Stalled) {
+        self.count(&mut stalled.message);
         if self.stalled.is_empty() {
             if let Some(stalled) = self.try_stage(stalled) {
                 self.stalled.push_back(stalled);
@@ -123,14 +134,32 @@ impl<D: Driver> Shard<D> {
         }
     }
 
+    /// Enters a message's content into the memory budget, once.
+    fn count(&mut self, message: &mut Message) {
+        if let Content::Memory(content) = &message.content {
+            self.memory
+                .staged(&mut message.counted_bytes, content.len());
+        }
+    }
+
+    fn uncount(&mut self, message: &Message) {
+        let mut counted_bytes = message.counted_bytes;
+        self.memory.staged(&mut counted_bytes, 0);
+    }
+
     /// Gives the message back when staging is full for the moment.
     pub(super) fn try_stage(&mut self, stalled: Stalled) -> Option<Stalled> {
-        let Stalled { origin, message } = stalled;
+        let Stalled {
+            origin,
+            mut message,
+        } = stalled;
+        self.count(&mut message);
         let now = self.now.mono_ns;
         let Message {
             id,
             envelope,
             content,
+            ..
         } = &message;
         let accepted = match (origin, content) {
             (_, Content::File) => self.log.accept_content(now, *id, envelope, false),
@@ -153,6 +182,7 @@ impl<D: Driver> Shard<D> {
             }
             Err(Refusal::Busy) => Some(Stalled { origin, message }),
             Err(refusal) => {
+                self.uncount(&message);
                 if matches!(message.content, Content::File) {
                     self.log.content_drop(message.id);
                 }
@@ -205,6 +235,7 @@ impl<D: Driver> Shard<D> {
             let size_bytes = self.log.content_len(key).unwrap_or(0);
             self.log_accepted(&id, &message.envelope, size_bytes);
             self.shared.metrics(self.settings.shard).accepted();
+            self.uncount(&message);
             self.make_live(key, message);
             match origin {
                 Origin::File(token) => self.imported(token, Ok(key)),
@@ -215,22 +246,30 @@ impl<D: Driver> Shard<D> {
     }
 
     fn failed_batch(&mut self, batch: u64) {
+        // Nobody will send a report again: the log has staged it again, in front of what came since.
+        let again = self.log.staged_batch();
+        let mut kept = Vec::new();
         while self
             .waiting
             .front()
             .is_some_and(|waiting| waiting.batch <= batch)
         {
-            let Some(Waiting {
-                origin, message, ..
-            }) = self.waiting.pop_front()
-            else {
+            let Some(waiting) = self.waiting.pop_front() else {
                 break;
             };
-            match origin {
-                Origin::Session(_) | Origin::File(_) => self.answer(origin, Stored::Failed),
-                // Nobody will send a report again: it waits until the spool takes it.
-                Origin::Report => self.stalled.push_back(Stalled { origin, message }),
+            match waiting.origin {
+                Origin::Session(_) | Origin::File(_) => {
+                    self.uncount(&waiting.message);
+                    self.answer(waiting.origin, Stored::Failed);
+                }
+                Origin::Report => kept.push(Waiting {
+                    batch: again,
+                    ..waiting
+                }),
             }
+        }
+        for waiting in kept.into_iter().rev() {
+            self.waiting.push_front(waiting);
         }
         self.unstall();
     }
@@ -287,6 +326,7 @@ impl<D: Driver> Shard<D> {
             id,
             envelope,
             content,
+            ..
         } = message;
         let open_count = envelope.recipients.len() as u32;
         self.queued.open(open_count);

@@ -50,6 +50,15 @@ impl Outgoing {
     }
 }
 
+/// Complete content on its way to the disk.
+#[derive(Debug)]
+pub(super) struct Storing {
+    origin: Origin,
+    envelope: Envelope,
+    /// Bytes of it that count in the memory budget.
+    counted_bytes: usize,
+}
+
 /// Who wants a piece of content.
 #[derive(Debug)]
 pub(super) enum PieceFor {
@@ -125,6 +134,7 @@ impl<D: Driver> Shard<D> {
         if let Some(key) = self.spills.get(&id).copied() {
             if let Some(inbound) = self.inbound.get_mut(key) {
                 inbound.spill_waits = false;
+                inbound.session.resumed(self.now);
             }
             self.pump(key, None);
         }
@@ -140,8 +150,16 @@ impl<D: Driver> Shard<D> {
         rest: &[u8],
     ) {
         self.spills.remove(&id);
-        self.storing.insert(id, (origin, envelope));
         self.log.content_end(id, rest);
+        let mut counted_bytes = 0;
+        let backlog = self.log.content_backlog(id);
+        self.memory.staged(&mut counted_bytes, backlog);
+        let storing = Storing {
+            origin,
+            envelope,
+            counted_bytes,
+        };
+        self.storing.insert(id, storing);
     }
 
     /// Content that is large and in memory already.
@@ -150,6 +168,7 @@ impl<D: Driver> Shard<D> {
             id,
             envelope,
             content: Content::Memory(content),
+            ..
         } = message
         else {
             return;
@@ -164,19 +183,21 @@ impl<D: Driver> Shard<D> {
     }
 
     pub(super) fn content_stored(&mut self, id: SpoolId, result: Result<(), i32>) {
-        let Some((origin, envelope)) = self.storing.remove(&id) else {
+        let Some(Storing {
+            origin,
+            envelope,
+            mut counted_bytes,
+        }) = self.storing.remove(&id)
+        else {
             // Its client has gone.
             self.log.content_drop(id);
             return;
         };
+        self.memory.staged(&mut counted_bytes, 0);
         match result {
             Ok(()) => self.stage(Stalled {
                 origin,
-                message: Message {
-                    id,
-                    envelope,
-                    content: Content::File,
-                },
+                message: Message::new(id, envelope, Content::File),
             }),
             Err(errno) => {
                 let shard = self.settings.shard;

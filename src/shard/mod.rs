@@ -30,7 +30,7 @@ mod users;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use spool::{Envelope, Log, MessageKey, SpoolId};
+use spool::{Log, MessageKey, SpoolId};
 
 use crate::base::clock::Now;
 use crate::base::fast_map::FastMap;
@@ -104,7 +104,7 @@ pub struct Shard<D: Driver> {
     /// Sessions whose content goes to a file.
     spills: FastMap<SpoolId, Key>,
     /// Content that is complete and on its way to the disk.
-    storing: FastMap<SpoolId, (intake::Origin, Envelope)>,
+    storing: FastMap<SpoolId, large::Storing>,
     questions: FastMap<u64, Key>,
     question_next: u64,
     /// Failures whose report could not be staged yet.
@@ -119,6 +119,7 @@ pub struct Shard<D: Driver> {
     stopping: Option<shutdown::Stopping>,
     events: Vec<Event>,
     published_ns: u64,
+    published_empty: bool,
     /// Requests to open the mail log again that have been followed.
     reopened: u32,
 }
@@ -142,13 +143,17 @@ impl<D: Driver> Shard<D> {
         }
         self.events = events;
         self.fire_timers();
+        self.feed_starved();
         self.exchange();
         self.spool_turn();
         self.dispatch();
         self.spool_turn();
         self.mail_log_turn();
-        if quiet || self.now.mono_ns >= self.published_ns + PUBLISH_NS {
+        // Who has a 250 never finds an empty queue before its message is gone.
+        let fills = self.published_empty && !self.live.is_empty();
+        if quiet || fills || self.now.mono_ns >= self.published_ns + PUBLISH_NS {
             self.published_ns = self.now.mono_ns;
+            self.published_empty = self.live.is_empty();
             self.publish();
         }
         self.shutdown_turn()
@@ -171,7 +176,7 @@ impl<D: Driver> Shard<D> {
                 None => self.driver.recycle(chunk),
             },
             Event::Ended { socket, result } => match self.roles.get(&socket) {
-                Some(Role::Inbound(key)) => self.inbound_ended(*key),
+                Some(Role::Inbound(key)) => self.inbound_ended(*key, result.err()),
                 Some(Role::Outbound(key)) => self.outbound_ended(*key, result.err()),
                 None => {}
             },

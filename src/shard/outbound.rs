@@ -146,6 +146,11 @@ impl Outbound {
         }
     }
 
+    /// The payloads of jobs without a result.
+    pub(super) fn payloads(&self) -> impl Iterator<Item = u64> + '_ {
+        self.jobs.iter().map(|given| given.payload)
+    }
+
     /// Jobs without a result.
     pub(super) fn jobs_count(&self) -> usize {
         self.jobs.len()
@@ -481,6 +486,11 @@ impl<D: Driver> Shard<D> {
         if outbound.ready {
             self.close_outbound(key, ConnectionEnd::Clean);
         } else if outbound.candidates.is_empty() {
+            // RFC 7504: the last address of this host, too, never takes mail.
+            if failure.permanent {
+                let thread = outbound.thread;
+                self.refuse_thread(thread, &failure.reply);
+            }
             self.close_outbound(
                 key,
                 ConnectionEnd::Failed {

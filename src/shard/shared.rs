@@ -30,6 +30,8 @@ pub enum Stop {
 pub struct Shared {
     metrics: Vec<ShardMetrics>,
     stop: AtomicU8,
+    /// Shards that have begun their shutdown: they pass nothing on any more.
+    stopping_count: AtomicU32,
     /// Counts requests to open the mail logs again.
     reopen: AtomicU32,
 }
@@ -42,6 +44,7 @@ impl Shared {
         Self {
             metrics,
             stop: AtomicU8::new(0),
+            stopping_count: AtomicU32::new(0),
             reopen: AtomicU32::new(0),
         }
     }
@@ -77,6 +80,17 @@ impl Shared {
     #[must_use]
     pub fn reopen_count(&self) -> u32 {
         self.reopen.load(Ordering::Acquire)
+    }
+
+    /// A shard has begun its shutdown.
+    pub fn begin_stopping(&self) {
+        self.stopping_count.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// All shards have begun their shutdown.
+    #[must_use]
+    pub fn all_are_stopping(&self) -> bool {
+        self.stopping_count.load(Ordering::Acquire) as usize >= self.metrics.len()
     }
 
     /// Whether and how to stop.

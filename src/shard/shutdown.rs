@@ -1,6 +1,9 @@
 //! Shutdown in order: no new clients, `421` at the next command boundary, replies to final dots
 //! waited for, outcomes committed, mail log written.
 
+use std::collections::HashSet;
+
+use super::dispatch::Work;
 use super::inbound::Phase;
 use super::shared::Stop;
 use super::{Shard, outbound};
@@ -35,7 +38,12 @@ impl<D: Driver> Shard<D> {
             return false;
         };
         let now = self.now.mono_ns;
-        let drained = self.inbound.is_empty() && self.outbound.is_empty();
+        // A result that is still at another shard would be a delivery that is repeated; and who has gone
+        // could not give back what is on its way here.
+        let drained = self.inbound.is_empty()
+            && self.outbound.is_empty()
+            && !self.awaits_results()
+            && self.shared.all_are_stopping();
         if !drained && now >= stopping.drain_deadline && !stopping.cut {
             self.cut();
         }
@@ -54,6 +62,8 @@ impl<D: Driver> Shard<D> {
             cut: false,
         });
         self.driver.stop_accepting();
+        self.shared.begin_stopping();
+        self.return_guests();
         let sessions: Vec<Key> = self.inbound.keys().collect();
         for key in sessions {
             if let Some(inbound) = self.inbound.get_mut(key)
@@ -66,6 +76,26 @@ impl<D: Driver> Shard<D> {
         let connections: Vec<Key> = self.outbound.keys().collect();
         for key in connections {
             self.wind_down(key);
+        }
+    }
+
+    /// Handles of other shards that no connection has go home untried.
+    fn return_guests(&mut self) {
+        let connections = self.outbound.iter();
+        let busy: HashSet<u64> = connections
+            .flat_map(|(_, connection)| connection.payloads())
+            .collect();
+        let is_waiting = |(key, work): &(Key, &Work)| {
+            matches!(work, Work::Guest { .. }) && !busy.contains(&key.0)
+        };
+        let waiting: Vec<Key> = self
+            .work
+            .iter()
+            .filter(is_waiting)
+            .map(|(key, _)| key)
+            .collect();
+        for key in waiting {
+            self.give_back_guest(key.0);
         }
     }
 

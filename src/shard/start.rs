@@ -95,6 +95,7 @@ impl<D: Driver> Shard<D> {
             stopping: None,
             events: Vec::new(),
             published_ns: 0,
+            published_empty: true,
             reopened: 0,
         };
         shard.restore(recovered);

@@ -41,11 +41,7 @@ impl<D: Driver> Shard<D> {
         content.extend_from_slice(&rest);
         let origin = Origin::File(token);
         let is_large = content.len() > LARGE_BYTES;
-        let message = Message {
-            id,
-            envelope,
-            content: Content::Memory(content),
-        };
+        let message = Message::new(id, envelope, Content::Memory(content));
         if is_large {
             self.store_whole(origin, message);
         } else {

@@ -168,3 +168,65 @@ fn a_session_that_is_never_silent_ends_too() {
     });
     assert!(last.starts_with("421 4.4.2 "), "{last}");
 }
+
+/// RFC 9293 3.6: a client may close its side behind its last command.
+#[test]
+fn a_client_that_only_closes_its_side_gets_all_replies() {
+    use std::io::{Read, Write};
+    let hop = Hop::start();
+    let daemon = Setup::relay_to(hop.address).start();
+    let mut stream = std::net::TcpStream::connect(daemon.address).unwrap();
+    stream
+        .write_all(
+            b"EHLO x\r\nMAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\n\
+              Subject: s\r\n\r\nx\r\n.\r\nQUIT\r\n",
+        )
+        .unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut replies = String::new();
+    stream.read_to_string(&mut replies).unwrap();
+    assert!(replies.contains(" accepted\r\n221 "), "{replies}");
+    hop.wait_for_mails(1);
+    // Half a line and half a message are nothing.
+    let mut stream = std::net::TcpStream::connect(daemon.address).unwrap();
+    stream
+        .write_all(b"EHLO x\r\nMAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\nhalf")
+        .unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut replies = String::new();
+    stream.read_to_string(&mut replies).unwrap();
+    assert!(
+        replies.ends_with("354 end with CR LF . CR LF\r\n"),
+        "{replies}"
+    );
+    daemon.wait_until_empty();
+    assert_eq!(hop.mails().len(), 1);
+}
+
+/// Content that is refused gives its place in memory back, also for those that wait for it.
+#[test]
+fn a_refused_message_does_not_keep_others_waiting() {
+    let hop = Hop::start();
+    let daemon = Setup::relay_to(hop.address)
+        .shards(1)
+        .with("spool", "memory = \"1MiB\"")
+        .start();
+    let begin = |count: usize| {
+        let mut client = Client::connect(daemon.address);
+        client.hello();
+        client.expect("MAIL FROM:<a@a.example>", "250");
+        client.expect("RCPT TO:<b@b.example>", "250");
+        client.expect("DATA", "354");
+        client.send(&b"Subject: x\r\n\r\n".repeat(count));
+        client
+    };
+    // Many that hold a little each use up the memory; none of them is worth a file.
+    let mut idle: Vec<Client> = (0..100).map(|_| begin(900)).collect();
+    for client in &mut idle {
+        client.send(b"a lone\nline feed\r\n.\r\n");
+        let reply = client.reply();
+        assert!(reply.starts_with("550 5.6.11"), "{reply}");
+    }
+    let mut last = begin(10);
+    assert!(last.command(".").starts_with("250"));
+}

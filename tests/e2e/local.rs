@@ -230,3 +230,29 @@ fn lmtp_to_a_socket_gives_each_recipient_its_reply() {
         (1, 1)
     );
 }
+
+/// Content above what the agent holds in memory, to several mailboxes.
+#[test]
+fn large_mail_stands_in_each_mailbox() {
+    let daemon = with_mailboxes("");
+    let text = "Subject: large\r\n\r\n".to_owned() + &"..\r\n.line\r\n".repeat(300_000);
+    let to = ["zmjoe@home.example", "zmmary@home.example"];
+    Client::submit(daemon.address, "ann@a.example", &to, &text);
+    daemon.wait_until_empty();
+    for user in ["zmjoe", "zmmary"] {
+        let found = mails(&daemon, user);
+        assert_eq!(found.len(), 1, "{user}");
+        assert!(found[0].ends_with(&text.replace("\r\n", "\n")), "{user}");
+    }
+    let left = fs::read_dir(daemon.dir.path().join("postoffice")).unwrap();
+    let left = left.filter(|entry| {
+        entry
+            .as_ref()
+            .unwrap()
+            .file_name()
+            .to_str()
+            .unwrap()
+            .starts_with(".mailbox")
+    });
+    assert_eq!(left.count(), 0);
+}

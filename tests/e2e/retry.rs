@@ -137,3 +137,64 @@ fn a_hop_that_never_speaks_is_left_and_tried_again() {
         Some(())
     });
 }
+
+/// More connections are refused than accepted, and mail flows all the same.
+#[test]
+fn a_hop_that_takes_few_connections_is_served_by_those() {
+    let hop = Hop::start();
+    hop.script.lock().unwrap().connections_max = 3;
+    let daemon = Setup::relay_to(hop.address).start();
+    let senders: Vec<_> = (0..8)
+        .map(|sender| {
+            let address = daemon.address;
+            std::thread::spawn(move || {
+                let mut client = Client::connect(address);
+                client.hello();
+                for number in 0..100 {
+                    let to = format!("u{sender}.{number}@b.example");
+                    let reply = client.message("ann@a.example", &[&to], LETTER);
+                    assert!(reply.starts_with("250"), "{reply}");
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.join().unwrap();
+    }
+    hop.wait_for_mails(800);
+    daemon.wait_until_empty();
+    assert!(hop.open_max() <= 4, "those above the limit were sent away");
+}
+
+/// Results that are under way between shards when the daemon stops are not lost: nothing is repeated.
+#[test]
+fn stops_and_starts_repeat_nothing() {
+    let hop = Hop::start();
+    hop.script.lock().unwrap().delay = Duration::from_millis(100);
+    let mut setup = Setup::relay_to(hop.address).shards(4);
+    setup.tail = "[[scheduler.rule]]\nmatch = \"smtp/*\"\nmax_connections = 3\n".to_owned();
+    let mut daemon = setup.start();
+    for number in 0..60 {
+        let to = format!("u{number}@b.example");
+        Client::submit(daemon.address, "ann@a.example", &[&to], LETTER);
+    }
+    for _ in 0..4 {
+        let before = hop.mails().len();
+        wait_for("some deliveries", || {
+            (hop.mails().len() > before).then_some(())
+        });
+        assert_eq!(daemon.stop(), Some(0));
+        daemon.restart();
+    }
+    hop.wait_for_mails(60);
+    daemon.wait_until_empty();
+    let mut recipients: Vec<String> = hop
+        .mails()
+        .iter()
+        .map(|mail| mail.recipients[0].clone())
+        .collect();
+    recipients.sort();
+    let all = recipients.len();
+    recipients.dedup();
+    assert_eq!((all, recipients.len()), (60, 60), "each once");
+}

@@ -39,6 +39,8 @@ pub struct Script {
     pub forget_content: bool,
     /// Before each final reply.
     pub delay: Duration,
+    /// Connections beyond so many get 421; 0: no limit.
+    pub connections_max: usize,
 }
 
 /// A listening next hop.
@@ -93,6 +95,13 @@ impl Hop {
                 connections.fetch_add(1, Ordering::SeqCst);
                 let now = open.fetch_add(1, Ordering::SeqCst) + 1;
                 open_max.fetch_max(now, Ordering::SeqCst);
+                let allowed = script.lock().map_or(0, |script| script.connections_max);
+                if allowed > 0 && now > allowed {
+                    open.fetch_sub(1, Ordering::SeqCst);
+                    let mut stream = stream;
+                    let _ = stream.write_all(b"421 4.7.0 too many connections\r\n");
+                    continue;
+                }
                 let counters = Counters {
                     open: Arc::clone(&open),
                 };

@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use super::batch::Batches;
+use super::content::Content;
 use crate::control::users::Found;
 use crate::sys::process::{self, Acting, User};
 
@@ -21,8 +22,7 @@ pub(super) struct Letter<'a> {
     pub(super) hostname: &'a str,
     pub(super) sender: &'a [u8],
     pub(super) recipient: &'a [u8],
-    /// CR LF lines.
-    pub(super) content: &'a [u8],
+    pub(super) content: &'a Content,
 }
 
 /// Whose mailbox it is, when that can make a difference.
@@ -110,13 +110,7 @@ fn write(path: &Path, letter: &Letter<'_>) -> io::Result<()> {
     out.write_all(b">\nDelivered-To: ")?;
     out.write_all(letter.recipient)?;
     out.write_all(b"\n")?;
-    let mut rest = letter.content;
-    while let Some(at) = memchr::memmem::find(rest, b"\r\n") {
-        out.write_all(rest.get(..at).unwrap_or_default())?;
-        out.write_all(b"\n")?;
-        rest = rest.get(at + 2..).unwrap_or_default();
-    }
-    out.write_all(rest)?;
+    letter.content.write_to(&mut out)?;
     let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.sync_data()
 }

@@ -6,11 +6,13 @@
 //! message's id, so that a message that is delivered again after a crash is there once.
 
 mod batch;
+mod content;
 mod maildir;
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -21,12 +23,13 @@ use crate::control::users;
 use crate::protocol::Input;
 use crate::protocol::server::{self, Peer, Question, Session, Transaction, Verdict, Want};
 use batch::Batches;
+use content::{Content, HELD_BYTES_MAX};
 use maildir::{Letter, Owner};
 
 /// Connections at a time; the daemon's own limit for the channel is lower.
 const CONNECTIONS_MAX: usize = 512;
 
-/// Largest message: the daemon has its own limit, this one only bounds memory.
+/// Largest message: the daemon has its own limit.
 const MESSAGE_BYTES_MAX: u64 = 1 << 32;
 
 const INPUT_BYTES: usize = 64 << 10;
@@ -38,6 +41,8 @@ pub struct Settings {
     pub path: String,
     /// This host's name.
     pub hostname: String,
+    /// A directory for what does not fit into memory.
+    pub scratch: PathBuf,
     /// Who may connect, besides root.
     pub daemon_uid: u32,
 }
@@ -118,6 +123,7 @@ impl Agent {
         let mut session = Session::new(Arc::clone(&self.session), peer, now(started));
         let (mut reader, mut writer) = (stream, stream);
         let mut output = Vec::new();
+        let mut content = Content::default();
         session.greet(&mut output);
         let (mut bytes, mut held) = (vec![0; INPUT_BYTES], Vec::new());
         loop {
@@ -129,9 +135,13 @@ impl Agent {
             }
             held.extend_from_slice(bytes.get(..count).unwrap_or_default());
             let mut input = Input::new(&held);
-            let open = self.feed(&mut session, &mut input, started, &mut output);
+            let open = self.feed(&mut session, &mut input, &mut content, started, &mut output);
             let used = input.consumed();
             held.drain(..used);
+            if session.held_bytes() >= HELD_BYTES_MAX {
+                let bytes = session.take_content(1);
+                content.store(&self.settings.scratch, &bytes)?;
+            }
             if !open {
                 return writer.write_all(&output);
             }
@@ -143,6 +153,7 @@ impl Agent {
         &self,
         session: &mut Session,
         input: &mut Input<'_>,
+        content: &mut Content,
         started: Instant,
         output: &mut Vec<u8>,
     ) -> bool {
@@ -161,9 +172,14 @@ impl Agent {
                     };
                     session.verdict(verdict, now, output);
                 }
-                Want::Begin => session.begin("LMTP", now, output),
-                Want::Store(transaction) => {
-                    let replies = self.deliver(&transaction, now.wall_ms);
+                Want::Begin => {
+                    *content = Content::default();
+                    session.begin("LMTP", now, output);
+                }
+                Want::Store(mut transaction) => {
+                    content.end(std::mem::take(&mut transaction.content));
+                    let content = std::mem::take(content);
+                    let replies = self.deliver(&transaction, &content, now.wall_ms);
                     session.stored_each(&replies, now, output);
                 }
             }
@@ -171,9 +187,8 @@ impl Agent {
     }
 
     /// Delivers to each recipient; a reply for each.
-    fn deliver(&self, transaction: &Transaction, now_ms: u64) -> Vec<String> {
+    fn deliver(&self, transaction: &Transaction, content: &Content, now_ms: u64) -> Vec<String> {
         let (id, arrival_ms) = identity(transaction.spool_id.as_deref(), now_ms);
-        let content = without_first_field(&transaction.content);
         let recipients = transaction.recipients.iter();
         let all = recipients.map(|recipient| {
             let letter = Letter {
@@ -224,12 +239,4 @@ fn identity(told: Option<&[u8]>, now_ms: u64) -> (String, u64) {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         (format!("L{}P{count}", std::process::id()), now_ms)
     })
-}
-
-/// The content behind the Received field that the session has put in front: the way from the daemon
-/// to its own agent is no hop.
-fn without_first_field(content: &[u8]) -> &[u8] {
-    let mut fields = crate::mail::header::fields(content);
-    fields.next();
-    fields.rest()
 }

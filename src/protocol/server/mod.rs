@@ -336,6 +336,11 @@ impl Session {
         }
     }
 
+    /// The caller had stopped reading and goes on: the client's idle time begins now.
+    pub fn resumed(&mut self, now: Now) {
+        self.active_at = now.mono_ns;
+    }
+
     /// Monotonic time at which [`Self::timeout`] is due.
     #[must_use]
     pub fn deadline(&self) -> u64 {
