@@ -2,11 +2,11 @@
 //!
 //! It needs no privilege and no daemon. Exit 0 means that the message is on disk. One message a run.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::ExitCode;
 
 use super::submit::{Submission, SubmitError};
-use super::{exit, fail};
+use super::{exit, fail, help};
 use crate::config::{self, Config};
 use crate::mail::header;
 use crate::mail::message_file::{self, FileEnvelope, FileRecipient, notify};
@@ -48,6 +48,12 @@ enum Mode {
 
 /// Runs with the arguments behind the program's name.
 pub(super) fn run(arguments: &[Vec<u8>]) -> ExitCode {
+    let mut flags = arguments.iter().take_while(|word| *word != b"--");
+    if flags.any(|word| word == b"--help") {
+        // A reader that has left needs no help.
+        let _ = writeln!(io::stdout(), "{}\n{}", help::SENDMAIL_USAGE, help::SENDMAIL);
+        return ExitCode::SUCCESS;
+    }
     let options = match options(arguments) {
         Ok(options) => options,
         Err(what) => return fail(exit::USAGE, format!("sendmail: {what}")),

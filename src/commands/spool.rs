@@ -15,7 +15,7 @@ use spool::{Outcome, RecoveredMessage, Recovery, RecoveryReport, Status};
 
 use super::driven::Driven;
 use super::submit::Submission;
-use super::{ConfigArgument, exit, fail};
+use super::{ConfigArgument, exit, fail, help};
 use crate::config::Config;
 use crate::mail::message_file::{self, FileEnvelope, FileRecipient};
 
@@ -23,18 +23,21 @@ use crate::mail::message_file::{self, FileEnvelope, FileRecipient};
 #[derive(Subcommand)]
 pub(super) enum Act {
     /// All messages: id, size, arrival, sender, recipients that wait.
+    #[command(after_long_help = help::SPOOL_LS)]
     Ls {
         #[command(flatten)]
         config: ConfigArgument,
     },
     /// A message as a message file: envelope lines, env-end, header, body.
+    #[command(after_long_help = help::SPOOL_CAT)]
     Cat {
         #[command(flatten)]
         config: ConfigArgument,
         /// Message id.
         id: String,
     },
-    /// The same into a file, whose time is the arrival of the message. It stays in the spool.
+    /// Write a message file whose time is the arrival of the message. It stays in the spool.
+    #[command(after_long_help = help::SPOOL_EXPORT)]
     Export {
         #[command(flatten)]
         config: ConfigArgument,
@@ -44,6 +47,7 @@ pub(super) enum Act {
         file: PathBuf,
     },
     /// Submit a message file; its time is the age of the message when root or the daemon's user does it.
+    #[command(after_long_help = help::SPOOL_IMPORT)]
     Import {
         #[command(flatten)]
         config: ConfigArgument,
@@ -51,6 +55,7 @@ pub(super) enum Act {
         file: PathBuf,
     },
     /// Read and verify everything; exit 65 when something is damaged.
+    #[command(after_long_help = help::SPOOL_CHECK)]
     Check {
         #[command(flatten)]
         config: ConfigArgument,

@@ -42,7 +42,7 @@ pub(super) fn run_all(plan: Plan, listeners: Vec<Vec<TcpListener>>) -> Result<()
     let plan = Arc::new(plan);
     let logs = recover_all(&plan)?;
     pickup::start(plan.pickup(known_files(&logs)))
-        .map_err(|error| (exit::UNAVAILABLE, format!("pick-up: {error}")))?;
+        .map_err(|error| (exit::UNAVAILABLE, error.to_string()))?;
     let lanes = neighbours(plan.shards);
     let mut threads = Vec::new();
     for (shard, ((listeners, log), lanes)) in listeners.into_iter().zip(logs).zip(lanes).enumerate()
@@ -91,11 +91,10 @@ fn work(
     lanes: Neighbours,
 ) -> Result<(), Failure> {
     let config = &plan.config;
-    let log_file = config.paths.log_dir.join(format!("mail.{shard}.log"));
     let driver = RingDriver::new(RingConfig {
         shard,
         spool_dir: spool_dir(config, shard),
-        log_file: Some(log_file),
+        log_file: Some(log_file(config, shard)),
         listeners,
         doorbells: Arc::clone(&plan.doorbells),
         ring_entries: RING_ENTRIES,
@@ -113,9 +112,16 @@ fn work(
         plan.shared.request_stop();
         (exit::UNAVAILABLE, error.to_string())
     })?;
+    if driver.is_reduced() {
+        plan.report_reduced();
+    }
     let parts = parts(plan, shard, lanes)?;
     Shard::new(driver, parts, log, recovered).run();
     Ok(())
+}
+
+fn log_file(config: &Config, shard: usize) -> PathBuf {
+    config.paths.log_dir.join(format!("mail.{shard}.log"))
 }
 
 fn parts(plan: &Plan, shard: usize, lanes: Neighbours) -> Result<Parts, Failure> {
@@ -134,7 +140,10 @@ fn parts(plan: &Plan, shard: usize, lanes: Neighbours) -> Result<Parts, Failure>
         scheduler,
         router: Box::new(router),
         policies: policies(config),
-        mail_log: MailLog::new(MAIL_LOG_BYTES),
+        mail_log: MailLog::new(
+            log_file(config, shard).display().to_string(),
+            MAIL_LOG_BYTES,
+        ),
         neighbours: lanes,
     })
 }

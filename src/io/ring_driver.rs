@@ -40,6 +40,9 @@ const HELD_CHUNKS_MAX: usize = 4;
 /// After running out of descriptors accepting starts again when one is closed, or after this.
 const ACCEPT_PAUSE_NS: u64 = 1_000_000_000;
 
+/// A mail log that cannot be opened is tried again after this.
+const LOG_RETRY_NS: u64 = 1_000_000_000;
+
 /// How writes become durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -122,7 +125,9 @@ pub struct RingDriver {
     sparing: bool,
     pending: Vec<Event>,
     disk: Disk,
-    log: Option<File>,
+    /// The mail log, or why it could not be opened.
+    log: Result<File, i32>,
+    log_retry_at: u64,
 }
 
 impl RingDriver {
@@ -133,7 +138,8 @@ impl RingDriver {
     pub fn new(mut config: RingConfig) -> Result<Self, SetupError> {
         let mut ring = ring::setup(config.ring_entries, config.completion_entries)?;
         let size = config.receive_buffer_bytes as usize;
-        let buffers = Buffers::register(&ring, config.receive_buffers, size)?;
+        let mut buffers = Buffers::register(&ring, config.receive_buffers, size)?;
+        buffers.hand_over(&mut ring);
         config.doorbells.register(config.shard, ring.descriptor());
         ring.watch(config.doorbells.eventfd(config.shard), BELL);
         let listening = std::mem::take(&mut config.listeners)
@@ -144,7 +150,7 @@ impl RingDriver {
                 retry_at: None,
             })
             .collect();
-        let log = config.log_file.as_deref().and_then(open_log);
+        let log = open_log(config.log_file.as_deref());
         let disk = Disk::new(&config.spool_dir, config.durability);
         let mut driver = Self {
             ring,
@@ -162,10 +168,17 @@ impl RingDriver {
             pending: Vec::new(),
             disk,
             log,
+            log_retry_at: 0,
         };
         driver.read_clock();
         driver.start_accepting();
         Ok(driver)
+    }
+
+    /// RLIMIT_MEMLOCK allows less than was asked for: a smaller ring, or no registered buffers.
+    #[must_use]
+    pub fn is_reduced(&self) -> bool {
+        self.ring.is_reduced() || self.buffers.is_reduced()
     }
 
     fn read_clock(&mut self) {
@@ -511,8 +524,10 @@ impl RingDriver {
     }
 }
 
-fn open_log(path: &Path) -> Option<File> {
-    File::options().create(true).append(true).open(path).ok()
+fn open_log(path: Option<&Path>) -> Result<File, i32> {
+    let path = path.ok_or(libc::EBADF)?;
+    let opened = File::options().create(true).append(true).open(path);
+    opened.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 /// An IPv4 client of an IPv6 socket is an IPv4 client.
@@ -591,23 +606,25 @@ impl Driver for RingDriver {
         }
     }
 
-    fn log(&mut self, buf: Vec<u8>) {
+    fn log(&mut self, mut buf: Vec<u8>) {
+        if self.log.is_err() && self.now.mono_ns >= self.log_retry_at {
+            self.reopen_log();
+        }
         match &self.log {
-            Some(file) => {
+            Ok(file) => {
                 self.ring.append(file.as_raw_fd(), buf, LOG);
             }
-            None => {
-                let result = Err(libc::EBADF);
-                self.pending.push(Event::LogWritten {
-                    result,
-                    buf: Vec::new(),
-                });
+            Err(errno) => {
+                buf.clear();
+                let result = Err(*errno);
+                self.pending.push(Event::LogWritten { result, buf });
             }
         }
     }
 
     fn reopen_log(&mut self) {
-        self.log = self.config.log_file.as_deref().and_then(open_log);
+        self.log = open_log(self.config.log_file.as_deref());
+        self.log_retry_at = self.now.after_ns(LOG_RETRY_NS);
     }
 
     fn wake(&mut self, shard: usize) {
@@ -640,6 +657,7 @@ impl Driver for RingDriver {
 
     fn poll(&mut self, deadline_mono_ns: Option<u64>, events: &mut Vec<Event>) {
         // Buffers have been given back since the last poll: those that starved try again.
+        self.buffers.hand_over(&mut self.ring);
         for slot in std::mem::take(&mut self.starved) {
             let socket = self.socket_of(u64::from(slot));
             if let Some(entry) = self.entry(socket) {

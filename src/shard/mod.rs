@@ -17,6 +17,7 @@ mod large;
 mod memory;
 mod outbound;
 mod queue;
+mod queued;
 mod reload;
 mod result;
 mod settings;
@@ -90,6 +91,7 @@ pub struct Shard<D: Driver> {
     /// Accepted and committed messages with recipients that are not finished.
     live: BTreeMap<MessageKey, Live>,
     work: Slab<dispatch::Work>,
+    queued: queued::Queued,
     threads: Vec<Thread>,
     /// Threads that got something to do since the last dispatch.
     eager: Vec<ThreadKey>,
@@ -267,6 +269,6 @@ impl<D: Driver> Shard<D> {
 
     fn mail_log_written(&mut self, result: Result<(), i32>, buf: Vec<u8>) {
         self.mail_log_in_flight = false;
-        self.mail_log.give_back(buf, result.is_ok());
+        self.mail_log.give_back(self.now, buf, result);
     }
 }

@@ -119,6 +119,25 @@ fn what_is_deferred_is_not_tried_before_its_time_after_a_restart() {
     assert_eq!(daemon.status()["queue"]["messages"].as_u64(), Some(1));
 }
 
+#[test]
+fn a_hop_that_never_speaks_is_left_and_tried_again() {
+    let hop = Hop::start();
+    hop.script.lock().unwrap().mute_connections = 1;
+    let mut setup = quick(Setup::relay_to(hop.address));
+    setup.tail += "[transport.smtp]\ngreeting_timeout = \"1s\"\n";
+    let daemon = setup.start();
+    Client::submit(daemon.address, "ann@a.example", &["bob@b.example"], LETTER);
+    assert_eq!(hop.wait_for_mails(1)[0].recipients, ["bob@b.example"]);
+    daemon.wait_until_empty();
+    assert!(hop.connections() >= 2, "the second one was spoken to");
+    wait_for("the reason in the log", || {
+        daemon.mail_log().lines().find(|line| {
+            line.contains("event=unreachable") && line.contains("timed out after connect")
+        })?;
+        Some(())
+    });
+}
+
 /// More connections are refused than accepted, and mail flows all the same.
 #[test]
 fn a_hop_that_takes_few_connections_is_served_by_those() {

@@ -29,6 +29,10 @@ pub struct Script {
     pub dot: VecDeque<String>,
     /// Connections to be closed right after accepting.
     pub drop_connections: usize,
+    /// Connections that are accepted and never spoken to.
+    pub mute_connections: usize,
+    /// Contents that have arrived, answered or not.
+    pub contents: usize,
     /// Close instead of answering this many final dots.
     pub drop_at_dot: usize,
     /// Count messages, and keep nothing of them.
@@ -150,6 +154,13 @@ fn greet(stream: &mut TcpStream, script: &Shared<Script>) -> std::io::Result<boo
             script.drop_connections -= 1;
             return Ok(false);
         }
+        if script.mute_connections > 0 {
+            script.mute_connections -= 1;
+            drop(script);
+            // Until the other side has enough of it.
+            std::io::copy(stream, &mut std::io::sink())?;
+            return Ok(false);
+        }
         script
             .greeting
             .clone()
@@ -243,6 +254,7 @@ fn accept(
 ) -> Option<String> {
     let (reply, delay, forget) = {
         let mut script = script.lock().expect("no thread panicked with it");
+        script.contents += 1;
         if script.drop_at_dot > 0 {
             script.drop_at_dot -= 1;
             return None;

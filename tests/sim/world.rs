@@ -107,7 +107,7 @@ fn parts(plan: &Plan, shard: usize, shared: &Arc<Shared>, neighbours: Neighbours
         scheduler,
         router: Box::new(Table::new(&format!("smtp!{HOP}"), &[]).unwrap()),
         policies: vec![Policy::new(trusted, &[])],
-        mail_log: MailLog::new(1 << 20),
+        mail_log: MailLog::new(String::new(), 1 << 20),
         neighbours,
     }
 }
