@@ -287,10 +287,9 @@ impl<D: Driver> Shard<D> {
             self.close_inbound(key);
             return;
         }
-        let receive = inbound.phase != Phase::Closing
-            && !inbound.ended
-            && !(inbound.is_blocked() && inbound.held.len() > HELD_BYTES_MAX)
-            && !inbound.starved;
+        let full = inbound.is_blocked() && inbound.held.len() > HELD_BYTES_MAX;
+        let over = inbound.phase == Phase::Closing || inbound.ended;
+        let receive = !(over || full || inbound.starved);
         if receive != inbound.receive_on {
             inbound.receive_on = receive;
             self.driver.receive(inbound.socket, receive);

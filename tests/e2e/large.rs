@@ -67,8 +67,8 @@ fn content_files(daemon: &Daemon) -> Vec<PathBuf> {
 fn peak_mib(daemon: &Daemon) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let words = line.unwrap().split_ascii_whitespace();
-    words.skip(1).next().unwrap().parse::<u64>().unwrap() / 1024
+    let mut words = line.unwrap().split_ascii_whitespace();
+    words.nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }
 
 #[test]
