@@ -26,6 +26,8 @@ pub struct Script {
     pub extensions: Vec<&'static str>,
     pub mail: VecDeque<String>,
     pub rcpt: VecDeque<String>,
+    /// The reply to RCPT when there is none in front.
+    pub rcpt_usual: Option<&'static str>,
     pub dot: VecDeque<String>,
     /// Connections to be closed right after accepting.
     pub drop_connections: usize,
@@ -199,8 +201,11 @@ fn converse(
             recipients.clear();
             pop(script, |script| script.mail.pop_front()).unwrap_or_else(|| "250 2.1.0 ok".into())
         } else if verb.starts_with("RCPT TO:") {
-            let reply = pop(script, |script| script.rcpt.pop_front())
-                .unwrap_or_else(|| "250 2.1.5 ok".into());
+            let reply = pop(script, |script| {
+                let usual = script.rcpt_usual.map(str::to_owned);
+                script.rcpt.pop_front().or(usual)
+            })
+            .unwrap_or_else(|| "250 2.1.5 ok".into());
             if reply.starts_with('2') {
                 recipients.push(path_of(command));
             }
