@@ -36,6 +36,8 @@ pub enum Fault {
     UnlinkEarly,
     /// The file of a message whose commit failed goes before that commit is void.
     UnlinkUnvoided,
+    /// Clients' mail may use the reserve.
+    MailTakesReserve,
 }
 
 impl Settings {

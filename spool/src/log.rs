@@ -130,6 +130,9 @@ pub struct Log {
     /// A sync of the directory failed meanwhile: the name of a new segment may be lost.
     pub(crate) job_spoilt: bool,
     pub(crate) job_failed_until: u64,
+    /// The last segment could not be made. Only one that is made ends this: until then nothing is
+    /// accepted in the hope of it.
+    pub(crate) making_fails: bool,
     pub(crate) segment_next: u32,
     pub(crate) reads: VecDeque<Read>,
     pub(crate) reading: FastMap<Token, Read>,
@@ -169,6 +172,7 @@ impl Log {
             job_names: false,
             job_spoilt: false,
             job_failed_until: 0,
+            making_fails: false,
             segment_next: 0,
             reads: VecDeque::new(),
             reading: FastMap::default(),
@@ -311,7 +315,9 @@ impl Log {
             return Err(Refusal::TooLarge { limit });
         }
         let staged = self.staging.len() as u64;
-        if staged + size as u64 > self.settings.staging_bytes_max && !self.staging.is_empty() {
+        // A commit larger than a segment makes it grow, which a full disk refuses.
+        let staged_max = self.settings.staging_bytes_max.min(limit);
+        if staged + size as u64 > staged_max && !self.staging.is_empty() {
             return Err(Refusal::Busy);
         }
         if !reserve && !self.has_space(staged + size as u64) {

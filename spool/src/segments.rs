@@ -31,6 +31,16 @@ const DEAD_SHARE: u64 = 4;
 
 const EIO: i32 = 5;
 
+/// Whether there is a place for a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    Now,
+    /// When a job has ended.
+    Soon,
+    /// Not before something is delivered or the disk has more room.
+    Nowhere,
+}
+
 /// A segment file.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -70,30 +80,52 @@ impl Log {
             .map_or(0, |segment| segment.generation)
     }
 
-    /// Whether new mail of `staged` bytes fits without the reserve.
-    pub(crate) fn has_space(&self, staged: u64) -> bool {
-        let rest = self
-            .active
-            .and_then(|active| self.segments.get(&active))
-            .map_or(0, |segment| {
-                self.settings.segment_bytes.saturating_sub(segment.end)
-            });
-        let flying = self.in_flight.is_some();
-        if !flying && aligned(staged as usize) as u64 <= rest {
-            return true;
-        }
-        let spare = self.free.len() as u64;
-        let growing =
-            u64::from(self.settings.segments_max).saturating_sub(self.segments.len() as u64);
-        let failing = self.job_failed_until > 0;
-        spare > u64::from(self.settings.reserve_segments) || (growing > 0 && !failing)
+    /// Bytes left in the active segment.
+    fn rest(&self) -> u64 {
+        let active = self.active.and_then(|active| self.segments.get(&active));
+        active.map_or(0, |segment| {
+            self.settings.segment_bytes.saturating_sub(segment.end)
+        })
     }
 
-    /// Whether [`Self::space_for`] would find a place.
-    pub(crate) fn has_place(&self, length: u64) -> bool {
-        let active = self.active.and_then(|active| self.segments.get(&active));
-        let fits = active.is_some_and(|active| active.end + length <= self.settings.segment_bytes);
-        fits || !self.free.is_empty()
+    /// Whether new mail of `staged` bytes will find a place that is not in the reserve.
+    pub(crate) fn has_space(&self, staged: u64) -> bool {
+        let length = aligned(staged as usize) as u64;
+        // A write that fails goes to a fresh segment and takes the active one with it.
+        let here = self.in_flight.is_none() && length <= self.rest() && self.reserve_is_whole();
+        here || self.free.len() > self.reserve() || self.can_grow()
+    }
+
+    fn reserve(&self) -> usize {
+        self.settings.reserve_segments as usize
+    }
+
+    fn reserve_is_whole(&self) -> bool {
+        self.free.len() >= self.reserve() || self.settings.faulty(Fault::MailTakesReserve)
+    }
+
+    /// Whether the next segment can be expected to be made.
+    fn can_grow(&self) -> bool {
+        self.segments.len() < self.settings.segments_max as usize && !self.making_fails
+    }
+
+    /// Whether there is a place for a commit. One that carries clients' mail leaves the reserve whole,
+    /// whatever else is in it.
+    pub(crate) fn room(&self, length: u64, mail: bool) -> Room {
+        let fits = length <= self.rest();
+        let now = if mail && !self.settings.faulty(Fault::MailTakesReserve) {
+            (fits && self.reserve_is_whole()) || self.free.len() > self.reserve()
+        } else {
+            fits || !self.free.is_empty()
+        };
+        let under_way = matches!(self.job, Some(Job::Make { .. } | Job::Recycle { .. }));
+        if now {
+            Room::Now
+        } else if under_way || self.can_grow() {
+            Room::Soon
+        } else {
+            Room::Nowhere
+        }
     }
 
     /// A place for a commit; switches to a fresh segment where the active one has no room.
@@ -372,7 +404,10 @@ impl Log {
             return;
         }
         match self.job.take() {
-            Some(Job::Make { segment }) => self.made(segment, 1),
+            Some(Job::Make { segment }) => {
+                self.making_fails = false;
+                self.made(segment, 1);
+            }
             Some(Job::Recycle { segment }) => {
                 let generation = self.generation(segment) + 1;
                 self.order.retain(|number| *number != segment);
@@ -437,6 +472,7 @@ impl Log {
 
     fn job_failed(&mut self, now: u64, errno: i32) {
         if let Some(Job::Make { segment }) = &self.job {
+            self.making_fails = true;
             self.events.push_back(Event::Trouble(format!(
                 "segment {segment} cannot be made, errno {errno}; tried again in 5 s"
             )));
