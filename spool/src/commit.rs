@@ -338,16 +338,13 @@ impl Log {
             return None;
         }
         let mail = self.staging.has_mail();
-        let mut length = self.due_length();
+        let length = self.due_length();
         match self.room(length, mail) {
             Room::Now => {}
             Room::Nowhere if mail => {
+                // The caller hears of it before the rest is written under another number.
                 self.give_up_mail(now);
-                length = self.due_length();
-                let due = self.due_at().is_some_and(|at| at <= now);
-                if !due || !matches!(self.room(length, false), Room::Now) {
-                    return None;
-                }
+                return None;
             }
             Room::Soon | Room::Nowhere => return None,
         }
@@ -537,11 +534,11 @@ impl Log {
         let Some(live) = self.live.get_mut(&key) else {
             return;
         };
-        live.copied = false;
         let before = std::mem::replace(&mut live.place, Place::Disk(location));
-        self.count_live(location.segment, location.payload_len, true);
+        let stuck = std::mem::take(&mut live.is_stuck);
+        self.record_arrives(key, location);
         if let Place::Disk(old) = before {
-            self.count_live(old.segment, old.payload_len, false);
+            self.record_leaves(old, stuck);
         }
     }
 
@@ -550,7 +547,7 @@ impl Log {
             return;
         };
         if let Place::Disk(location) = live.place {
-            self.count_live(location.segment, location.payload_len, false);
+            self.record_leaves(location, live.is_stuck);
         }
         if live.has_file && !self.settings.faulty(Fault::UnlinkEarly) {
             self.content_remove(live.id);

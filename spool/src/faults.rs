@@ -38,6 +38,10 @@ pub enum Fault {
     UnlinkUnvoided,
     /// Clients' mail may use the reserve.
     MailTakesReserve,
+    /// A header is written to one of its two blocks only.
+    OneHeader,
+    /// The first commit of the generation before stays in a recycled segment.
+    KeepFirstCommit,
 }
 
 impl Settings {

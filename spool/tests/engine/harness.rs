@@ -109,7 +109,10 @@ impl Rig {
 
     /// Accepts a message that gets to the disk.
     pub(crate) fn accepted(&mut self, len: usize) -> Accepted {
-        let accepted = self.accept(len).expect("there is room");
+        let accepted = self.accept(len);
+        let accepted = accepted.unwrap_or_else(|refusal| {
+            panic!("{refusal:?}: {:?} {:?}", self.log.stats(), self.events)
+        });
         self.run(SECOND);
         assert!(self.is_committed(accepted.batch), "{:?}", self.events);
         accepted
