@@ -147,3 +147,59 @@ fn link(source: &Path, target: &Path, file: &ContentFile) -> io::Result<()> {
     }
     fs::File::open(target)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).expect("a directory");
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.expect("readable").file_name())
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn shard(parent: &Path, name: &str) -> PathBuf {
+        let dir = parent.join(name);
+        fs::create_dir(&dir).expect("new");
+        fs::write(dir.join("log.00000000"), b"x").expect("writable");
+        dir
+    }
+
+    /// What was lost: files of an absorbed directory went one by one under the shard's name, and a cut in
+    /// between left a log without its done records. What such a cut leaves now is not a shard's.
+    #[test]
+    fn a_directory_leaves_the_names_of_shards_before_its_files_go() {
+        let spool = tempfile::tempdir().expect("a directory");
+        let dir = shard(spool.path(), "0003");
+        put_away(&dir, false).expect("no damage");
+        assert!(names(spool.path()).is_empty());
+        for name in [
+            "0000",
+            "0001",
+            "0003.absorbed",
+            "0004.damaged",
+            "x.absorbed",
+        ] {
+            shard(spool.path(), name);
+        }
+        remove_leftovers(spool.path()).expect("removable");
+        assert_eq!(
+            names(spool.path()),
+            ["0000", "0001", "0004.damaged", "x.absorbed"]
+        );
+    }
+
+    #[test]
+    fn a_damaged_directory_is_kept() {
+        let spool = tempfile::tempdir().expect("a directory");
+        for _ in 0..2 {
+            let dir = shard(spool.path(), "0003");
+            put_away(&dir, true).expect("renamed");
+        }
+        assert_eq!(names(spool.path()), ["0003.damaged", "0003.damaged.1"]);
+    }
+}
