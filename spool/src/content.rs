@@ -585,13 +585,8 @@ fn verified(piece: &Piece, bytes: &[u8]) -> Result<Vec<u8>, ReadError> {
 impl Live {
     fn large(id: SpoolId, content_len: u64) -> Self {
         Self {
-            id,
-            place: Place::Staged,
-            content_len,
             has_file: true,
-            outcomes: Vec::new(),
-            done: false,
-            copied: false,
+            ..Self::new(id, Place::Staged, content_len)
         }
     }
 }

@@ -251,9 +251,25 @@ fn import(config: &Config, path: &Path) -> Result<(), ExitCode> {
     }
 }
 
+/// Directories of shards that are gone, kept because something in them is damaged.
+fn kept(config: &Config) -> Vec<PathBuf> {
+    let entries = fs::read_dir(config.paths.postoffice.join("spool"));
+    let paths = entries.into_iter().flatten().flatten();
+    let paths = paths.map(|entry| entry.path());
+    let is_kept = |path: &PathBuf| {
+        let name = path.file_name().map(|name| name.to_string_lossy());
+        name.is_some_and(|name| name.contains(super::absorb::DAMAGED))
+    };
+    paths.filter(is_kept).collect()
+}
+
 /// Verifies every commit and every content.
 fn check(config: &Config) -> Result<ExitCode, ExitCode> {
     let mut damaged = false;
+    for dir in kept(config) {
+        println!("{}: kept, something in it is damaged", dir.display());
+        damaged = true;
+    }
     for shard in shards(config) {
         let mut shard = match shard {
             Ok(shard) => shard,
@@ -266,6 +282,20 @@ fn check(config: &Config) -> Result<ExitCode, ExitCode> {
         for (segment, offset) in &shard.report.damaged {
             println!(
                 "{}: damaged commit in segment {segment} at {offset}",
+                shard.dir.display()
+            );
+            damaged = true;
+        }
+        for segment in &shard.report.aside {
+            println!(
+                "{}: segment {segment} is damaged and set aside",
+                shard.dir.display()
+            );
+            damaged = true;
+        }
+        for id in &shard.report.missing {
+            println!(
+                "{}: the file with the content of message {id} is gone",
                 shard.dir.display()
             );
             damaged = true;

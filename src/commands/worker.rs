@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 
 use spool::blocking::BlockingDisk;
-use spool::{Log, MessageKey, RecoverError, Recovered, Recovery, Source};
+use spool::{Log, MessageKey, RecoverError, Recovered, Recovery, RecoveryReport, Source};
 
 use super::daemon::Plan;
 use super::{absorb, agent, exit, run};
@@ -233,6 +233,8 @@ fn recover_all(plan: &Plan) -> Result<Vec<(Log, Recovered)>, Failure> {
         let dir = spool_dir(config, shard);
         fs::create_dir_all(&dir).map_err(|error| unavailable(&dir, error))?;
     }
+    let spool = config.paths.postoffice.join("spool");
+    absorb::remove_leftovers(&spool).map_err(|error| unavailable(&spool, error))?;
     for surplus in surplus_dirs(config, plan.shards)? {
         absorb_surplus(config, surplus, surplus % plan.shards)?;
     }
@@ -290,19 +292,32 @@ fn recover(dir: &Path, settings: spool::Settings) -> Result<(Log, Recovered), Fa
             dir.display()
         );
     }
+    complain(dir, report);
+    Ok((log, recovered))
+}
+
+/// Tells the operator what is damaged.
+fn complain(dir: &Path, report: &RecoveryReport) {
+    let dir = dir.display();
     for (segment, offset) in &report.damaged {
         tracing::error!(
-            "{}: damaged commit in segment {segment} at {offset}, set aside",
-            dir.display()
+            "{dir}: damaged commit in segment {segment} at {offset}; the segment will be set aside"
+        );
+    }
+    for segment in &report.aside {
+        tracing::error!(
+            "{dir}: segment {segment} is damaged and set aside; its file stays until somebody removes it"
+        );
+    }
+    if report.unclaimed > 0 {
+        tracing::error!(
+            "{dir}: {} files with content of no known message are kept, since something is damaged",
+            report.unclaimed
         );
     }
     for id in &report.missing {
-        tracing::error!(
-            "{}: the file with the content of message {id} is gone",
-            dir.display()
-        );
+        tracing::error!("{dir}: the file with the content of message {id} is gone");
     }
-    Ok((log, recovered))
 }
 
 fn log_settings(config: &Config, shard: usize) -> spool::Settings {

@@ -1,0 +1,6 @@
+//! The engine at the edges of its disk: full, failing, damaged.
+
+mod copy;
+mod damage;
+mod harness;
+mod space;
