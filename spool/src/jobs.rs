@@ -9,7 +9,7 @@ use crate::buffer::{ALIGN_BYTES, AlignedBuf};
 use crate::faults::Fault;
 use crate::layout::{DATA_START, SegmentHeader};
 use crate::log::Log;
-use crate::op::{Completion, FileId, Op, Request};
+use crate::op::{Completion, FileId, Op, Request, Token};
 use crate::segments::Segment;
 use crate::types::{Event, MessageKey, ThreadState};
 
@@ -63,6 +63,42 @@ impl Pauses {
     }
 }
 
+/// A request of a job that has not begun.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    token: Token,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    Op(Op),
+    /// Zeroes are made when it is their turn: those of a whole segment would be as much memory.
+    Zeroes {
+        file: FileId,
+        offset: u64,
+        len: u64,
+    },
+}
+
+impl Planned {
+    fn request(self) -> Request {
+        let op = match self.step {
+            Step::Op(op) => op,
+            Step::Zeroes { file, offset, len } => Op::Write {
+                file,
+                offset,
+                buf: AlignedBuf::zeroed(len as usize),
+                durable: false,
+            },
+        };
+        Request {
+            token: self.token,
+            op,
+        }
+    }
+}
+
 impl Log {
     pub(crate) fn job_deadline(&self) -> Option<u64> {
         let Pauses {
@@ -85,7 +121,7 @@ impl Log {
         if self.job_flying.is_some() {
             return None;
         }
-        let request = self.job_requests.pop_front()?;
+        let request = self.job_requests.pop_front()?.request();
         self.job_flying = Some(request.token);
         self.job_names = matches!(request.op, Op::SyncDir);
         Some(request)
@@ -117,29 +153,23 @@ impl Log {
         let segment = self.segment_next;
         self.segment_next += 1;
         let file = FileId::Segment(segment);
-        let mut ops = VecDeque::from([Op::Create { file }]);
+        let mut ops = VecDeque::from([Step::Op(Op::Create { file })]);
         let mut offset = DATA_START;
         while offset < self.settings.segment_bytes {
             let len = ZEROES_BYTES.min(self.settings.segment_bytes - offset);
-            let buf = AlignedBuf::zeroed(len as usize);
-            ops.push_back(Op::Write {
-                file,
-                offset,
-                buf,
-                durable: false,
-            });
+            ops.push_back(Step::Zeroes { file, offset, len });
             offset += len;
         }
         let header = self.header(segment, 1).encode();
-        ops.push_back(header_write(segment, 1, &header, false));
+        ops.push_back(Step::Op(header_write(segment, 1, &header, false)));
         if !self.settings.faulty(Fault::OneHeader) {
-            ops.push_back(header_write(segment, 0, &header, false));
+            ops.push_back(Step::Op(header_write(segment, 0, &header, false)));
         }
-        ops.push_back(Op::SyncFile { file });
+        ops.push_back(Step::Op(Op::SyncFile { file }));
         if !self.settings.faulty(Fault::SkipDirSync) {
-            ops.push_back(Op::SyncDir);
+            ops.push_back(Step::Op(Op::SyncDir));
         }
-        self.start_requests(Job::Make { segment }, ops);
+        self.start_steps(Job::Make { segment }, ops);
     }
 
     fn header(&self, segment: u32, generation: u64) -> SegmentHeader {
@@ -152,9 +182,13 @@ impl Log {
     }
 
     pub(crate) fn start_requests(&mut self, job: Job, ops: VecDeque<Op>) {
-        for op in ops {
+        self.start_steps(job, ops.into_iter().map(Step::Op).collect());
+    }
+
+    fn start_steps(&mut self, job: Job, steps: VecDeque<Step>) {
+        for step in steps {
             let token = self.token();
-            self.job_requests.push_back(Request { token, op });
+            self.job_requests.push_back(Planned { token, step });
         }
         self.job = Some(job);
         self.job_spoilt = false;

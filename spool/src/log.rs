@@ -9,7 +9,7 @@ use crate::commit::{InFlight, Staging, What};
 use crate::content::Contents;
 use crate::faults::Fault;
 use crate::id::SpoolId;
-use crate::jobs::{Job, Pauses};
+use crate::jobs::{Job, Pauses, Planned};
 use crate::op::{Completion, Request, Token};
 use crate::read::Read;
 use crate::record::{self, Kind, MessageHead};
@@ -139,7 +139,7 @@ pub struct Log {
     pub(crate) active: Option<u32>,
     pub(crate) free: VecDeque<u32>,
     pub(crate) job: Option<Job>,
-    pub(crate) job_requests: VecDeque<Request>,
+    pub(crate) job_requests: VecDeque<Planned>,
     pub(crate) job_flying: Option<Token>,
     /// The request that flies syncs the directory.
     pub(crate) job_names: bool,
