@@ -57,6 +57,8 @@ pub(crate) struct Staging {
     used: usize,
     entries: Vec<Entry>,
     messages_count: u32,
+    /// Those of clients; the others are reports.
+    mail_count: u32,
     first_message_at: u64,
     first_small_at: u64,
 }
@@ -100,6 +102,7 @@ impl Staging {
             used: COMMIT_HEADER_BYTES,
             entries: Vec::new(),
             messages_count: 0,
+            mail_count: 0,
             first_message_at: u64::MAX,
             first_small_at: u64::MAX,
         }
@@ -152,11 +155,8 @@ impl Staging {
         let at = self.used;
         self.put(&[&header]);
         self.put(parts);
-        self.entries.push(Entry {
-            at,
-            len: HEADER_BYTES + len,
-            what,
-        });
+        let len = HEADER_BYTES + len;
+        self.push(Entry { at, len, what });
     }
 
     pub(crate) fn message(
@@ -194,7 +194,7 @@ impl Staging {
     }
 
     fn has_mail(&self) -> bool {
-        self.entries.iter().any(Entry::is_mail)
+        self.mail_count > 0
     }
 
     fn has_void(&self) -> bool {
@@ -216,7 +216,12 @@ impl Staging {
         } else {
             self.first_small_at = self.first_small_at.min(now);
         }
-        self.entries.push(Entry { at, ..entry });
+        self.push(Entry { at, ..entry });
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.mail_count += u32::from(entry.is_mail());
+        self.entries.push(entry);
     }
 
     fn void(&mut self, sequence: u64) {
@@ -238,6 +243,7 @@ impl Staging {
         self.batch += 1;
         self.used = COMMIT_HEADER_BYTES;
         self.messages_count = 0;
+        self.mail_count = 0;
         self.first_message_at = u64::MAX;
         self.first_small_at = u64::MAX;
         (buf, std::mem::take(&mut self.entries), used, batch)

@@ -1,5 +1,6 @@
 //! The engine at the edges of its disk: full, failing, damaged.
 
+mod content;
 mod copy;
 mod damage;
 mod harness;
