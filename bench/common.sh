@@ -228,6 +228,8 @@ end_survivor() {
     time=$(awk -v pid="$1" '$1 == pid {time = $2} END {print time}' "$DIR/children")
     for _ in $(seq 20); do
         [ "$(started "$1")" = "$time" ] || return 0
+        # One that only waits to be reaped has ended.
+        case $(awk '{sub(/.*\) /, ""); print $1}' "/proc/$1/stat" 2>/dev/null) in Z | "") return 0 ;; esac
         sleep 0.05
     done
     SURVIVORS=$((SURVIVORS + 1))

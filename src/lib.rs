@@ -3,7 +3,7 @@
 //! ```text
 //! 9  main, commands                   programs
 //! 8  shard, agents                    the event loop: joins the pure core to the kernel; processes beside it
-//! 7  control                          one thread for what may take its time
+//! 7  control                          threads for what may take time: names, sockets, pick-up
 //! 6  io                               the driver seam: the ring, or a simulated world
 //! 5  ring                             io_uring and its rules
 //! 4  config, observe                  settings, log, counters

@@ -1,8 +1,11 @@
 //! Line scan, command parse and dot codec, each beside a plain baseline.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use zmailer::base::clock::Now;
+use zmailer::protocol::client::{Content, Job, JobRecipient, Session, Settings};
 use zmailer::protocol::command;
 use zmailer::protocol::content::DotDecoder;
 use zmailer::protocol::judge::line_fault;
@@ -86,7 +89,7 @@ fn command_parse(c: &mut Criterion) {
     group.finish();
 }
 
-fn dot_codec(c: &mut Criterion) {
+fn dot_decode(c: &mut Criterion) {
     let input = stuffed(&text());
     let mut group = c.benchmark_group("dot_decode_4KiB");
     group.throughput(Throughput::Bytes(input.len() as u64));
@@ -119,5 +122,79 @@ fn dot_codec(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, line_scan, command_parse, dot_codec);
+/// A session with a peer that offers PIPELINING and nothing else, so that content goes out behind DATA.
+fn open_session() -> Session {
+    let mut session = Session::new(Arc::new(Settings::default()), Now::default());
+    let mut commands = Vec::new();
+    let opening = b"220 sink\r\n250-sink\r\n250 PIPELINING\r\n";
+    session.receive(opening, Now::default(), &mut commands);
+    assert!(session.can_take(), "the peer has said hello");
+    session
+}
+
+fn job(content: &Arc<Vec<u8>>) -> Job {
+    Job {
+        token: 1,
+        sender: b"someone@source.example".to_vec(),
+        recipients: vec![JobRecipient {
+            address: b"somebody@sink.example".to_vec(),
+            notify: 0,
+            orcpt: None,
+        }],
+        content: Content::Memory(Arc::clone(content)),
+        eight_bit: false,
+        binary: false,
+        smtputf8: false,
+        ret: None,
+        envid: None,
+        identity: None,
+    }
+}
+
+/// Delivers one message; gives back the bytes written behind DATA, which `output` holds piece by piece.
+fn deliver(session: &mut Session, content: &Arc<Vec<u8>>, output: &mut Vec<u8>) -> usize {
+    let now = Now::default();
+    output.clear();
+    session.submit(job(content), now, output);
+    output.clear();
+    session.receive(b"250 ok\r\n250 ok\r\n354 go on\r\n", now, output);
+    let mut written = 0;
+    while !output.is_empty() {
+        written += black_box(&*output).len();
+        output.clear();
+        session.sent(now, output);
+    }
+    session.receive(b"250 taken\r\n", now, output);
+    while session.poll_event().is_some() {}
+    written
+}
+
+fn dot_encode(c: &mut Criterion) {
+    for (name, copies) in [("dot_encode_4KiB", 1), ("dot_encode_1MiB", 256)] {
+        let content = Arc::new(text().repeat(copies));
+        let mut group = c.benchmark_group(name);
+        group.throughput(Throughput::Bytes(content.len() as u64));
+        let mut session = open_session();
+        let mut out = Vec::new();
+        let expected = stuffed(&content).len();
+        assert_eq!(deliver(&mut session, &content, &mut out), expected);
+        // The commands and replies of a transaction included, as a message cannot be sent without.
+        group.bench_function("client session", |b| {
+            b.iter(|| deliver(&mut session, black_box(&content), &mut out));
+        });
+        group.bench_function("baseline: line by line", |b| {
+            b.iter(|| stuffed(black_box(&content)).len());
+        });
+        let mut out = Vec::with_capacity(content.len());
+        group.bench_function("baseline: copy only", |b| {
+            b.iter(|| {
+                out.clear();
+                out.extend_from_slice(black_box(&content));
+            });
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, line_scan, command_parse, dot_decode, dot_encode);
 criterion_main!(benches);

@@ -6,6 +6,7 @@ use crate::layout::{COMMIT_HEADER_BYTES, CommitHeader, aligned};
 use crate::log::{Location, Log, Place, ThreadName};
 use crate::op::{Completion, FileId, Op, Request, Token};
 use crate::record::{HEADER_BYTES, Kind, MESSAGE_HEAD_BYTES, MessageHead};
+use crate::segments::Room;
 use crate::types::{Event, MessageKey};
 
 /// First size of a staging buffer.
@@ -16,6 +17,9 @@ const LATENCIES: usize = 31;
 
 /// Bounds of the automatic commit delay.
 const DELAY_NS: (u64, u64) = (100_000, 2_000_000);
+
+/// Bytes of a void record.
+const VOID_BYTES: usize = HEADER_BYTES + 8;
 
 /// After both writes of a commit failed, the next is tried after this.
 const RETRY_NS: u64 = 1_000_000_000;
@@ -53,6 +57,8 @@ pub(crate) struct Staging {
     used: usize,
     entries: Vec<Entry>,
     messages_count: u32,
+    /// Those of clients; the others are reports.
+    mail_count: u32,
     first_message_at: u64,
     first_small_at: u64,
 }
@@ -71,7 +77,17 @@ pub(crate) struct InFlight {
     waiting: Option<AlignedBuf>,
 }
 
+impl Entry {
+    fn is_mail(&self) -> bool {
+        matches!(self.what, What::Message(_))
+    }
+}
+
 impl InFlight {
+    fn has_mail(&self) -> bool {
+        self.entries.iter().any(Entry::is_mail)
+    }
+
     pub(crate) fn writes_to(&self, segment: u32) -> bool {
         self.header.segment == segment
     }
@@ -86,6 +102,7 @@ impl Staging {
             used: COMMIT_HEADER_BYTES,
             entries: Vec::new(),
             messages_count: 0,
+            mail_count: 0,
             first_message_at: u64::MAX,
             first_small_at: u64::MAX,
         }
@@ -138,11 +155,8 @@ impl Staging {
         let at = self.used;
         self.put(&[&header]);
         self.put(parts);
-        self.entries.push(Entry {
-            at,
-            len: HEADER_BYTES + len,
-            what,
-        });
+        let len = HEADER_BYTES + len;
+        self.push(Entry { at, len, what });
     }
 
     pub(crate) fn message(
@@ -179,6 +193,37 @@ impl Staging {
         self.first_small_at = self.first_small_at.min(now);
     }
 
+    fn has_mail(&self) -> bool {
+        self.mail_count > 0
+    }
+
+    fn has_void(&self) -> bool {
+        let mut entries = self.entries.iter();
+        entries.any(|entry| matches!(entry.what, What::Void))
+    }
+
+    /// Takes a record of a batch that came to nothing.
+    fn restage(&mut self, now: u64, batch: &AlignedBuf, entry: Entry) {
+        if matches!(entry.what, What::Void) {
+            return;
+        }
+        let at = self.used;
+        let bytes = batch.get(entry.at..entry.at + entry.len);
+        self.put(&[bytes.unwrap_or_default()]);
+        if entry.is_mail() {
+            self.messages_count += 1;
+            self.first_message_at = now;
+        } else {
+            self.first_small_at = self.first_small_at.min(now);
+        }
+        self.push(Entry { at, ..entry });
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.mail_count += u32::from(entry.is_mail());
+        self.entries.push(entry);
+    }
+
     fn void(&mut self, sequence: u64) {
         self.frame(Kind::Void, &[&sequence.to_le_bytes()], What::Void);
     }
@@ -198,6 +243,7 @@ impl Staging {
         self.batch += 1;
         self.used = COMMIT_HEADER_BYTES;
         self.messages_count = 0;
+        self.mail_count = 0;
         self.first_message_at = u64::MAX;
         self.first_small_at = u64::MAX;
         (buf, std::mem::take(&mut self.entries), used, batch)
@@ -223,7 +269,8 @@ impl Log {
     fn due_at(&self) -> Option<u64> {
         let staging = &self.staging;
         if staging.is_empty() {
-            return None;
+            // A commit that failed is made void by itself: nothing is accepted before that.
+            return self.retry_at.filter(|_| self.owes_void());
         }
         if let Some(retry_at) = self.retry_at {
             return Some(retry_at);
@@ -261,31 +308,55 @@ impl Log {
         self.stats.commit_ns_median = sorted.get(sorted.len() / 2).copied().unwrap_or(0);
     }
 
-    pub(crate) fn commit_deadline(&self) -> Option<u64> {
-        // Without a segment to write to, the end of the job that makes one is what counts.
-        let length = aligned(self.staging.len()) as u64;
-        if self.in_flight.is_some() || !self.has_place(length) {
-            None
+    fn owes_void(&self) -> bool {
+        !self.void.is_empty() && !self.settings.faulty(Fault::NoVoid)
+    }
+
+    /// Bytes of the commit that would be written now.
+    fn due_length(&self) -> u64 {
+        let void = if self.owes_void() && !self.staging.has_void() {
+            self.void.len() * VOID_BYTES
         } else {
-            self.due_at()
+            0
+        };
+        aligned(self.staging.len() + void) as u64
+    }
+
+    pub(crate) fn commit_deadline(&self) -> Option<u64> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        let mail = self.staging.has_mail();
+        match self.room(self.due_length(), mail) {
+            Room::Now => self.due_at(),
+            // The end of the job that makes a segment is what counts.
+            Room::Soon => None,
+            Room::Nowhere => self.due_at().filter(|_| mail),
         }
     }
 
     pub(crate) fn poll_commit(&mut self, now: u64) -> Option<Request> {
-        if let Some(waiting) = self
-            .in_flight
-            .as_mut()
-            .and_then(|commit| commit.waiting.take())
-        {
-            return self.write_again(waiting);
+        if let Some(commit) = &mut self.in_flight {
+            let waiting = commit.waiting.take()?;
+            return self.write_again(now, waiting);
         }
-        if self.in_flight.is_some() || self.due_at().is_none_or(|at| at > now) {
+        if self.due_at().is_none_or(|at| at > now) {
             return None;
         }
-        if !self.void.is_empty() && !self.settings.faulty(Fault::NoVoid) {
+        let mail = self.staging.has_mail();
+        let length = self.due_length();
+        match self.room(length, mail) {
+            Room::Now => {}
+            Room::Nowhere if mail => {
+                // The caller hears of it before the rest is written under another number.
+                self.give_up_mail(now);
+                return None;
+            }
+            Room::Soon | Room::Nowhere => return None,
+        }
+        if self.owes_void() {
             self.stage_void();
         }
-        let length = aligned(self.staging.len()) as u64;
         let (segment, offset) = self.space_for(length)?;
         let (buf, entries, used, batch) = self.staging.take();
         let sequence = self.sequence_next;
@@ -316,12 +387,7 @@ impl Log {
     }
 
     fn stage_void(&mut self) {
-        let already = self
-            .staging
-            .entries
-            .iter()
-            .any(|entry| matches!(entry.what, What::Void));
-        if !already {
+        if !self.staging.has_void() {
             for sequence in self.void.clone() {
                 self.staging.void(sequence);
             }
@@ -358,13 +424,23 @@ impl Log {
     }
 
     /// The same bytes under the same sequence, once, in a fresh segment.
-    fn write_again(&mut self, buf: AlignedBuf) -> Option<Request> {
-        let Some((segment, offset)) = self.space_for(buf.len() as u64) else {
-            if let Some(commit) = &mut self.in_flight {
-                commit.waiting = Some(buf);
+    fn write_again(&mut self, now: u64, buf: AlignedBuf) -> Option<Request> {
+        let length = buf.len() as u64;
+        let mail = self.in_flight.as_ref().is_some_and(InFlight::has_mail);
+        match self.room(length, mail) {
+            Room::Now => {}
+            Room::Nowhere if mail => {
+                let commit = self.in_flight.take()?;
+                self.give_up(now, commit, &buf);
+                self.staging.reuse(buf);
+                return None;
             }
-            return None;
-        };
+            Room::Soon | Room::Nowhere => {
+                self.in_flight.as_mut()?.waiting = Some(buf);
+                return None;
+            }
+        }
+        let (segment, offset) = self.space_for(length)?;
         let generation = self.generation(segment);
         let token = self.token();
         let commit = self.in_flight.as_mut()?;
@@ -464,11 +540,11 @@ impl Log {
         let Some(live) = self.live.get_mut(&key) else {
             return;
         };
-        live.copied = false;
         let before = std::mem::replace(&mut live.place, Place::Disk(location));
-        self.count_live(location.segment, location.payload_len, true);
+        let stuck = std::mem::take(&mut live.is_stuck);
+        self.record_arrives(key, location);
         if let Place::Disk(old) = before {
-            self.count_live(old.segment, old.payload_len, false);
+            self.record_leaves(old, stuck);
         }
     }
 
@@ -477,7 +553,7 @@ impl Log {
             return;
         };
         if let Place::Disk(location) = live.place {
-            self.count_live(location.segment, location.payload_len, false);
+            self.record_leaves(location, live.is_stuck);
         }
         if live.has_file && !self.settings.faulty(Fault::UnlinkEarly) {
             self.content_remove(live.id);
@@ -496,40 +572,20 @@ impl Log {
         }
     }
 
-    /// Both writes failed: clients' messages are given up, everything else is staged again, in
+    /// The commit failed for good: clients' messages are given up, everything else is staged again, in
     /// order and before what came since.
     fn give_up(&mut self, now: u64, commit: InFlight, buf: &AlignedBuf) {
         self.void.push(commit.header.sequence);
         let (later, later_entries, _, batch) = self.staging.take();
         self.staging.batch = batch;
-        for (source, entries) in [(buf, commit.entries), (&later, later_entries)] {
-            let current = std::ptr::eq(source, &raw const later);
-            for entry in entries {
-                let keep = match &entry.what {
-                    What::Message(key) => {
-                        if !current {
-                            self.give_up_message(*key);
-                        }
-                        current
-                    }
-                    What::Kept(_) | What::Small(_) | What::Thread(..) => true,
-                    What::Void => false,
-                };
-                if keep {
-                    let bytes = source
-                        .get(entry.at..entry.at + entry.len)
-                        .unwrap_or_default();
-                    let at = self.staging.used;
-                    self.staging.put(&[bytes]);
-                    if matches!(entry.what, What::Message(_)) {
-                        self.staging.messages_count += 1;
-                        self.staging.first_message_at = now;
-                    } else {
-                        self.staging.first_small_at = now;
-                    }
-                    self.staging.entries.push(Entry { at, ..entry });
-                }
+        for entry in commit.entries {
+            match entry.what {
+                What::Message(key) => self.give_up_message(key),
+                _ => self.staging.restage(now, buf, entry),
             }
+        }
+        for entry in later_entries {
+            self.staging.restage(now, &later, entry);
         }
         self.events.push_back(Event::Failed {
             batch: commit.batch,
@@ -537,6 +593,20 @@ impl Log {
         self.accepting = false;
         self.events.push_back(Event::Accepting(false));
         self.retry_at = Some(now + RETRY_NS);
+    }
+
+    /// There is no place for mail: clients' messages that are staged are given up, the other records
+    /// stay, and the reserve is theirs. Nothing of it has been written, so there is nothing to void.
+    fn give_up_mail(&mut self, now: u64) {
+        let (staged, entries, _, batch) = self.staging.take();
+        for entry in entries {
+            match entry.what {
+                What::Message(key) => self.forget(key),
+                _ => self.staging.restage(now, &staged, entry),
+            }
+        }
+        self.staging.reuse(staged);
+        self.events.push_back(Event::Failed { batch });
     }
 }
 

@@ -112,12 +112,29 @@ impl Incoming {
     }
 }
 
-/// A file that is open for reading, or on its way there and back.
+/// A file that is open for reading, or on its way there and back. It is not closed under a read that is
+/// under way: its descriptor could be another file's by then. It is not removed while somebody reads.
 #[derive(Debug)]
 struct Opened {
     readers: u32,
+    /// Pieces being read.
+    flying: u32,
     access: Access,
     waiting: Vec<Piece>,
+    /// Its message is gone: the file goes with its last reader.
+    remove: bool,
+}
+
+impl Opened {
+    fn new(readers: u32, access: Access) -> Self {
+        Self {
+            readers,
+            flying: 0,
+            access,
+            waiting: Vec::new(),
+            remove: false,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,7 +211,9 @@ impl Log {
     pub fn content_end(&mut self, id: SpoolId, rest: &[u8]) {
         self.content_put(id, rest);
         let synced = !self.settings.faulty(Fault::ContentUnsynced);
-        let Some(incoming) = self.contents.incoming.get_mut(&id) else {
+        let incoming = self.contents.incoming.get_mut(&id);
+        // One that was dropped stays dropped.
+        let Some(incoming) = incoming.filter(|incoming| incoming.stage == Stage::Open) else {
             return;
         };
         incoming.stage = Stage::Ending;
@@ -212,7 +231,7 @@ impl Log {
         let Some(incoming) = self.contents.incoming.get_mut(&id) else {
             return;
         };
-        if incoming.failed.is_some() || bytes.is_empty() {
+        if incoming.stage != Stage::Open || incoming.failed.is_some() || bytes.is_empty() {
             return;
         }
         let offset = incoming.len;
@@ -281,11 +300,7 @@ impl Log {
         self.live.insert(key, Live::large(id, content.len));
         self.contents.incoming.remove(&id);
         let file = FileId::Content(id.bits());
-        let opened = Opened {
-            readers: 0,
-            access: Access::Ready,
-            waiting: Vec::new(),
-        };
+        let opened = Opened::new(0, Access::Ready);
         self.contents.opened.insert(file, opened);
         self.close_unread(file);
         Ok(Accepted { key, id, batch })
@@ -298,11 +313,7 @@ impl Log {
             opened.readers += 1;
             return;
         }
-        let opened = Opened {
-            readers: 1,
-            access: Access::Opening,
-            waiting: Vec::new(),
-        };
+        let opened = Opened::new(1, Access::Opening);
         self.contents.opened.insert(file, opened);
         self.content_request(Op::Open { file }, About::Open(file));
     }
@@ -328,7 +339,8 @@ impl Log {
     pub fn content_close(&mut self, content: &ContentFile) {
         let file = self.content_id(content);
         if let Some(opened) = self.contents.opened.get_mut(&file) {
-            opened.readers -= 1;
+            debug_assert!(opened.readers > 0, "closed more often than opened");
+            opened.readers = opened.readers.saturating_sub(1);
             self.close_unread(file);
         }
     }
@@ -336,6 +348,7 @@ impl Log {
     fn close_unread(&mut self, file: FileId) {
         if let Some(opened) = self.contents.opened.get_mut(&file)
             && opened.readers == 0
+            && opened.flying == 0
             && opened.access == Access::Ready
         {
             opened.access = Access::Closing;
@@ -355,6 +368,9 @@ impl Log {
 
     fn piece_request(&mut self, read: Piece) {
         let file = self.content_id(&read.file);
+        if let Some(opened) = self.contents.opened.get_mut(&file) {
+            opened.flying += 1;
+        }
         let offset = u64::from(read.piece) * PIECE_BYTES as u64;
         let buf = AlignedBuf::zeroed(aligned(read.file.piece_len(read.piece)));
         self.content_request(Op::Read { file, offset, buf }, About::Piece(read));
@@ -369,6 +385,10 @@ impl Log {
     /// The file of a message that is not there any more.
     pub(crate) fn content_remove(&mut self, id: SpoolId) {
         let file = FileId::Content(id.bits());
+        if let Some(opened) = self.contents.opened.get_mut(&file) {
+            opened.remove = true;
+            return;
+        }
         self.content_request(Op::Remove { file }, About::Nothing);
     }
 
@@ -487,8 +507,9 @@ impl Log {
             incoming.backlog = 0;
         }
         incoming.backlog = incoming.backlog.saturating_sub(bytes);
-        if bytes > 0 {
-            self.stats.bytes_written += bytes as u64;
+        self.stats.bytes_written += bytes as u64;
+        // What waited behind a file that could not be made has come to its end as well.
+        if bytes > 0 || failed.is_some() {
             self.events.push_back(Event::ContentWritten { id });
         }
         self.content_advance(id);
@@ -546,7 +567,11 @@ impl Log {
             return;
         };
         if opened.readers == 0 {
+            let remove = opened.remove;
             self.contents.opened.remove(&file);
+            if remove {
+                self.content_request(Op::Remove { file }, About::Nothing);
+            }
         } else {
             opened.access = Access::Opening;
             self.content_request(Op::Open { file }, About::Open(file));
@@ -554,6 +579,11 @@ impl Log {
     }
 
     fn piece_done(&mut self, piece: &Piece, completion: Completion) {
+        let file = self.content_id(&piece.file);
+        if let Some(opened) = self.contents.opened.get_mut(&file) {
+            opened.flying = opened.flying.saturating_sub(1);
+            self.close_unread(file);
+        }
         let content = match (completion.result, completion.buf) {
             (Ok(_), Some(buf)) => verified(piece, &buf),
             (Ok(_), None) => Err(ReadError::Damaged),
@@ -585,13 +615,8 @@ fn verified(piece: &Piece, bytes: &[u8]) -> Result<Vec<u8>, ReadError> {
 impl Live {
     fn large(id: SpoolId, content_len: u64) -> Self {
         Self {
-            id,
-            place: Place::Staged,
-            content_len,
             has_file: true,
-            outcomes: Vec::new(),
-            done: false,
-            copied: false,
+            ..Self::new(id, Place::Staged, content_len)
         }
     }
 }

@@ -36,6 +36,12 @@ pub enum Fault {
     UnlinkEarly,
     /// The file of a message whose commit failed goes before that commit is void.
     UnlinkUnvoided,
+    /// Clients' mail may use the reserve.
+    MailTakesReserve,
+    /// A header is written to one of its two blocks only.
+    OneHeader,
+    /// The first commit of the generation before stays in a recycled segment.
+    KeepFirstCommit,
 }
 
 impl Settings {

@@ -5,6 +5,8 @@ use crate::record::{Put, Reader};
 
 /// First bytes of a segment.
 const SEGMENT_MAGIC: u64 = 0x3130_4753_4c4d_5a00;
+/// The same of one that is set aside.
+const ASIDE_MAGIC: u64 = 0x5341_4753_4c4d_5a00;
 /// First bytes of a commit.
 const COMMIT_MAGIC: u32 = 0x7443_5a01;
 /// Version of the format.
@@ -14,7 +16,7 @@ pub const DATA_START: u64 = 2 * ALIGN_BYTES as u64;
 /// Bytes of a commit header.
 pub const COMMIT_HEADER_BYTES: usize = 64;
 
-/// A segment's header; two copies alternate by generation.
+/// A segment's header; there are two copies, so that one damaged block loses nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
     /// The shard.
@@ -32,6 +34,8 @@ pub struct SegmentHeader {
 pub enum HeaderBlock {
     /// A header of this format.
     Valid(SegmentHeader),
+    /// The segment is damaged: nothing in it counts, and nothing is written to it.
+    Aside(SegmentHeader),
     /// A good checksum of another version.
     Version(u16),
     /// Never written, or torn.
@@ -42,8 +46,18 @@ impl SegmentHeader {
     /// Its block.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
+        self.encode_as(SEGMENT_MAGIC)
+    }
+
+    /// Its block when the segment is set aside.
+    #[must_use]
+    pub fn encode_aside(&self) -> Vec<u8> {
+        self.encode_as(ASIDE_MAGIC)
+    }
+
+    fn encode_as(&self, magic: u64) -> Vec<u8> {
         let mut out = Vec::with_capacity(ALIGN_BYTES);
-        out.put(&SEGMENT_MAGIC.to_le_bytes());
+        out.put(&magic.to_le_bytes());
         out.put(&VERSION.to_le_bytes());
         out.put(&self.shard.to_le_bytes());
         out.put(&self.segment.to_le_bytes());
@@ -71,21 +85,26 @@ impl SegmentHeader {
         let generation = reader.u64().ok()?;
         let secret = reader.u64().ok()?;
         let sum = reader.u32().ok()?;
-        if magic != SEGMENT_MAGIC || crc32c::crc32c(body) != sum {
+        if !matches!(magic, SEGMENT_MAGIC | ASIDE_MAGIC) || crc32c::crc32c(body) != sum {
             return None;
         }
         if version != VERSION {
             return Some(HeaderBlock::Version(version));
         }
-        Some(HeaderBlock::Valid(Self {
+        let header = Self {
             shard,
             segment,
             generation,
             secret,
-        }))
+        };
+        Some(if magic == ASIDE_MAGIC {
+            HeaderBlock::Aside(header)
+        } else {
+            HeaderBlock::Valid(header)
+        })
     }
 
-    /// Offset of the copy that generation `generation` is written to.
+    /// Offset of the copy that generation `generation` is written to first.
     #[must_use]
     pub fn offset(generation: u64) -> u64 {
         (generation % 2) * ALIGN_BYTES as u64

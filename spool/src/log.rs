@@ -9,10 +9,11 @@ use crate::commit::{InFlight, Staging, What};
 use crate::content::Contents;
 use crate::faults::Fault;
 use crate::id::SpoolId;
+use crate::jobs::{Job, Pauses, Planned};
 use crate::op::{Completion, Request, Token};
 use crate::read::Read;
 use crate::record::{self, Kind, MessageHead};
-use crate::segments::{Job, Segment};
+use crate::segments::Segment;
 use crate::types::{
     Accepted, Content, Envelope, Event, MessageKey, Outcome, Refusal, Settings, Stats, ThreadState,
 };
@@ -77,11 +78,26 @@ pub(crate) struct Live {
     pub(crate) outcomes: Vec<Outcome>,
     /// A done record is staged.
     pub(crate) done: bool,
-    /// A copy is staged.
-    pub(crate) copied: bool,
+    /// Its record is damaged: it cannot be copied.
+    pub(crate) is_stuck: bool,
+    /// The operator knows that its record cannot be read.
+    pub(crate) is_reported: bool,
 }
 
 impl Live {
+    pub(crate) fn new(id: SpoolId, place: Place, content_len: u64) -> Self {
+        Self {
+            id,
+            place,
+            content_len,
+            has_file: false,
+            outcomes: Vec::new(),
+            done: false,
+            is_stuck: false,
+            is_reported: false,
+        }
+    }
+
     /// The latest outcome of each recipient, by number.
     fn keep(&mut self, outcome: Outcome) {
         let number = |other: &Outcome| other.recipient;
@@ -123,13 +139,16 @@ pub struct Log {
     pub(crate) active: Option<u32>,
     pub(crate) free: VecDeque<u32>,
     pub(crate) job: Option<Job>,
-    pub(crate) job_requests: VecDeque<Request>,
+    pub(crate) job_requests: VecDeque<Planned>,
     pub(crate) job_flying: Option<Token>,
     /// The request that flies syncs the directory.
     pub(crate) job_names: bool,
     /// A sync of the directory failed meanwhile: the name of a new segment may be lost.
     pub(crate) job_spoilt: bool,
-    pub(crate) job_failed_until: u64,
+    pub(crate) pauses: Pauses,
+    /// The last segment could not be made. Only one that is made ends this: until then nothing is
+    /// accepted in the hope of it.
+    pub(crate) making_fails: bool,
     pub(crate) segment_next: u32,
     pub(crate) reads: VecDeque<Read>,
     pub(crate) reading: FastMap<Token, Read>,
@@ -168,7 +187,8 @@ impl Log {
             job_flying: None,
             job_names: false,
             job_spoilt: false,
-            job_failed_until: 0,
+            pauses: Pauses::default(),
+            making_fails: false,
             segment_next: 0,
             reads: VecDeque::new(),
             reading: FastMap::default(),
@@ -252,15 +272,10 @@ impl Log {
         self.room_for(record::HEADER_BYTES + payload.len(), true)?;
         let key = self.next_key();
         self.staging.copy(now, key, kind, &payload);
-        let outcomes = outcomes.to_vec();
         let live = Live {
-            id,
-            place: Place::Staged,
-            content_len,
             has_file: kind == Kind::Large,
-            outcomes,
-            done: false,
-            copied: false,
+            outcomes: outcomes.to_vec(),
+            ..Live::new(id, Place::Staged, content_len)
         };
         self.live.insert(key, live);
         Ok(key)
@@ -289,18 +304,8 @@ impl Log {
         let batch = self
             .staging
             .message(now, key, report, &fixed, &head, content);
-        self.live.insert(
-            key,
-            Live {
-                id,
-                place: Place::Staged,
-                content_len: content.len() as u64,
-                has_file: false,
-                outcomes: Vec::new(),
-                done: false,
-                copied: false,
-            },
-        );
+        let live = Live::new(id, Place::Staged, content.len() as u64);
+        self.live.insert(key, live);
         Ok(Accepted { key, id, batch })
     }
 
@@ -311,7 +316,9 @@ impl Log {
             return Err(Refusal::TooLarge { limit });
         }
         let staged = self.staging.len() as u64;
-        if staged + size as u64 > self.settings.staging_bytes_max && !self.staging.is_empty() {
+        // A commit larger than a segment makes it grow, which a full disk refuses.
+        let staged_max = self.settings.staging_bytes_max.min(limit);
+        if staged + size as u64 > staged_max && !self.staging.is_empty() {
             return Err(Refusal::Busy);
         }
         if !reserve && !self.has_space(staged + size as u64) {

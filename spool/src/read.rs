@@ -86,6 +86,9 @@ impl Log {
             (Ok(_), _) => Err(ReadError::Damaged),
             (Err(errno), _) => Err(ReadError::Disk(errno)),
         };
+        if content == Err(ReadError::Damaged) {
+            self.mark_damaged(read.place.segment);
+        }
         self.events.push_back(Event::Content {
             ticket: read.ticket,
             key: read.key,

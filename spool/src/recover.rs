@@ -1,9 +1,10 @@
 //! Start: what the segments hold becomes the log's state.
 //!
 //! Sans-I/O like the log. Steps: list, open, headers, contents of each segment, then flush what was
-//! read before anything is acted on. Each step only reads or syncs, and files without a valid header
+//! read before anything is acted on. Each step only reads or syncs, and files with nothing in them
 //! are removed, so a cut at any step changes nothing for the next start.
 
+mod build;
 mod state;
 
 use core::fmt;
@@ -13,14 +14,14 @@ use crate::blocking::Machine;
 use crate::buffer::{ALIGN_BYTES, AlignedBuf};
 use crate::faults::Fault;
 use crate::id::SpoolId;
-use crate::layout::{COMMIT_HEADER_BYTES, CommitHeader, DATA_START, HeaderBlock, SegmentHeader};
-use crate::log::{Live, Log, Place, ThreadPlace};
+use crate::layout::{
+    COMMIT_HEADER_BYTES, CommitHeader, DATA_START, HeaderBlock, SegmentHeader, aligned,
+};
 use crate::op::{Completion, FileId, Op, Request, Token};
 use crate::record::{self, DecodeError, HEADER_BYTES};
-use crate::segments::Segment;
 use crate::types::{Envelope, MessageKey, Outcome, Settings, ThreadState};
 
-use state::{FoundCommit, FoundRecord, State, StateMessage, found_record};
+use state::{FoundCommit, found_record};
 
 const READ_BYTES: u64 = 1 << 20;
 
@@ -59,8 +60,12 @@ pub struct RecoveryReport {
     pub commits: u64,
     /// Unfinished commits at the end, dropped.
     pub torn: u64,
-    /// Damaged commits with valid ones behind them, set aside: segment and offset.
+    /// Damaged commits with valid ones behind them: segment and offset. Their segments will be set aside.
     pub damaged: Vec<(u32, u64)>,
+    /// Segments that have been set aside, or whose header is lost and that hold something.
+    pub aside: Vec<u32>,
+    /// Files with content that no message names, kept because a damaged record may have named them.
+    pub unclaimed: u64,
     /// Bytes read.
     pub bytes: u64,
     /// Messages whose file with content is not there.
@@ -123,6 +128,12 @@ struct Owner {
     secret: u64,
 }
 
+impl Owner {
+    fn of(generation: u64, secret: u64) -> Self {
+        Self { generation, secret }
+    }
+}
+
 /// A commit with a good header and damaged records.
 #[derive(Clone, Copy, Debug)]
 struct Bad {
@@ -152,9 +163,13 @@ pub struct Recovery {
     files: VecDeque<u32>,
     lengths: BTreeMap<u32, u64>,
     headers: BTreeMap<u32, Owner>,
+    /// Segments with nothing in them, their header included.
+    empty: Vec<u32>,
     current: Vec<u8>,
     commits: Vec<FoundCommit>,
     bad: Vec<Bad>,
+    /// Segments in which something is damaged.
+    tainted: BTreeSet<u32>,
     report: RecoveryReport,
     error: Option<RecoverError>,
     segment_next: u32,
@@ -175,9 +190,11 @@ impl Recovery {
             files: VecDeque::new(),
             lengths: BTreeMap::new(),
             headers: BTreeMap::new(),
+            empty: Vec::new(),
             current: Vec::new(),
             commits: Vec::new(),
             bad: Vec::new(),
+            tainted: BTreeSet::new(),
             report: RecoveryReport::default(),
             error: None,
             segment_next: 0,
@@ -295,13 +312,15 @@ impl Recovery {
                     .map(|file| Op::Read {
                         file: FileId::Segment(*file),
                         offset: 0,
-                        buf: AlignedBuf::zeroed(2 * ALIGN_BYTES),
+                        buf: AlignedBuf::zeroed(3 * ALIGN_BYTES),
                     })
                     .collect();
             }
             Step::Header => {
                 self.step = Step::Data;
-                self.files = self.headers.keys().copied().collect();
+                let aside = &self.report.aside;
+                let files = self.lengths.keys().copied();
+                self.files = files.filter(|file| !aside.contains(file)).collect();
                 self.next_data();
             }
             Step::Data => {
@@ -314,15 +333,10 @@ impl Recovery {
                             file: FileId::Segment(*file),
                         })
                         .collect();
-                    for unusable in self
-                        .lengths
-                        .keys()
-                        .filter(|file| !self.headers.contains_key(file))
-                    {
-                        self.queue.push_back(Op::Remove {
-                            file: FileId::Segment(*unusable),
-                        });
-                    }
+                    let empty = self.empty.iter().map(|file| Op::Remove {
+                        file: FileId::Segment(*file),
+                    });
+                    self.queue.extend(empty);
                     self.queue.push_back(Op::SyncDir);
                 } else {
                     self.next_data();
@@ -346,11 +360,7 @@ impl Recovery {
         let mut offset = DATA_START;
         while offset < length {
             let len = READ_BYTES.min(length - offset);
-            let len = len / ALIGN_BYTES as u64 * ALIGN_BYTES as u64;
-            if len == 0 {
-                break;
-            }
-            let buf = AlignedBuf::zeroed(len as usize);
+            let buf = AlignedBuf::zeroed(aligned(len as usize));
             self.queue.push_back(Op::Read {
                 file: FileId::Segment(file),
                 offset,
@@ -360,40 +370,73 @@ impl Recovery {
         }
     }
 
-    fn header(&mut self, number: u32, block: &[u8], len: u64) {
-        let block = block.get(..len as usize).unwrap_or_default();
-        let copies = [block.get(..ALIGN_BYTES), block.get(ALIGN_BYTES..)];
-        for (at, copy) in copies.into_iter().enumerate() {
-            match copy.map_or(HeaderBlock::Invalid, SegmentHeader::decode) {
-                HeaderBlock::Valid(header) if header.segment == number => {
-                    if header.shard != self.settings.shard {
-                        self.error = Some(RecoverError::Foreign {
-                            segment: number,
-                            shard: header.shard,
-                        });
-                    }
-                    let owner = self.headers.entry(number).or_default();
-                    if header.generation >= owner.generation {
-                        let (generation, secret) = (header.generation, header.secret);
-                        *owner = Owner { generation, secret };
-                    }
-                }
-                HeaderBlock::Version(version) => {
-                    self.error = Some(RecoverError::NewerFormat {
-                        segment: number,
-                        offset: (at * ALIGN_BYTES) as u64,
-                        what: format!("format version {version}"),
-                    });
-                }
-                HeaderBlock::Valid(_) | HeaderBlock::Invalid => {}
+    /// Whose commits count is what the header of the highest generation says. The first commit is a third
+    /// witness: its place is never a client's.
+    fn header(&mut self, number: u32, start: &[u8], len: u64) {
+        let start = start.get(..len as usize).unwrap_or_default();
+        let mut newest: Option<(Owner, bool)> = None;
+        for (at, block) in start.chunks(ALIGN_BYTES).enumerate() {
+            let found = if at < 2 {
+                self.header_copy(number, (at * ALIGN_BYTES) as u64, block)
+            } else {
+                let first = CommitHeader::decode(block);
+                let first = first.filter(|first| first.segment == number);
+                first.map(|first| (Owner::of(first.generation, first.secret), false))
+            };
+            let generation = newest.map_or(0, |(owner, _)| owner.generation);
+            newest = found
+                .filter(|(owner, _)| owner.generation > generation)
+                .or(newest);
+        }
+        match newest {
+            Some((_, true)) => self.report.aside.push(number),
+            Some((owner, false)) => {
+                self.headers.insert(number, owner);
             }
+            None if len <= DATA_START => self.empty.push(number),
+            // What is behind it decides.
+            None => {}
+        }
+    }
+
+    /// What one of the copies of the header says, and whether the segment is set aside.
+    fn header_copy(&mut self, number: u32, offset: u64, block: &[u8]) -> Option<(Owner, bool)> {
+        let (header, aside) = match SegmentHeader::decode(block) {
+            HeaderBlock::Valid(header) => (header, false),
+            HeaderBlock::Aside(header) => (header, true),
+            HeaderBlock::Version(version) => {
+                self.error = Some(RecoverError::NewerFormat {
+                    segment: number,
+                    offset,
+                    what: format!("format version {version}"),
+                });
+                return None;
+            }
+            HeaderBlock::Invalid => return None,
+        };
+        if header.segment != number {
+            return None;
+        }
+        self.not_foreign(&header);
+        Some((Owner::of(header.generation, header.secret), aside))
+    }
+
+    fn not_foreign(&mut self, header: &SegmentHeader) {
+        if header.shard != self.settings.shard {
+            self.error = Some(RecoverError::Foreign {
+                segment: header.segment,
+                shard: header.shard,
+            });
         }
     }
 
     /// Takes the commits of the segment in `self.current`.
     fn scan(&mut self, number: u32) {
-        let owner = self.headers.get(&number).copied().unwrap_or_default();
         let data = std::mem::take(&mut self.current);
+        let Some(owner) = self.headers.get(&number).copied() else {
+            self.unknown(number, &data);
+            return;
+        };
         let mut at = 0;
         while let Some(rest) = data
             .get(at..)
@@ -429,6 +472,16 @@ impl Recovery {
                     at += ALIGN_BYTES;
                 }
             }
+        }
+    }
+
+    /// A segment without a header is the rest of a creation when there is nothing in it. When there is,
+    /// nobody can tell whether it counts: it stays as it is.
+    fn unknown(&mut self, number: u32, data: &[u8]) {
+        if data.iter().all(|byte| *byte == 0) {
+            self.empty.push(number);
+        } else {
+            self.report.aside.push(number);
         }
     }
 
@@ -476,196 +529,6 @@ impl Recovery {
             offset,
             records: found,
         })
-    }
-
-    /// The log and what it holds.
-    ///
-    /// # Errors
-    /// See [`RecoverError`].
-    pub fn finish(mut self) -> Result<(Log, Recovered), RecoverError> {
-        if let Some(error) = self.error {
-            return Err(error);
-        }
-        let mut commits = std::mem::take(&mut self.commits);
-        commits.sort_by_key(|commit| (commit.header.sequence, commit.header.segment));
-        // A commit written twice (a failed first write that reached the disk) counts once.
-        commits.dedup_by_key(|commit| commit.header.sequence);
-        let voided: BTreeSet<u64> = commits
-            .iter()
-            .flat_map(|commit| &commit.records)
-            .filter_map(|record| match record {
-                FoundRecord::Void(sequence) => Some(*sequence),
-                _ => None,
-            })
-            .collect();
-        self.judge_bad(&commits, &voided);
-        self.judge_chain(&commits, &voided);
-        let mut state = State::default();
-        let mut used: Vec<u32> = Vec::new();
-        let mut seen: BTreeSet<u32> = BTreeSet::new();
-        for commit in &commits {
-            if seen.insert(commit.header.segment) {
-                used.push(commit.header.segment);
-            }
-            if !voided.contains(&commit.header.sequence) {
-                self.report.commits += 1;
-                state.apply(commit);
-            }
-        }
-        Ok(self.build(state, &used, commits.last()))
-    }
-
-    /// Damaged, when something valid was written after it; else the unfinished end of a run. One
-    /// that was written again or voided has nothing to say.
-    fn judge_bad(&mut self, commits: &[FoundCommit], voided: &BTreeSet<u64>) {
-        let last = commits.last().map_or(0, |commit| commit.header.sequence);
-        for bad in &self.bad {
-            let again = commits
-                .binary_search_by_key(&bad.sequence, |commit| commit.header.sequence)
-                .is_ok();
-            if again || voided.contains(&bad.sequence) {
-                continue;
-            }
-            if bad.sequence < last {
-                self.report.damaged.push((bad.segment, bad.offset));
-            } else {
-                self.report.torn += 1;
-            }
-        }
-    }
-
-    /// Commits whose header is damaged leave a gap in the sequence or a link that does not fit; what
-    /// is named is the place behind the last good one.
-    fn judge_chain(&mut self, commits: &[FoundCommit], voided: &BTreeSet<u64>) {
-        let named: BTreeSet<u64> = self.bad.iter().map(|bad| bad.sequence).collect();
-        let mut counted: Option<&FoundCommit> = None;
-        for commit in commits {
-            if voided.contains(&commit.header.sequence) {
-                continue;
-            }
-            if let Some(before) = counted {
-                let header = &before.header;
-                let mut between = header.sequence + 1..commit.header.sequence;
-                let missing = between.any(|sequence| !voided.contains(&sequence));
-                let all_named = (header.sequence + 1..commit.header.sequence)
-                    .all(|sequence| voided.contains(&sequence) || named.contains(&sequence));
-                let unlinked = !missing && commit.header.previous != header.link();
-                if (missing && !all_named) || unlinked {
-                    let place = (header.segment, before.offset + u64::from(header.length));
-                    self.report.damaged.push(place);
-                }
-            }
-            counted = Some(commit);
-        }
-    }
-
-    fn build(mut self, state: State, used: &[u32], last: Option<&FoundCommit>) -> (Log, Recovered) {
-        let mut log = Log::empty(self.settings.clone());
-        if let Some(last) = last {
-            log.sequence_next = last.header.sequence + 1;
-            log.link = last.header.link();
-        }
-        log.segment_next = self.segment_next;
-        // A commit that did not get to disk may have left anything in a segment that looks unused:
-        // nothing is written before every segment without a commit has a new generation. They go
-        // first, since nothing in them is needed.
-        let in_use: BTreeSet<u32> = used.iter().copied().collect();
-        log.order.extend(
-            self.headers
-                .keys()
-                .copied()
-                .filter(|number| !in_use.contains(number)),
-        );
-        log.order.extend(used);
-        for (number, owner) in &self.headers {
-            let end = log.settings.segment_bytes;
-            let segment = Segment {
-                generation: owner.generation,
-                end,
-                commits: u64::from(in_use.contains(number)),
-                live_count: 0,
-                live_bytes: 0,
-            };
-            log.segments.insert(*number, segment);
-        }
-        if log.settings.faulty(Fault::AcceptRemains)
-            && let Some(last) = last
-            && let Some(segment) = log.segments.get_mut(&last.header.segment)
-        {
-            segment.end = last.offset + u64::from(last.header.length);
-            log.active = Some(last.header.segment);
-        }
-        let mut messages = Vec::new();
-        for (id, message) in state.messages {
-            if message.has_file && !self.contents.remove(&id.bits()) {
-                self.report.missing.push(id);
-            }
-            messages.push(enter(&mut log, id, message));
-        }
-        // Every record that could speak of them has been read, and what was read is on disk.
-        for id in self.contents {
-            log.content_remove(SpoolId::from_bits(id));
-        }
-        let threads = state
-            .threads
-            .values()
-            .map(|(thread, _)| thread.clone())
-            .collect();
-        let placed = state.threads.into_iter();
-        log.threads = placed
-            .map(|(key, (state, at))| (key, ThreadPlace::on_disk(state, at)))
-            .collect();
-        (
-            log,
-            Recovered {
-                messages,
-                threads,
-                report: self.report,
-            },
-        )
-    }
-}
-
-/// Enters a live message that has been found.
-fn enter(log: &mut Log, id: SpoolId, message: StateMessage) -> RecoveredMessage {
-    let StateMessage {
-        location,
-        envelope,
-        mut outcomes,
-        content_len,
-        has_file,
-    } = message;
-    // Records come in any order of recipients; the log keeps them by number.
-    outcomes.sort_by_key(|outcome| outcome.recipient);
-    let key = MessageKey(log.key_next);
-    log.key_next += 1;
-    log.count_live(location.segment, location.payload_len, true);
-    let mut latest = vec![None; envelope.recipients.len()];
-    for outcome in &outcomes {
-        if let Some(slot) = latest.get_mut(outcome.recipient as usize) {
-            *slot = Some(outcome.clone());
-        }
-    }
-    let place = Place::Disk(location);
-    log.live.insert(
-        key,
-        Live {
-            id,
-            place,
-            content_len,
-            has_file,
-            outcomes,
-            done: false,
-            copied: false,
-        },
-    );
-    RecoveredMessage {
-        key,
-        id,
-        envelope,
-        content_len,
-        has_file,
-        outcomes: latest,
     }
 }
 

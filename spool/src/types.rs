@@ -308,4 +308,6 @@ pub struct Stats {
     pub accepting: bool,
     /// Bytes staged.
     pub staged_bytes: u64,
+    /// Segments in which something is damaged: set aside, or to be. An operator has to look at them.
+    pub damaged: u64,
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crossbeam_queue::ArrayQueue;
@@ -21,6 +22,7 @@ use crate::control::{self, Answers, Request, Requests};
 use crate::io::doorbell::Doorbells;
 use crate::observe::metrics::Reading;
 use crate::shard::{Outside, Reload, Shared};
+use crate::sys::limits;
 
 /// Answers that wait for a shard.
 const ANSWERS_MAX: usize = 4096;
@@ -36,6 +38,8 @@ pub(super) struct Plan {
     mailboxes: Arc<Vec<Mailbox>>,
     /// Where the shards answer the pick-up.
     pub(super) imported: Arc<pickup::Answers>,
+    /// That rings are small has been said.
+    reduced: AtomicBool,
 }
 
 /// Answers for one shard.
@@ -73,7 +77,19 @@ impl Plan {
             requests: control::requests(),
             mailboxes: Arc::new(mailboxes.collect()),
             imported: Arc::new(pickup::Answers::new()),
+            reduced: AtomicBool::new(false),
         })
+    }
+
+    /// Says, once for all shards, that RLIMIT_MEMLOCK costs speed.
+    pub(super) fn report_reduced(&self) {
+        if !self.reduced.swap(true, Ordering::Relaxed) {
+            let bytes = limits::locked_memory().unwrap_or(u64::MAX);
+            tracing::warn!(
+                "RLIMIT_MEMLOCK = {bytes} bytes: smaller rings, no registered buffers; it works, slower \
+                 (systemd: LimitMEMLOCK=64M)"
+            );
+        }
     }
 
     /// The pick-up of this daemon; `known`: files that recovery knows.
@@ -295,7 +311,12 @@ impl control::Daemon for Daemon {
                 "messages": all.queue_messages,
                 "recipients": all.queue_recipients,
                 "bytes": all.queue_bytes,
-                "by_channel": { "smtp": all.queue_recipients },
+                "by_channel": {
+                    "smtp": all.queue_smtp,
+                    "lmtp": all.queue_lmtp,
+                    "local": all.queue_local,
+                    "hold": all.queue_hold,
+                },
             },
             "spool": {
                 "segments": all.segments,

@@ -9,6 +9,9 @@ use spool::{Content, Event, Log, RecoveredMessage};
 /// One turn of the engine's clock, in nanoseconds: longer than any commit delay.
 const TICK_NS: u64 = 1_000_000_000;
 
+/// After so many turns without an end there is none: the engine has tried everything more than once.
+const TURNS_MAX: u32 = 60;
+
 /// An engine with its disk.
 pub(super) struct Driven {
     pub(super) log: Log,
@@ -71,14 +74,19 @@ impl Driven {
 
     /// Writes what is staged, and does what else is due.
     pub(super) fn commit(&mut self) -> Result<(), String> {
-        self.turn();
-        while !self.log.idle() {
+        let mut troubles = Vec::new();
+        for _ in 0..TURNS_MAX {
             for event in self.turn() {
-                if let Event::Failed { .. } | Event::Trouble(_) = event {
-                    return Err(format!("copies cannot be written: {event:?}"));
+                match event {
+                    Event::Failed { .. } => troubles.push("a commit has failed twice".to_owned()),
+                    Event::Trouble(text) => troubles.push(text),
+                    _ => {}
                 }
             }
+            if self.log.idle() && self.log.stats().accepting {
+                return Ok(());
+            }
         }
-        Ok(())
+        Err(format!("copies cannot be written: {}", troubles.join("; ")))
     }
 }

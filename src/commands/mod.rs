@@ -6,6 +6,7 @@ mod check;
 mod daemon;
 mod demo;
 mod driven;
+mod help;
 mod kill;
 mod listen;
 mod queue;
@@ -52,7 +53,7 @@ pub(crate) mod exit {
 
 /// A mail transfer agent on io_uring: every 250 is on disk.
 #[derive(Parser)]
-#[command(name = "zmailer", version)]
+#[command(name = "zmailer", version, after_long_help = help::ZMAILER)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -61,30 +62,37 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the daemon in the foreground, operator log on stderr. SIGTERM drains and stops.
+    #[command(after_long_help = help::RUN)]
     Run(ConfigArgument),
     /// Start the daemon in the background and wait until it answers.
+    #[command(after_long_help = help::START)]
     Start(ConfigArgument),
     /// Stop the running daemon: it drains, commits and ends.
-    #[command(visible_alias = "stop")]
+    #[command(visible_alias = "stop", after_long_help = help::KILL)]
     Kill(ConfigArgument),
     /// Stop the daemon if it runs, and start it.
+    #[command(after_long_help = help::RESTART)]
     Restart(ConfigArgument),
     /// Forbid starting until `thaw`.
+    #[command(after_long_help = help::FREEZE)]
     Freeze(ConfigArgument),
     /// Allow starting again.
-    #[command(visible_alias = "unfreeze")]
+    #[command(visible_alias = "unfreeze", after_long_help = help::THAW)]
     Thaw(ConfigArgument),
     /// Read the settings again and open the mail logs again.
+    #[command(after_long_help = help::RELOAD)]
     Reload(ConfigArgument),
     /// What waits, and acting on it by any key.
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = help::QUEUE)]
     Queue(queue::Act),
     /// What waits, message by message or by destination.
+    #[command(after_long_help = help::MAILQ)]
     Mailq(queue::Mailq),
     /// Look into the spool, take messages out of it and in; running or stopped.
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = help::SPOOL)]
     Spool(spool::Act),
     /// The life of a message, by its id or an address of it; why it is still here.
+    #[command(after_long_help = help::TRACE)]
     Trace {
         #[command(flatten)]
         config: ConfigArgument,
@@ -92,13 +100,14 @@ enum Command {
         wanted: String,
     },
     /// Submit a message from standard input, as `sendmail` does.
-    #[command(disable_help_flag = true)]
+    #[command(disable_help_flag = true, after_long_help = help::SENDMAIL)]
     Sendmail {
         /// As for the program `sendmail`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
     /// Show what the running daemon does.
+    #[command(after_long_help = help::STATUS)]
     Status {
         #[command(flatten)]
         config: ConfigArgument,
@@ -107,6 +116,7 @@ enum Command {
         json: bool,
     },
     /// Check the configuration: all errors at once, with file, line, key and allowed values.
+    #[command(after_long_help = help::CHECK)]
     Check {
         #[command(flatten)]
         config: ConfigArgument,
@@ -115,6 +125,7 @@ enum Command {
         reference: bool,
     },
     /// The whole relay on loopback in a temporary directory: source, zmailer, sink, ledger.
+    #[command(after_long_help = help::DEMO)]
     Demo(demo::Arguments),
     /// A transport agent, as the daemon starts it.
     #[command(hide = true)]

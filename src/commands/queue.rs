@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{ConfigArgument, exit, fail};
+use super::{ConfigArgument, exit, fail, help};
 use crate::config::Config;
 use crate::control::client;
 
@@ -18,18 +18,25 @@ use crate::control::client;
 #[derive(Subcommand)]
 pub(super) enum Act {
     /// Messages and their recipients: age, size, sender, attempts, last reply, next attempt.
+    #[command(after_long_help = help::QUEUE_LIST)]
     List(Listing),
     /// How many messages, recipients and bytes wait.
+    #[command(after_long_help = help::QUEUE_COUNT)]
     Count(Selection),
     /// Try now instead of at the time due.
+    #[command(after_long_help = help::QUEUE_RETRY)]
     Retry(Selection),
     /// Do not try until released.
+    #[command(after_long_help = help::QUEUE_HOLD)]
     Hold(Selection),
     /// Let go what is held.
+    #[command(after_long_help = help::QUEUE_RELEASE)]
     Release(Selection),
     /// Drop without a report to the sender.
+    #[command(after_long_help = help::QUEUE_DELETE)]
     Delete(Selection),
     /// Give up, with a report to the sender.
+    #[command(after_long_help = help::QUEUE_BOUNCE)]
     Bounce(Selection),
 }
 

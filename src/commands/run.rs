@@ -14,6 +14,7 @@ use super::{agent, exit, fail, listen, worker};
 use crate::config::{Config, Durability};
 use crate::control;
 use crate::observe::log;
+use crate::ring;
 use crate::router::Table;
 use crate::sys::process::User;
 use crate::sys::{filesystem, limits, lock, process};
@@ -37,14 +38,6 @@ pub(super) fn run(config_path: Option<&Path>, config: &Config) -> ExitCode {
 
 /// What a start checks about the settings beyond their form.
 pub(super) fn validate(config: &Config) -> Result<Option<User>, ExitCode> {
-    if let Some(script) = &config.router.config
-        && !script.exists()
-    {
-        return Err(fail(
-            exit::CONFIG,
-            format!("router.config: {} does not exist", script.display()),
-        ));
-    }
     match (&config.daemon.user, process::is_root()) {
         (None, true) => Err(fail(
             exit::CONFIG,
@@ -52,7 +45,7 @@ pub(super) fn validate(config: &Config) -> Result<Option<User>, ExitCode> {
         )),
         (Some(name), true) => process::user(name)
             .map(Some)
-            .map_err(|error| fail(exit::CONFIG, error)),
+            .map_err(|error| fail(exit::CONFIG, format!("daemon.user: {error}"))),
         (_, false) => Ok(None),
     }
 }
@@ -61,6 +54,9 @@ fn start(config_path: Option<&Path>, config: &Config) -> Result<(), ExitCode> {
     let user = validate(config)?;
     super::start::check_thawed(config)?;
     let files = limits::raise_open_files();
+    limits::raise_locked_memory();
+    // Before there is a thread that needs one: a thread that fails can only abort.
+    ring::probe().map_err(|error| fail(exit::UNAVAILABLE, error))?;
     prepare(config, user).map_err(|error| fail(exit::UNAVAILABLE, error))?;
     let postoffice = &config.paths.postoffice;
     let _lock = lock::take(postoffice).map_err(|error| fail(exit::UNAVAILABLE, error))?;
@@ -87,6 +83,7 @@ fn start(config_path: Option<&Path>, config: &Config) -> Result<(), ExitCode> {
     let sessions_max = sessions_max(config, files, shards as u64);
     tracing::info!(
         shards,
+        open_files = files,
         sessions_max,
         "zmailer {} starts",
         env!("CARGO_PKG_VERSION")
@@ -118,7 +115,7 @@ fn serve(
     };
     let socket = setup.socket.clone();
     control::start(setup, Arc::clone(&plan.requests))
-        .map_err(|error| fail(exit::UNAVAILABLE, format!("{}: {error}", socket.display())))?;
+        .map_err(|error| fail(exit::UNAVAILABLE, error))?;
     let result = worker::run_all(plan, listeners);
     // Left behind it would look like a daemon that does not answer.
     let _ = fs::remove_file(socket);
@@ -184,7 +181,7 @@ fn sessions_max(config: &Config, files: u64, shards: u64) -> usize {
 /// The router of the settings; loading has already proved it good.
 pub(super) fn router(config: &Config) -> Result<Table, String> {
     let table = Table::new(&config.router.default_route, &config.router.routes)
-        .map_err(|error| error.to_string())?;
+        .map_err(|bad| bad.first().map_or_else(String::new, ToString::to_string))?;
     Ok(table.with_mailboxes(&mailbox_domains(config)))
 }
 

@@ -12,7 +12,7 @@ mod options;
 mod recipients;
 mod smtp;
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::submit::{Submission, SubmitError};
-use super::{exit, fail};
+use super::{exit, fail, help};
 use crate::config::{self, Config};
 use crate::control::client::{self, ControlError};
 use crate::mail::message_file::{self, FileEnvelope, FileRecipient};
@@ -33,6 +33,12 @@ const TAKEN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs with the arguments behind the program's name.
 pub(super) fn run(arguments: &[Vec<u8>]) -> ExitCode {
+    let mut flags = arguments.iter().take_while(|word| *word != b"--");
+    if flags.any(|word| word == b"--help") {
+        // A reader that has left needs no help.
+        let _ = writeln!(io::stdout(), "{}\n{}", help::SENDMAIL_USAGE, help::SENDMAIL);
+        return ExitCode::SUCCESS;
+    }
     let options = match options::parse(arguments) {
         Ok(options) => options,
         Err(what) => return fail(exit::USAGE, format!("sendmail: {what}")),

@@ -15,7 +15,7 @@ use spool::{Outcome, RecoveredMessage, Recovery, RecoveryReport, Status};
 
 use super::driven::Driven;
 use super::submit::Submission;
-use super::{ConfigArgument, exit, fail};
+use super::{ConfigArgument, exit, fail, help};
 use crate::config::Config;
 use crate::mail::message_file::{self, FileEnvelope, FileRecipient};
 
@@ -23,18 +23,21 @@ use crate::mail::message_file::{self, FileEnvelope, FileRecipient};
 #[derive(Subcommand)]
 pub(super) enum Act {
     /// All messages: id, size, arrival, sender, recipients that wait.
+    #[command(after_long_help = help::SPOOL_LS)]
     Ls {
         #[command(flatten)]
         config: ConfigArgument,
     },
     /// A message as a message file: envelope lines, env-end, header, body.
+    #[command(after_long_help = help::SPOOL_CAT)]
     Cat {
         #[command(flatten)]
         config: ConfigArgument,
         /// Message id.
         id: String,
     },
-    /// The same into a file, whose time is the arrival of the message. It stays in the spool.
+    /// Write a message file whose time is the arrival of the message. It stays in the spool.
+    #[command(after_long_help = help::SPOOL_EXPORT)]
     Export {
         #[command(flatten)]
         config: ConfigArgument,
@@ -44,6 +47,7 @@ pub(super) enum Act {
         file: PathBuf,
     },
     /// Submit a message file; its time is the age of the message when root or the daemon's user does it.
+    #[command(after_long_help = help::SPOOL_IMPORT)]
     Import {
         #[command(flatten)]
         config: ConfigArgument,
@@ -51,6 +55,7 @@ pub(super) enum Act {
         file: PathBuf,
     },
     /// Read and verify everything; exit 65 when something is damaged.
+    #[command(after_long_help = help::SPOOL_CHECK)]
     Check {
         #[command(flatten)]
         config: ConfigArgument,
@@ -247,9 +252,25 @@ fn import(config: &Config, path: &Path) -> Result<(), ExitCode> {
     }
 }
 
+/// Directories of shards that are gone, kept because something in them is damaged.
+fn kept(config: &Config) -> Vec<PathBuf> {
+    let entries = fs::read_dir(config.paths.postoffice.join("spool"));
+    let paths = entries.into_iter().flatten().flatten();
+    let paths = paths.map(|entry| entry.path());
+    let is_kept = |path: &PathBuf| {
+        let name = path.file_name().map(|name| name.to_string_lossy());
+        name.is_some_and(|name| name.contains(super::absorb::DAMAGED))
+    };
+    paths.filter(is_kept).collect()
+}
+
 /// Verifies every commit and every content.
 fn check(config: &Config) -> Result<ExitCode, ExitCode> {
     let mut damaged = false;
+    for dir in kept(config) {
+        println!("{}: kept, something in it is damaged", dir.display());
+        damaged = true;
+    }
     for shard in shards(config) {
         let mut shard = match shard {
             Ok(shard) => shard,
@@ -262,6 +283,20 @@ fn check(config: &Config) -> Result<ExitCode, ExitCode> {
         for (segment, offset) in &shard.report.damaged {
             println!(
                 "{}: damaged commit in segment {segment} at {offset}",
+                shard.dir.display()
+            );
+            damaged = true;
+        }
+        for segment in &shard.report.aside {
+            println!(
+                "{}: segment {segment} is damaged and set aside",
+                shard.dir.display()
+            );
+            damaged = true;
+        }
+        for id in &shard.report.missing {
+            println!(
+                "{}: the file with the content of message {id} is gone",
                 shard.dir.display()
             );
             damaged = true;

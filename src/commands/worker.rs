@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 
 use spool::blocking::BlockingDisk;
-use spool::{Log, MessageKey, RecoverError, Recovered, Recovery, Source};
+use spool::{Log, MessageKey, RecoverError, Recovered, Recovery, RecoveryReport, Source};
 
 use super::daemon::Plan;
 use super::{absorb, agent, exit, run};
@@ -42,7 +42,7 @@ pub(super) fn run_all(plan: Plan, listeners: Vec<Vec<TcpListener>>) -> Result<()
     let plan = Arc::new(plan);
     let logs = recover_all(&plan)?;
     pickup::start(plan.pickup(known_files(&logs)))
-        .map_err(|error| (exit::UNAVAILABLE, format!("pick-up: {error}")))?;
+        .map_err(|error| (exit::UNAVAILABLE, error.to_string()))?;
     let lanes = neighbours(plan.shards);
     let mut threads = Vec::new();
     for (shard, ((listeners, log), lanes)) in listeners.into_iter().zip(logs).zip(lanes).enumerate()
@@ -91,11 +91,10 @@ fn work(
     lanes: Neighbours,
 ) -> Result<(), Failure> {
     let config = &plan.config;
-    let log_file = config.paths.log_dir.join(format!("mail.{shard}.log"));
     let driver = RingDriver::new(RingConfig {
         shard,
         spool_dir: spool_dir(config, shard),
-        log_file: Some(log_file),
+        log_file: Some(log_file(config, shard)),
         listeners,
         doorbells: Arc::clone(&plan.doorbells),
         ring_entries: RING_ENTRIES,
@@ -113,9 +112,16 @@ fn work(
         plan.shared.request_stop();
         (exit::UNAVAILABLE, error.to_string())
     })?;
+    if driver.is_reduced() {
+        plan.report_reduced();
+    }
     let parts = parts(plan, shard, lanes)?;
     Shard::new(driver, parts, log, recovered).run();
     Ok(())
+}
+
+fn log_file(config: &Config, shard: usize) -> PathBuf {
+    config.paths.log_dir.join(format!("mail.{shard}.log"))
 }
 
 fn parts(plan: &Plan, shard: usize, lanes: Neighbours) -> Result<Parts, Failure> {
@@ -134,7 +140,10 @@ fn parts(plan: &Plan, shard: usize, lanes: Neighbours) -> Result<Parts, Failure>
         scheduler,
         router: Box::new(router),
         policies: policies(config),
-        mail_log: MailLog::new(MAIL_LOG_BYTES),
+        mail_log: MailLog::new(
+            log_file(config, shard).display().to_string(),
+            MAIL_LOG_BYTES,
+        ),
         neighbours: lanes,
     })
 }
@@ -224,6 +233,8 @@ fn recover_all(plan: &Plan) -> Result<Vec<(Log, Recovered)>, Failure> {
         let dir = spool_dir(config, shard);
         fs::create_dir_all(&dir).map_err(|error| unavailable(&dir, error))?;
     }
+    let spool = config.paths.postoffice.join("spool");
+    absorb::remove_leftovers(&spool).map_err(|error| unavailable(&spool, error))?;
     for surplus in surplus_dirs(config, plan.shards)? {
         absorb_surplus(config, surplus, surplus % plan.shards)?;
     }
@@ -281,19 +292,32 @@ fn recover(dir: &Path, settings: spool::Settings) -> Result<(Log, Recovered), Fa
             dir.display()
         );
     }
+    complain(dir, report);
+    Ok((log, recovered))
+}
+
+/// Tells the operator what is damaged.
+fn complain(dir: &Path, report: &RecoveryReport) {
+    let dir = dir.display();
     for (segment, offset) in &report.damaged {
         tracing::error!(
-            "{}: damaged commit in segment {segment} at {offset}, set aside",
-            dir.display()
+            "{dir}: damaged commit in segment {segment} at {offset}; the segment will be set aside"
+        );
+    }
+    for segment in &report.aside {
+        tracing::error!(
+            "{dir}: segment {segment} is damaged and set aside; its file stays until somebody removes it"
+        );
+    }
+    if report.unclaimed > 0 {
+        tracing::error!(
+            "{dir}: {} files with content of no known message are kept, since something is damaged",
+            report.unclaimed
         );
     }
     for id in &report.missing {
-        tracing::error!(
-            "{}: the file with the content of message {id} is gone",
-            dir.display()
-        );
+        tracing::error!("{dir}: the file with the content of message {id} is gone");
     }
-    Ok((log, recovered))
 }
 
 fn log_settings(config: &Config, shard: usize) -> spool::Settings {

@@ -88,7 +88,7 @@ pub(super) const KNOBS: &[Knob] = &[
             max: 1 << 30,
         },
         "16MiB",
-        "Size of a log segment.",
+        "Size of a log segment, a multiple of 4KiB.",
     ),
     knob(
         "spool",
@@ -105,7 +105,7 @@ pub(super) const KNOBS: &[Knob] = &[
         "reserve_segments",
         Count { min: 1, max: 64 },
         "2",
-        "Free segments that only outcomes and reports may use.",
+        "Free segments that only outcomes and reports may use; fewer than segments_max.",
     ),
     knob(
         "spool",
@@ -219,7 +219,7 @@ pub(super) const KNOBS: &[Knob] = &[
         "smtpserver",
         "session_timeout",
         Duration {
-            min: "10s",
+            min: "1s",
             max: "7d",
         },
         "4h",
@@ -240,7 +240,7 @@ pub(super) const KNOBS: &[Knob] = &[
         "config",
         Text,
         "",
-        "Routing script; for the interpreter.",
+        "Routing script; comes with a later version, must be empty.",
     ),
     knob(
         "router",
@@ -374,9 +374,9 @@ pub(super) const KNOBS: &[Knob] = &[
     knob(
         "transport.mailbox",
         "format",
-        Word(&["maildir", "mbox"]),
+        Word(&["maildir"]),
         "maildir",
-        "Form of mailboxes.",
+        "Form of mailboxes; mbox comes with a later version.",
     ),
     knob(
         "transport.mailbox",
@@ -397,6 +397,6 @@ pub(super) const KNOBS: &[Knob] = &[
         "listen",
         Text,
         "",
-        "Address of the admin page; empty: off.",
+        "Address of the admin page; comes with a later version, must be empty: off.",
     ),
 ];

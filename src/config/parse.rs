@@ -16,7 +16,8 @@ type Table = BTreeMap<&'static str, Value>;
 pub(super) struct Values {
     single: BTreeMap<&'static str, Table>,
     repeated: Vec<(&'static str, Table)>,
-    lines: BTreeMap<&'static str, usize>,
+    /// Where a setting stands, by its dotted name; of a repeated table the last one.
+    lines: BTreeMap<String, usize>,
 }
 
 /// One table, with defaults behind it.
@@ -66,6 +67,11 @@ impl Parser<'_> {
         before.bytes().filter(|byte| *byte == b'\n').count() + 1
     }
 
+    fn remember_line(&mut self, name: String, at: usize) {
+        let line = self.line(at);
+        self.values.lines.insert(name, line);
+    }
+
     /// Goes through a table whose dotted name is `prefix`.
     fn walk(&mut self, prefix: &str, table: &DeTable<'_>) {
         for (key, value) in table.iter() {
@@ -79,7 +85,7 @@ impl Parser<'_> {
                 self.repeated(repeated, value);
             } else if let Some(known) = known_table(&name) {
                 match value.get_ref() {
-                    DeValue::Table(inner) => self.table(known, &name, inner, at),
+                    DeValue::Table(inner) => self.table(known, &name, inner),
                     _ => self.error(at, format!("{name}: a table is expected: [{name}]")),
                 }
             } else {
@@ -89,7 +95,7 @@ impl Parser<'_> {
         }
     }
 
-    fn table(&mut self, known: Option<&'static str>, name: &str, table: &DeTable<'_>, at: usize) {
+    fn table(&mut self, known: Option<&'static str>, name: &str, table: &DeTable<'_>) {
         let mut rest = DeTable::new();
         let mut own = Table::new();
         for (key, value) in table.iter() {
@@ -104,8 +110,6 @@ impl Parser<'_> {
             }
         }
         if let Some(known) = known {
-            let line = self.line(at);
-            self.values.lines.insert(known, line);
             self.values.single.entry(known).or_default().extend(own);
         }
         self.walk(name, &rest);
@@ -149,6 +153,13 @@ impl Parser<'_> {
             self.error(at, format!("{shown}.{name}: no such setting{hint}"));
             return;
         };
+        self.remember_line(format!("{shown}.{name}"), at);
+        if let (Kind::Pairs, DeValue::Table(pairs)) = (knob.kind, value.get_ref()) {
+            for (of, entry) in pairs.iter() {
+                let dotted = format!("{shown}.{name}.{}", of.get_ref());
+                self.remember_line(dotted, entry.span().start);
+            }
+        }
         match take(knob, value.get_ref()) {
             Ok(value) => {
                 own.insert(knob.key, value);
@@ -275,9 +286,9 @@ impl Values {
             .collect()
     }
 
-    /// Line of a table's head; 0 when it is not in the file.
-    pub(super) fn line_of(&self, table: &str) -> usize {
-        self.lines.get(table).copied().unwrap_or(0)
+    /// Line of a setting, by its dotted name; 0 when it is not in the file.
+    pub(super) fn line_of(&self, name: &str) -> usize {
+        self.lines.get(name).copied().unwrap_or(0)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The control thread: what may take its time. Names, the control socket, signals, files in
-//! `postman/`. Beside it the pick-up thread, for files in `router/`. Shards reach it through bounded queues and never wait for it.
+//! `postman/`. Beside it the pick-up thread, for files in `router/`. Shards reach it through bounded
+//! queues and never wait for it.
 
 pub mod client;
 pub mod pickup;
@@ -7,14 +8,13 @@ pub mod postman;
 pub mod queue;
 pub mod resolver;
 mod server;
+mod thread;
 pub mod users;
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 use crossbeam_queue::ArrayQueue;
 use serde_json::Value;
@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 
 use postman::{Kept, Undeliverable};
 use resolver::{Answer, Question, Resolver};
+pub use thread::StartError;
 
 /// Requests of all shards that wait for the control thread.
 const REQUESTS_MAX: usize = 4096;
@@ -120,14 +121,12 @@ pub fn requests() -> Arc<Requests> {
 /// Starts the control thread. It ends with the process.
 ///
 /// # Errors
-/// When the control socket cannot be bound or the thread not be made.
-pub fn start(setup: Setup, requests: Arc<Requests>) -> io::Result<JoinHandle<()>> {
-    let socket = server::bind(&setup.socket)?;
-    thread::Builder::new()
-        .name("control".to_owned())
-        .spawn(move || {
-            tokio_uring::start(serve(setup, requests, socket));
-        })
+/// When the control socket cannot be bound, or the thread or its ring not be made.
+pub fn start(setup: Setup, requests: Arc<Requests>) -> Result<(), StartError> {
+    let path = setup.socket.display();
+    let socket = server::bind(&setup.socket)
+        .map_err(|error| StartError::Thread(format!("{path}: {error}")))?;
+    thread::start("control", move || serve(setup, requests, socket))
 }
 
 async fn serve(setup: Setup, requests: Arc<Requests>, socket: std::os::unix::net::UnixListener) {

@@ -54,12 +54,15 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(1);
 /// Answers remembered.
 const ANSWERS_MAX: usize = 10_000;
 
+/// By address: until when it holds, and the user.
+type Answers = HashMap<Vec<u8>, (Instant, Option<Found>)>;
+
 /// The users of this host, with a short memory: with some sources of accounts a look-up costs a hundred
 /// system calls.
 #[derive(Debug)]
 pub struct Users {
     template: String,
-    answers: Mutex<HashMap<Vec<u8>, (Instant, Option<Found>)>>,
+    answers: Mutex<Answers>,
 }
 
 impl Users {
@@ -95,7 +98,7 @@ impl Users {
         found
     }
 
-    fn answers(&self) -> MutexGuard<'_, HashMap<Vec<u8>, (Instant, Option<Found>)>> {
+    fn answers(&self) -> MutexGuard<'_, Answers> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

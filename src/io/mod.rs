@@ -96,6 +96,11 @@ pub trait Driver {
     /// after receiving is switched on again.
     fn receive(&mut self, socket: Socket, on: bool);
 
+    /// Memory is short (`true`): from now on one buffer at a time is received from each socket, and the
+    /// next one only when this one has been looked at. Otherwise a client that sends much at once has all
+    /// of it in memory before anybody can stop it.
+    fn receive_sparingly(&mut self, on: bool);
+
     /// Send all of `buf` (not empty). One in flight a socket.
     fn send(&mut self, socket: Socket, buf: Vec<u8>);
 

@@ -40,6 +40,9 @@ const HELD_CHUNKS_MAX: usize = 4;
 /// After running out of descriptors accepting starts again when one is closed, or after this.
 const ACCEPT_PAUSE_NS: u64 = 1_000_000_000;
 
+/// A mail log that cannot be opened is tried again after this.
+const LOG_RETRY_NS: u64 = 1_000_000_000;
+
 /// How writes become durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -81,6 +84,8 @@ struct Entry {
     receive: Option<Flight>,
     receive_wanted: bool,
     cancelling: bool,
+    /// In the driver's list of those that try again at the next poll.
+    starved: bool,
     held: VecDeque<Vec<u8>>,
     ended: Option<Result<(), i32>>,
     send: Option<Flight>,
@@ -114,10 +119,15 @@ pub struct RingDriver {
     accepted_count: usize,
     listening: Vec<Listening>,
     accepting: bool,
+    /// Sockets whose receiving is tried again at the next poll.
     starved: Vec<u32>,
+    /// See [`Driver::receive_sparingly`].
+    sparing: bool,
     pending: Vec<Event>,
     disk: Disk,
-    log: Option<File>,
+    /// The mail log, or why it could not be opened.
+    log: Result<File, i32>,
+    log_retry_at: u64,
 }
 
 impl RingDriver {
@@ -128,7 +138,8 @@ impl RingDriver {
     pub fn new(mut config: RingConfig) -> Result<Self, SetupError> {
         let mut ring = ring::setup(config.ring_entries, config.completion_entries)?;
         let size = config.receive_buffer_bytes as usize;
-        let buffers = Buffers::register(&ring, config.receive_buffers, size)?;
+        let mut buffers = Buffers::register(&ring, config.receive_buffers, size)?;
+        buffers.hand_over(&mut ring);
         config.doorbells.register(config.shard, ring.descriptor());
         ring.watch(config.doorbells.eventfd(config.shard), BELL);
         let listening = std::mem::take(&mut config.listeners)
@@ -139,7 +150,7 @@ impl RingDriver {
                 retry_at: None,
             })
             .collect();
-        let log = config.log_file.as_deref().and_then(open_log);
+        let log = open_log(config.log_file.as_deref());
         let disk = Disk::new(&config.spool_dir, config.durability);
         let mut driver = Self {
             ring,
@@ -153,13 +164,21 @@ impl RingDriver {
             listening,
             accepting: true,
             starved: Vec::new(),
+            sparing: false,
             pending: Vec::new(),
             disk,
             log,
+            log_retry_at: 0,
         };
         driver.read_clock();
         driver.start_accepting();
         Ok(driver)
+    }
+
+    /// RLIMIT_MEMLOCK allows less than was asked for: a smaller ring, or no registered buffers.
+    #[must_use]
+    pub fn is_reduced(&self) -> bool {
+        self.ring.is_reduced() || self.buffers.is_reduced()
     }
 
     fn read_clock(&mut self) {
@@ -196,6 +215,7 @@ impl RingDriver {
             receive: None,
             receive_wanted: false,
             cancelling: false,
+            starved: false,
             held: VecDeque::new(),
             ended: None,
             send: None,
@@ -314,6 +334,11 @@ impl RingDriver {
             entry.receive = None;
             entry.cancelling = false;
         }
+        let again = !completion.more && self.sparing;
+        if again || completion.result == Err(libc::ENOBUFS) {
+            entry.starved = true;
+            self.starved.push(slot as u32);
+        }
         match (completion.result, completion.buffer) {
             (Ok(0), _) => entry.ended = Some(Ok(())),
             (Ok(len), Some(id)) => {
@@ -331,8 +356,7 @@ impl RingDriver {
                     self.buffers.give(id);
                 }
             }
-            (Err(errno), _) if errno == libc::ENOBUFS => self.starved.push(slot as u32),
-            (Err(errno), _) if errno == libc::ECANCELED => {}
+            (Err(errno), _) if errno == libc::ENOBUFS || errno == libc::ECANCELED => {}
             (Err(errno), _) => entry.ended = Some(Err(errno)),
             (Ok(_), None) => {}
         }
@@ -342,7 +366,6 @@ impl RingDriver {
     /// Starts, cancels or ends the receiving of a socket, as its state asks for.
     fn tend(&mut self, socket: Socket, events: &mut Vec<Event>) {
         let slot = (socket.0 & 0xffff_ffff) as u32;
-        let starved = self.starved.contains(&slot);
         let Some(entry) = self.entry(socket) else {
             return;
         };
@@ -360,12 +383,17 @@ impl RingDriver {
             if let Some(result) = entry.ended {
                 entry.receive_wanted = false;
                 events.push(Event::Ended { socket, result });
-            } else if entry.receive.is_none() && !starved {
+            } else if entry.receive.is_none() && !entry.starved {
                 let Some(descriptor) = &entry.descriptor else {
                     return;
                 };
                 let descriptor = descriptor.as_raw_fd();
-                let flight = self.ring.receive(descriptor, RECEIVE | u64::from(slot));
+                let tag = RECEIVE | u64::from(slot);
+                let flight = if self.sparing {
+                    self.ring.receive_once(descriptor, tag)
+                } else {
+                    self.ring.receive(descriptor, tag)
+                };
                 if let Some(entry) = self.entry(socket) {
                     entry.receive = Some(flight);
                 }
@@ -376,6 +404,19 @@ impl RingDriver {
         {
             entry.cancelling = true;
             self.ring.cancel(flight);
+        }
+    }
+
+    /// Ends receiving that goes on by itself; it is started again one buffer at a time.
+    fn begin_sparing(&mut self) {
+        for slot in &mut self.slots {
+            if let Some(entry) = &mut slot.entry
+                && let Some(flight) = entry.receive
+                && !entry.cancelling
+            {
+                entry.cancelling = true;
+                self.ring.cancel(flight);
+            }
         }
     }
 
@@ -459,7 +500,6 @@ impl RingDriver {
         };
         self.slots[slot].generation = self.slots[slot].generation.wrapping_add(1);
         self.free.push(slot as u32);
-        self.starved.retain(|other| *other as usize != slot);
         if entry.accepted {
             self.accepted_count -= 1;
         }
@@ -484,8 +524,10 @@ impl RingDriver {
     }
 }
 
-fn open_log(path: &Path) -> Option<File> {
-    File::options().create(true).append(true).open(path).ok()
+fn open_log(path: Option<&Path>) -> Result<File, i32> {
+    let path = path.ok_or(libc::EBADF)?;
+    let opened = File::options().create(true).append(true).open(path);
+    opened.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 /// An IPv4 client of an IPv6 socket is an IPv4 client.
@@ -517,6 +559,13 @@ impl Driver for RingDriver {
         let mut events = std::mem::take(&mut self.pending);
         self.tend(socket, &mut events);
         self.pending = events;
+    }
+
+    fn receive_sparingly(&mut self, on: bool) {
+        self.sparing = on;
+        if on {
+            self.begin_sparing();
+        }
     }
 
     fn send(&mut self, socket: Socket, buf: Vec<u8>) {
@@ -557,23 +606,25 @@ impl Driver for RingDriver {
         }
     }
 
-    fn log(&mut self, buf: Vec<u8>) {
+    fn log(&mut self, mut buf: Vec<u8>) {
+        if self.log.is_err() && self.now.mono_ns >= self.log_retry_at {
+            self.reopen_log();
+        }
         match &self.log {
-            Some(file) => {
+            Ok(file) => {
                 self.ring.append(file.as_raw_fd(), buf, LOG);
             }
-            None => {
-                let result = Err(libc::EBADF);
-                self.pending.push(Event::LogWritten {
-                    result,
-                    buf: Vec::new(),
-                });
+            Err(errno) => {
+                buf.clear();
+                let result = Err(*errno);
+                self.pending.push(Event::LogWritten { result, buf });
             }
         }
     }
 
     fn reopen_log(&mut self) {
-        self.log = self.config.log_file.as_deref().and_then(open_log);
+        self.log = open_log(self.config.log_file.as_deref());
+        self.log_retry_at = self.now.after_ns(LOG_RETRY_NS);
     }
 
     fn wake(&mut self, shard: usize) {
@@ -606,8 +657,12 @@ impl Driver for RingDriver {
 
     fn poll(&mut self, deadline_mono_ns: Option<u64>, events: &mut Vec<Event>) {
         // Buffers have been given back since the last poll: those that starved try again.
+        self.buffers.hand_over(&mut self.ring);
         for slot in std::mem::take(&mut self.starved) {
             let socket = self.socket_of(u64::from(slot));
+            if let Some(entry) = self.entry(socket) {
+                entry.starved = false;
+            }
             let mut pending = std::mem::take(&mut self.pending);
             self.tend(socket, &mut pending);
             self.pending = pending;

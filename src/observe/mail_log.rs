@@ -1,14 +1,16 @@
 //! The mail log: a bounded buffer of key=value lines, written by the shard in pieces.
 //!
 //! Two lines a message by default: accepted, and the result of each delivery. When the buffer is
-//! full or writing is blocked, lines are counted, and the count is a line of its own later: mail
-//! never waits for its log.
+//! full, or writing is blocked or fails, lines are counted, and the count is a line of its own later:
+//! mail never waits for its log. The operator hears of it on standard error.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use crate::base::clock::Now;
 use crate::mail::date;
+
+use super::lost::Lost;
 
 /// Lines are written when they have waited this long...
 const FLUSH_NS: u64 = 100_000_000;
@@ -63,8 +65,11 @@ pub struct MailLog {
     spare: Vec<u8>,
     bytes_max: usize,
     oldest_ns: Option<u64>,
-    lost_count: u64,
-    lost_reported: u64,
+    /// Lines in `buffer`; then those being written, and the lost ones they speak of.
+    lines: u64,
+    writing_lines: u64,
+    writing_lost: u64,
+    lost: Lost,
     line: Vec<u8>,
     /// The millisecond of the last line and its text: most lines share it with others.
     stamp_ms: u64,
@@ -72,16 +77,18 @@ pub struct MailLog {
 }
 
 impl MailLog {
-    /// Holds at most `bytes_max` bytes of lines.
+    /// Holds at most `bytes_max` bytes of lines; `name` is the file, for the operator.
     #[must_use]
-    pub fn new(bytes_max: usize) -> Self {
+    pub fn new(name: String, bytes_max: usize) -> Self {
         Self {
             buffer: Vec::new(),
             spare: Vec::new(),
             bytes_max,
             oldest_ns: None,
-            lost_count: 0,
-            lost_reported: 0,
+            lines: 0,
+            writing_lines: 0,
+            writing_lost: 0,
+            lost: Lost::of(name),
             line: Vec::new(),
             stamp_ms: 0,
             stamp: Vec::new(),
@@ -195,9 +202,10 @@ impl MailLog {
     fn end(&mut self, now: Now) {
         self.line.push(b'\n');
         if self.buffer.len() + self.line.len() > self.bytes_max {
-            self.lost_count += 1;
+            self.lost.add(1);
             return;
         }
+        self.lines += 1;
         self.buffer.extend_from_slice(&self.line);
         self.oldest_ns.get_or_insert(now.mono_ns);
     }
@@ -216,25 +224,37 @@ impl MailLog {
         }
         self.report_lost(now);
         self.oldest_ns = None;
+        self.writing_lines = std::mem::take(&mut self.lines);
         let spare = std::mem::take(&mut self.spare);
         Some(std::mem::replace(&mut self.buffer, spare))
     }
 
     fn report_lost(&mut self, now: Now) {
-        let lost = self.lost_count - self.lost_reported;
-        if lost > 0 {
-            self.lost_reported = self.lost_count;
+        self.writing_lost = self.lost.unlogged();
+        if self.writing_lost > 0 {
             self.begin(now, "lost");
-            self.number("lines", lost);
+            self.number("lines", self.writing_lost);
             self.line.push(b'\n');
             self.buffer.extend_from_slice(&self.line);
         }
     }
 
-    /// Gives the written buffer back; `written` lines that were not are counted as one loss.
-    pub fn give_back(&mut self, buffer: Vec<u8>, written: bool) {
-        if !written {
-            self.lost_count += 1;
+    /// Gives the taken buffer back, written or not; what was not counts as lost, whole: how far a write
+    /// got before the disk was full is not known.
+    pub fn give_back(&mut self, now: Now, buffer: Vec<u8>, written: std::result::Result<(), i32>) {
+        let lines = std::mem::take(&mut self.writing_lines);
+        let said = match written {
+            Ok(()) => {
+                self.lost.logged(self.writing_lost);
+                self.lost.worked()
+            }
+            Err(errno) => {
+                self.lost.add(lines);
+                self.lost.failed(now.mono_ns, errno)
+            }
+        };
+        if let Some(text) = said {
+            tracing::warn!("{text}");
         }
         self.spare = buffer;
     }
@@ -248,7 +268,16 @@ impl MailLog {
     /// Lines lost so far.
     #[must_use]
     pub fn lost_count(&self) -> u64 {
-        self.lost_count
+        self.lost.count()
+    }
+}
+
+impl Drop for MailLog {
+    fn drop(&mut self) {
+        self.lost.add(self.lines);
+        if let Some(text) = self.lost.ended() {
+            tracing::warn!("{text}");
+        }
     }
 }
 
@@ -285,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_line_has_all_keys_and_forges_none() {
-        let mut log = MailLog::new(1000);
+        let mut log = MailLog::new(String::new(), 1000);
         accept(&mut log, b"evil\nevent=accepted \"x\xff");
         let expected = "time=2026-11-23T19:20:21.007Z event=accepted id=ID client=192.0.2.1 \
                         helo=\"evil\\x0aevent=accepted \\\"x\\xff\" proto=ESMTP from=\"\" size=5 nrcpt=1\n";
@@ -294,7 +323,7 @@ mod tests {
 
     #[test]
     fn lines_that_do_not_fit_are_counted_and_reported() {
-        let mut log = MailLog::new(150);
+        let mut log = MailLog::new(String::new(), 150);
         for _ in 0..3 {
             accept(&mut log, b"h");
         }
@@ -302,5 +331,24 @@ mod tests {
         let text = taken(&mut log);
         assert_eq!(text.lines().count(), 2, "{text}");
         assert!(text.contains("event=lost lines=2"), "{text}");
+    }
+
+    #[test]
+    fn lines_that_could_not_be_written_are_all_counted_and_reported_until_they_could() {
+        let mut log = MailLog::new(String::new(), 1000);
+        let now = Now::default();
+        for result in [Err(28), Err(28), Ok(())] {
+            accept(&mut log, b"h");
+            accept(&mut log, b"h");
+            let text = taken(&mut log);
+            let said = text.lines().find(|line| line.contains("event=lost"));
+            let lost = log.lost_count();
+            assert_eq!(said.is_some(), lost > 0, "{text}");
+            assert!(said.is_none_or(|line| line.ends_with(&format!("lines={lost}"))));
+            log.give_back(now, Vec::new(), result);
+        }
+        assert_eq!(log.lost_count(), 4);
+        accept(&mut log, b"h");
+        assert!(!taken(&mut log).contains("event=lost"), "reported once");
     }
 }

@@ -52,6 +52,10 @@ metrics! {
     connections: "connections to next hops now",
     queue_messages: "messages queued now",
     queue_recipients: "recipients queued now",
+    queue_smtp: "those of channel smtp",
+    queue_lmtp: "those of channel lmtp",
+    queue_local: "those of the mailboxes of this host",
+    queue_hold: "those held by the operator",
     queue_bytes: "bytes of queued messages now",
     segments: "segment files",
     segment_bytes: "their size",
@@ -63,6 +67,23 @@ metrics! {
     commit_ns: "median commit latency",
     staged_bytes: "bytes waiting for a commit",
     lost_lines: "mail log lines lost",
+}
+
+/// The queue of one shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueReading {
+    /// Messages.
+    pub messages: u64,
+    /// Recipients without a final outcome.
+    pub recipients: u64,
+    /// Those that go out by SMTP.
+    pub smtp: u64,
+    /// Those that go out by LMTP.
+    pub lmtp: u64,
+    /// Those of the mailboxes of this host.
+    pub local: u64,
+    /// Those that no channel has: held by the operator.
+    pub hold: u64,
 }
 
 /// Counters of one shard.
@@ -102,9 +123,19 @@ impl ShardMetrics {
     }
 
     /// Queue now.
-    pub fn publish_queue(&self, messages: u64, recipients: u64) {
-        self.0.queue_messages.store(messages, Ordering::Relaxed);
-        self.0.queue_recipients.store(recipients, Ordering::Relaxed);
+    pub fn publish_queue(&self, queue: &QueueReading) {
+        let cells = &self.0;
+        let pairs = [
+            (&cells.queue_messages, queue.messages),
+            (&cells.queue_recipients, queue.recipients),
+            (&cells.queue_smtp, queue.smtp),
+            (&cells.queue_lmtp, queue.lmtp),
+            (&cells.queue_local, queue.local),
+            (&cells.queue_hold, queue.hold),
+        ];
+        for (cell, value) in pairs {
+            cell.store(value, Ordering::Relaxed);
+        }
     }
 
     /// Spool now.

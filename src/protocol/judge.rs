@@ -172,6 +172,8 @@ pub fn header_fault(content: &[u8], header_bytes_max: usize, received_max: usize
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing)]
+
     use super::*;
 
     /// The verdict is the same however content is cut.

@@ -1,33 +1,41 @@
-//! The provided-buffer ring: memory that the kernel picks for what arrives, so that an idle
-//! connection holds none.
+//! Provided buffers: memory that the kernel picks for what arrives, so that an idle connection holds
+//! none.
 //!
-//! A buffer belongs to the kernel from [`Buffers::give`] until a completion names it, and to us from
-//! then until the next `give`.
+//! A buffer belongs to the kernel from [`Buffers::give`] (and [`Buffers::hand_over`]) until a completion
+//! names it, and to us from then until the next `give`. The kernel learns of a buffer through a ring that
+//! is registered with it. That ring counts as locked memory; where RLIMIT_MEMLOCK has no room for it,
+//! each buffer is an operation instead: more work, the same meaning.
 
 use std::io;
 use std::ptr;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
+use io_uring::{opcode, squeue};
 
-use super::Ring;
 use super::setup::SetupError;
+use super::{NOBODY, Ring};
 
 /// The one buffer group of a ring.
 pub(super) const GROUP: u16 = 0;
 
 /// The buffers of one ring.
 pub struct Buffers {
-    entries: *mut BufRingEntry,
-    entries_bytes: usize,
     memory: Vec<u8>,
     count: u16,
     size: usize,
-    tail: u16,
+    way: Way,
+}
+
+/// How the kernel learns of a buffer.
+enum Way {
+    Registered(Registered),
+    /// By an operation for each of these, with the next [`Buffers::hand_over`].
+    Operations(Vec<u16>),
 }
 
 impl Buffers {
-    /// Registers `count` (a power of two) buffers of `size` bytes with the ring.
+    /// Makes `count` (a power of two) buffers of `size` bytes for the ring.
     ///
     /// # Errors
     /// When the kernel refuses memory or registration.
@@ -36,6 +44,76 @@ impl Buffers {
             count.is_power_of_two() && count <= 32_768,
             "the kernel wants a power of two"
         );
+        let way = match Registered::new(ring, count) {
+            Ok(registered) => Way::Registered(registered),
+            Err(error) if error.is_memory() => Way::Operations(Vec::with_capacity(count.into())),
+            Err(error) => return Err(error),
+        };
+        let mut buffers = Self {
+            memory: vec![0; usize::from(count) * size],
+            count,
+            size,
+            way,
+        };
+        for id in 0..count {
+            buffers.give(id);
+        }
+        Ok(buffers)
+    }
+
+    /// RLIMIT_MEMLOCK left no room for the registered ring.
+    #[must_use]
+    pub fn is_reduced(&self) -> bool {
+        matches!(self.way, Way::Operations(_))
+    }
+
+    /// Gives buffer `id` to the kernel.
+    pub fn give(&mut self, id: u16) {
+        let start = usize::from(id) * self.size;
+        let address = self.memory[start..start + self.size].as_mut_ptr();
+        match &mut self.way {
+            Way::Registered(ring) => ring.put(id, address, self.size),
+            Way::Operations(ids) => {
+                debug_assert!(ids.len() < usize::from(self.count), "given once");
+                ids.push(id);
+            }
+        }
+    }
+
+    /// Tells the kernel of what was given, where it does not see that by itself. Before each wait.
+    pub fn hand_over(&mut self, ring: &mut Ring) {
+        let Way::Operations(ids) = &mut self.way else {
+            return;
+        };
+        for id in ids.drain(..) {
+            let start = usize::from(id) * self.size;
+            let address = self.memory[start..start + self.size].as_mut_ptr();
+            let entry = opcode::ProvideBuffers::new(address, self.size as i32, 1, GROUP, id)
+                .build()
+                .flags(squeue::Flags::SKIP_SUCCESS)
+                .user_data(NOBODY);
+            ring.push(&entry);
+        }
+    }
+
+    /// The first `len` bytes of buffer `id`, which a completion has named.
+    #[must_use]
+    pub fn bytes(&self, id: u16, len: usize) -> &[u8] {
+        let start = usize::from(id) * self.size;
+        &self.memory[start..start + len.min(self.size)]
+    }
+}
+
+/// The ring through which the kernel learns of buffers.
+struct Registered {
+    entries: *mut BufRingEntry,
+    entries_bytes: usize,
+    count: u16,
+    tail: u16,
+}
+
+impl Registered {
+    fn new(ring: &Ring, count: u16) -> Result<Self, SetupError> {
         let bytes = usize::from(count) * size_of::<BufRingEntry>();
         // SAFETY: a fresh anonymous mapping; nothing else refers to it.
         let address = unsafe {
@@ -51,7 +129,6 @@ impl Buffers {
         if address == libc::MAP_FAILED {
             return Err(SetupError::new("mmap", io::Error::last_os_error()));
         }
-        let entries = address.cast::<BufRingEntry>();
         // SAFETY: the mapping is page-aligned, holds `count` entries and lives as long as `Buffers`,
         // which its owner drops after the ring.
         let registered = unsafe {
@@ -64,30 +141,20 @@ impl Buffers {
             unsafe { libc::munmap(address, bytes) };
             return Err(SetupError::new("io_uring_register(PBUF_RING)", error));
         }
-        let memory = vec![0; usize::from(count) * size];
-        let mut buffers = Self {
-            entries,
+        Ok(Self {
+            entries: address.cast::<BufRingEntry>(),
             entries_bytes: bytes,
-            memory,
             count,
-            size,
             tail: 0,
-        };
-        for id in 0..count {
-            buffers.give(id);
-        }
-        Ok(buffers)
+        })
     }
 
-    /// Gives buffer `id` to the kernel.
-    pub fn give(&mut self, id: u16) {
+    fn put(&mut self, id: u16, address: *mut u8, len: usize) {
         let slot = usize::from(self.tail & (self.count - 1));
-        let start = usize::from(id) * self.size;
-        let address = self.memory[start..start + self.size].as_mut_ptr();
         // SAFETY: `slot` is below `count`; the entry is ours until the tail passes it.
         let entry = unsafe { &mut *self.entries.add(slot) };
         entry.set_addr(address as u64);
-        entry.set_len(self.size as u32);
+        entry.set_len(len as u32);
         entry.set_bid(id);
         self.tail = self.tail.wrapping_add(1);
         // SAFETY: the tail field lies in the first entry of the mapping and is aligned; the kernel
@@ -99,18 +166,11 @@ impl Buffers {
             (*tail).store(self.tail, Ordering::Release);
         }
     }
-
-    /// The first `len` bytes of buffer `id`, which a completion has named.
-    #[must_use]
-    pub fn bytes(&self, id: u16, len: usize) -> &[u8] {
-        let start = usize::from(id) * self.size;
-        &self.memory[start..start + len.min(self.size)]
-    }
 }
 
-impl Drop for Buffers {
+impl Drop for Registered {
     fn drop(&mut self) {
-        // SAFETY: the mapping made in `register`; the ring has been dropped before.
+        // SAFETY: the mapping made in `new`; the ring has been dropped before.
         unsafe { libc::munmap(self.entries.cast(), self.entries_bytes) };
     }
 }

@@ -17,7 +17,7 @@ use socket2::SockAddr;
 use spool::buffer::AlignedBuf;
 
 pub use buffers::Buffers;
-pub use setup::{SetupError, setup};
+pub use setup::{SetupError, probe, setup};
 
 /// Takes over a descriptor that a completion has brought.
 #[must_use]
@@ -78,17 +78,25 @@ pub struct Ring {
     generations: Vec<u32>,
     free: Vec<u32>,
     in_flight: usize,
+    reduced: bool,
 }
 
 impl Ring {
-    fn new(uring: IoUring) -> Self {
+    fn new(uring: IoUring, reduced: bool) -> Self {
         Self {
             uring,
+            reduced,
             operations: Vec::new(),
             generations: Vec::new(),
             free: Vec::new(),
             in_flight: 0,
         }
+    }
+
+    /// It is smaller than was asked for.
+    #[must_use]
+    pub fn is_reduced(&self) -> bool {
+        self.reduced
     }
 
     /// The ring's own descriptor, for doorbells.
@@ -157,6 +165,16 @@ impl Ring {
     pub fn receive(&mut self, socket: RawFd, tag: u64) -> Flight {
         self.start(tag, Memory::None, |_| {
             opcode::RecvMulti::new(types::Fd(socket), buffers::GROUP).build()
+        })
+    }
+
+    /// Receive into one provided buffer, once.
+    pub fn receive_once(&mut self, socket: RawFd, tag: u64) -> Flight {
+        self.start(tag, Memory::None, |_| {
+            opcode::Recv::new(types::Fd(socket), std::ptr::null_mut(), 0)
+                .buf_group(buffers::GROUP)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT)
         })
     }
 

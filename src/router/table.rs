@@ -9,11 +9,16 @@ use super::{Quad, Request, Router, Step};
 
 /// A route that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadRoute(String);
+pub struct BadRoute {
+    /// Whose route it is; none: the default one.
+    pub domain: Option<String>,
+    /// What is wrong and what is allowed.
+    pub text: String,
+}
 
 impl fmt::Display for BadRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -33,24 +38,24 @@ const LOCAL: &str = "local";
 
 impl Target {
     /// Parses `channel!next-hop`.
-    fn parse(text: &str) -> Result<Self, BadRoute> {
+    fn parse(text: &str) -> Result<Self, String> {
         let allowed = "allowed: smtp!NEXT-HOP, lmtp!NEXT-HOP, local!, error!TEXT";
         let (channel, host) = text
             .split_once('!')
-            .ok_or_else(|| BadRoute(format!("{text:?} is not a route; {allowed}")))?;
+            .ok_or_else(|| format!("{text:?} is not a route; {allowed}"))?;
         match channel {
             LOCAL if host.is_empty() || host == "-" => Ok(Self::Local),
             "smtp" | "lmtp" => {
-                NextHop::parse(host).map_err(|error| BadRoute(format!("{text:?}: {error}")))?;
+                NextHop::parse(host).map_err(|error| format!("{text:?}: {error}"))?;
                 Ok(Self::Deliver {
                     channel: channel.into(),
                     host: host.into(),
                 })
             }
             "error" => Ok(Self::Error(host.to_owned())),
-            _ => Err(BadRoute(format!(
+            _ => Err(format!(
                 "channel {channel:?} in {text:?} is not known; {allowed}"
-            ))),
+            )),
         }
     }
 }
@@ -67,19 +72,30 @@ impl Table {
     /// From the settings.
     ///
     /// # Errors
-    /// The first route that cannot be used.
-    pub fn new(default_route: &str, routes: &[(String, String)]) -> Result<Self, BadRoute> {
-        let routes = routes
-            .iter()
-            .map(|(domain, route)| {
-                let domain = domain.to_ascii_lowercase().into_bytes();
-                Target::parse(route).map(|target| (domain, target))
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            default: Target::parse(default_route)?,
-            routes,
-        })
+    /// Every route that cannot be used.
+    pub fn new(default_route: &str, routes: &[(String, String)]) -> Result<Self, Vec<BadRoute>> {
+        let mut bad = Vec::new();
+        let mut table = Self {
+            default: Target::Local,
+            routes: HashMap::new(),
+        };
+        match Target::parse(default_route) {
+            Ok(target) => table.default = target,
+            Err(text) => bad.push(BadRoute { domain: None, text }),
+        }
+        for (domain, route) in routes {
+            match Target::parse(route) {
+                Ok(target) => {
+                    let domain = domain.to_ascii_lowercase().into_bytes();
+                    table.routes.insert(domain, target);
+                }
+                Err(text) => bad.push(BadRoute {
+                    domain: Some(domain.clone()),
+                    text,
+                }),
+            }
+        }
+        if bad.is_empty() { Ok(table) } else { Err(bad) }
     }
 
     /// Recipients of these domains have mailboxes on this host, unless a route says otherwise.

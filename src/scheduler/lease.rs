@@ -209,9 +209,9 @@ impl Scheduler {
                     *lent = lent.saturating_sub(slots);
                 }
             }
-            // With a connection of its own that is ready the owner knows better.
+            // With a connection of its own the owner knows better, or will.
             LeaseKind::Failed { reply } => {
-                if self.threads[key.0 as usize].ready() == 0 {
+                if self.threads[key.0 as usize].connections == 0 {
                     self.failed(now, key, reply);
                 }
             }

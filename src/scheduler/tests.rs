@@ -221,3 +221,48 @@ fn entries_of_finished_vertices_do_not_pile_up() {
         scheduler.expiries.len()
     );
 }
+
+/// A next hop that takes fewer connections than we may open: those it takes go on, and it is not taken
+/// for one that is down.
+#[test]
+fn surplus_connections_that_fail_do_not_stop_the_others() {
+    let mut scheduler = scheduler(0, rule(8));
+    let (thread, _) = owned(&mut scheduler);
+    vertices(&mut scheduler, thread, 100);
+    let mut opened = 0;
+    while let Some(action) = scheduler.poll(at(1)) {
+        opened += u32::from(matches!(action, Action::Open { .. }));
+    }
+    assert_eq!(opened, 8);
+    let failed = || ConnectionEnd::Failed {
+        reply: b"421 too many".to_vec(),
+    };
+    // Before any is ready, and after one is.
+    scheduler.connection_closed(at(2), thread, false, failed());
+    scheduler.connection_ready(at(2), thread);
+    for _ in 0..6 {
+        scheduler.connection_closed(at(3), thread, false, failed());
+    }
+    assert!(scheduler.take(at(3), thread).is_some(), "one serves");
+    assert_eq!(serve(&mut scheduler, at(3)).0, 0, "no more are tried now");
+    assert_eq!(
+        serve(&mut scheduler, at(1_100)).0,
+        0,
+        "nor soon, after several in a row"
+    );
+    assert_eq!(serve(&mut scheduler, at(70_000)).0, 7, "but later");
+}
+
+#[test]
+fn the_last_connection_to_fail_suspends_the_thread() {
+    let mut scheduler = scheduler(0, rule(2));
+    let (thread, _) = owned(&mut scheduler);
+    vertices(&mut scheduler, thread, 10);
+    while scheduler.poll(at(1)).is_some() {}
+    for _ in 0..2 {
+        let reply = b"421 no".to_vec();
+        scheduler.connection_closed(at(2), thread, false, ConnectionEnd::Failed { reply });
+    }
+    assert_eq!(scheduler.take(at(2), thread), None);
+    assert_eq!(scheduler.thread_state(thread).0, 1);
+}

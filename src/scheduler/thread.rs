@@ -92,6 +92,11 @@ impl Thread {
         self.next_ms = next_ms;
         self.until = until;
         self.reply = reply;
+        if attempt > 0 {
+            // One connection probes from now on.
+            self.pauses = 0;
+            self.pause_until = 0;
+        }
     }
 
     pub(super) fn ready(&self) -> u32 {
@@ -181,7 +186,8 @@ impl Scheduler {
             thread.opening = thread.opening.saturating_sub(1);
         }
         if let ConnectionEnd::Failed { reply } = end {
-            if thread.ready() > 0 {
+            // Others may be the ones that the next hop takes: only the last to fail decides.
+            if thread.connections > 0 {
                 thread.pause(now);
             } else if thread.owner == self.settings.shard {
                 self.failed(now, key, reply);
@@ -192,14 +198,10 @@ impl Scheduler {
         self.touch(key);
     }
 
-    /// A shard without a ready connection leaves it to the owner, which may have some: the slots go
+    /// A shard without a connection leaves it to the owner, which may have some: the slots go
     /// back, and what waits here is passed on unless the owner suspends the thread.
     fn borrower_failed(&mut self, now: Now, key: ThreadKey, reply: Vec<u8>) {
-        let thread = &mut self.threads[key.0 as usize];
-        if thread.connections > 0 {
-            return;
-        }
-        thread.pause(now);
+        self.threads[key.0 as usize].pause(now);
         self.return_slots(key);
         self.tell_owner_failed(key, reply);
     }

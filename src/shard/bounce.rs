@@ -251,6 +251,7 @@ impl<D: Driver> Shard<D> {
                 return;
             };
             live.open_count -= 1;
+            self.queued.close();
             self.shared.metrics(self.settings.shard).failed();
             let (status, word) = if failure.expired {
                 (Status::Expired, "expired")

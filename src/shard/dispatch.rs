@@ -118,6 +118,7 @@ impl<D: Driver> Shard<D> {
             .copied()
             .unwrap_or(0);
         let arrival_ms = live.envelope.arrival_ms;
+        let count = recipients.len();
         let home = Home {
             message,
             recipients,
@@ -141,6 +142,7 @@ impl<D: Driver> Shard<D> {
             live.work.push(payload);
         }
         self.make_eager(thread);
+        self.count_placed(thread, count);
     }
 
     /// Remembers that idle connections of the thread may have something to do.

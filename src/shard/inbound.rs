@@ -287,10 +287,9 @@ impl<D: Driver> Shard<D> {
             self.close_inbound(key);
             return;
         }
-        let receive = inbound.phase != Phase::Closing
-            && !inbound.ended
-            && !(inbound.is_blocked() && inbound.held.len() > HELD_BYTES_MAX)
-            && !inbound.starved;
+        let full = inbound.is_blocked() && inbound.held.len() > HELD_BYTES_MAX;
+        let over = inbound.phase == Phase::Closing || inbound.ended;
+        let receive = !(over || full || inbound.starved);
         if receive != inbound.receive_on {
             inbound.receive_on = receive;
             self.driver.receive(inbound.socket, receive);
@@ -317,7 +316,7 @@ impl<D: Driver> Shard<D> {
             self.log.set_receiving(self.receiving_count);
         }
         if inbound.phase == Phase::Open {
-            let held = inbound.session.held_bytes();
+            let held = inbound.session.held_capacity();
             let leaving = inbound.spill.map_or(0, |id| self.log.content_backlog(id));
             if held >= BULKY_BYTES && inbound.held_bytes < BULKY_BYTES {
                 self.memory.bulky(key);

@@ -329,6 +329,7 @@ impl<D: Driver> Shard<D> {
             ..
         } = message;
         let open_count = envelope.recipients.len() as u32;
+        self.queued.open(open_count);
         let has_file = envelope.source.is_some();
         let content = match content {
             Content::Memory(content) if self.memory.cache(content.len()) => Some(Arc::new(content)),

@@ -71,6 +71,16 @@ impl Memory {
         *counted = bytes;
     }
 
+    /// Whether less should be received at a time: from three quarters of the budget on, until it is half.
+    pub(super) fn is_short(&self, before: bool) -> bool {
+        let used = self.staged_bytes + self.cached_bytes;
+        if before {
+            used > self.bytes_max / 2
+        } else {
+            used > self.bytes_max / 4 * 3
+        }
+    }
+
     /// Whether this session, in the middle of content, has to wait.
     pub(super) fn is_starved(&mut self, session: Key) -> bool {
         if self.staged_bytes + self.cached_bytes <= self.bytes_max || self.head == Some(session) {

@@ -17,6 +17,7 @@ mod large;
 mod memory;
 mod outbound;
 mod queue;
+mod queued;
 mod reload;
 mod result;
 mod settings;
@@ -90,6 +91,7 @@ pub struct Shard<D: Driver> {
     /// Accepted and committed messages with recipients that are not finished.
     live: BTreeMap<MessageKey, Live>,
     work: Slab<dispatch::Work>,
+    queued: queued::Queued,
     threads: Vec<Thread>,
     /// Threads that got something to do since the last dispatch.
     eager: Vec<ThreadKey>,
@@ -110,6 +112,7 @@ pub struct Shard<D: Driver> {
     /// Failures that wait for a file in `postman/`.
     keeping: FastMap<u64, (MessageKey, Vec<bounce::Failure>)>,
     memory: Memory,
+    memory_is_short: bool,
     users: users::Users,
     neighbours: Vec<Option<Neighbour>>,
     timers: Timers,
@@ -142,6 +145,7 @@ impl<D: Driver> Shard<D> {
         self.events = events;
         self.fire_timers();
         self.feed_starved();
+        self.watch_memory();
         self.exchange();
         self.spool_turn();
         self.dispatch();
@@ -240,6 +244,14 @@ impl<D: Driver> Shard<D> {
         }
     }
 
+    fn watch_memory(&mut self) {
+        let short = self.memory.is_short(self.memory_is_short);
+        if short != self.memory_is_short {
+            self.memory_is_short = short;
+            self.driver.receive_sparingly(short);
+        }
+    }
+
     fn mail_log_turn(&mut self) {
         if self.mail_log_in_flight {
             return;
@@ -257,6 +269,6 @@ impl<D: Driver> Shard<D> {
 
     fn mail_log_written(&mut self, result: Result<(), i32>, buf: Vec<u8>) {
         self.mail_log_in_flight = false;
-        self.mail_log.give_back(buf, result.is_ok());
+        self.mail_log.give_back(self.now, buf, result);
     }
 }

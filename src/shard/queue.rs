@@ -263,6 +263,7 @@ impl<D: Driver> Shard<D> {
                     self.record_act(message, recipient, Status::Failed, reply, "deleted");
                     if let Some(live) = self.live.get_mut(&message) {
                         live.open_count -= 1;
+                        self.queued.close();
                     }
                 }
                 self.end_if_finished(message);
@@ -315,6 +316,7 @@ impl<D: Driver> Shard<D> {
         {
             live.work.swap_remove(at);
         }
+        self.count_left(home.thread, home.recipients.len());
         Some(home)
     }
 }

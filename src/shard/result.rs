@@ -124,6 +124,7 @@ impl<D: Driver> Shard<D> {
             return;
         };
         live.open_count -= 1;
+        self.queued.close();
         self.shared.metrics(self.settings.shard).delivered();
         self.log_result(message, thread, recipient, relay, "delivered", reply);
         if recorded {
@@ -150,7 +151,9 @@ impl<D: Driver> Shard<D> {
             return;
         };
         let (message, thread, vertex) = (home.message, home.thread, home.vertex);
+        let left = home.recipients.len() - deferred.len();
         home.recipients = deferred.iter().map(|(recipient, _)| *recipient).collect();
+        self.count_left(thread, left);
         let reply = deferred
             .first()
             .map_or_else(Vec::new, |(_, reply)| reply.clone());

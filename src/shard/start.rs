@@ -61,6 +61,7 @@ impl<D: Driver> Shard<D> {
             driver,
             now,
             memory: Memory::new(settings.memory_bytes),
+            memory_is_short: false,
             inbound: Slab::new(settings.sessions_max),
             outbound: Slab::new(settings.connections_max),
             settings,
@@ -75,6 +76,7 @@ impl<D: Driver> Shard<D> {
             roles: FastMap::default(),
             live: BTreeMap::new(),
             work: Slab::new(WORK_MAX),
+            queued: super::queued::Queued::default(),
             threads: Vec::new(),
             eager: Vec::new(),
             waiting: VecDeque::new(),
@@ -128,6 +130,7 @@ impl<D: Driver> Shard<D> {
         let held = held(&outcomes);
         let open_count = (due.len() + held.len()) as u32;
         let has_file = envelope.source.is_some();
+        self.queued.open(open_count);
         let attempts = outcomes
             .iter()
             .map(|outcome| outcome.as_ref().map_or(0, |outcome| outcome.attempt))
@@ -161,10 +164,9 @@ impl<D: Driver> Shard<D> {
     /// Brings the published counters up to date.
     pub(super) fn publish(&mut self) {
         let stats = self.log.stats();
-        let counts = self.scheduler.counts();
         let metrics = self.shared.metrics(self.settings.shard);
         metrics.publish_sessions(self.inbound.len() as u64, self.outbound.len() as u64);
-        metrics.publish_queue(self.live.len() as u64, counts.vertices as u64);
+        metrics.publish_queue(&self.queue_reading());
         metrics.publish_spool(&stats);
         metrics.publish_lost_lines(self.mail_log.lost_count());
     }

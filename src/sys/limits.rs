@@ -16,6 +16,30 @@ pub fn raise_open_files() -> u64 {
     limit.maximum.unwrap_or(u64::MAX)
 }
 
+/// Raises the limit of locked memory: as root to none, else to the hard limit. Linux 6.14 and newer count
+/// rings of unprivileged users towards it. What could not be raised shows when a ring is refused.
+pub fn raise_locked_memory() {
+    let none = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    if setrlimit(Resource::Memlock, none).is_err() {
+        let maximum = getrlimit(Resource::Memlock).maximum;
+        let hard = Rlimit {
+            current: maximum,
+            maximum,
+        };
+        // Refused, the limit stays as it is.
+        let _ = setrlimit(Resource::Memlock, hard);
+    }
+}
+
+/// The limit of locked memory in bytes; none: unlimited.
+#[must_use]
+pub fn locked_memory() -> Option<u64> {
+    getrlimit(Resource::Memlock).current
+}
+
 /// Processors this process may use.
 #[must_use]
 pub fn cores() -> usize {

@@ -1,10 +1,12 @@
 //! The commands of this release, as a user meets them.
 
+use std::time::{Duration, Instant};
+
 use crate::harness::client::Client;
 use crate::harness::daemon::{Daemon, Setup, binary, free_address};
 use crate::harness::hop::Hop;
 use crate::harness::sendmail::{said, zmailer};
-use crate::harness::wait_for;
+use crate::harness::{PATIENCE, wait_for};
 
 const LETTER: &str = "Subject: hello\r\n\r\ntext\r\n";
 
@@ -83,6 +85,72 @@ fn status_has_the_promised_keys() {
         );
     }
     assert!(status["spool"]["commits"].as_u64() >= Some(1));
+}
+
+/// Messages, recipients, and recipients of smtp, lmtp, local and hold.
+fn queue_counts(daemon: &Daemon) -> [u64; 6] {
+    let queue = &daemon.status()["queue"];
+    let number = |path: &str| {
+        queue
+            .pointer(path)
+            .and_then(|value| value.as_u64())
+            .unwrap()
+    };
+    [
+        "/messages",
+        "/recipients",
+        "/by_channel/smtp",
+        "/by_channel/lmtp",
+        "/by_channel/local",
+        "/by_channel/hold",
+    ]
+    .map(number)
+}
+
+#[test]
+fn status_counts_recipients_and_by_channel() {
+    let (hop, down) = (Hop::start(), free_address());
+    let setup = Setup::relay_to(hop.address).with(
+        "router",
+        format!("routes = {{ \"s.example\" = \"smtp!{down}\", \"l.example\" = \"lmtp!{down}\" }}"),
+    );
+    let mut daemon = setup.start();
+    let expect = |daemon: &Daemon, what: &str, wanted: [u64; 6]| {
+        let mut last = [0; 6];
+        let deadline = Instant::now() + PATIENCE;
+        while last != wanted {
+            assert!(
+                Instant::now() < deadline,
+                "{what}: {last:?}, not {wanted:?}"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+            last = queue_counts(daemon);
+        }
+    };
+    let all = ["a@s.example", "b@s.example", "c@s.example", "a@l.example"];
+    let mut to = all.to_vec();
+    to.extend(["b@l.example", "gone@b.example"]);
+    Client::submit(daemon.address, "x@x.example", &to, LETTER);
+    Client::submit(daemon.address, "x@x.example", &all[..1], LETTER);
+    expect(&daemon, "one of six is delivered", [2, 6, 4, 2, 0, 0]);
+    let output = zmailer(
+        &daemon,
+        &["queue", "hold", "--where", "recipient = b@s.example"],
+    );
+    assert!(output.status.success(), "{}", said(&output));
+    expect(&daemon, "one is held", [2, 6, 3, 2, 0, 1]);
+    assert_eq!(daemon.stop(), Some(0));
+    daemon.restart();
+    expect(&daemon, "the same after a restart", [2, 6, 3, 2, 0, 1]);
+    for (act, query, wanted) in [
+        ("release", "recipient = b@s.example", [2, 6, 4, 2, 0, 0]),
+        ("delete", "channel = smtp", [1, 2, 0, 2, 0, 0]),
+        ("delete", "channel = lmtp", [0; 6]),
+    ] {
+        let output = zmailer(&daemon, &["queue", act, "--where", query]);
+        assert!(output.status.success(), "{}", said(&output));
+        expect(&daemon, act, wanted);
+    }
 }
 
 #[test]

@@ -67,16 +67,20 @@ fn content_files(daemon: &Daemon) -> Vec<PathBuf> {
 fn peak_mib(daemon: &Daemon) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let words = line.unwrap().split_ascii_whitespace();
-    words.skip(1).next().unwrap().parse::<u64>().unwrap() / 1024
+    let mut words = line.unwrap().split_ascii_whitespace();
+    words.nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }
 
 #[test]
-fn twenty_clients_with_large_mail_fit_into_the_memory_of_two() {
-    const CLIENTS: usize = 20;
-    const BYTES: usize = 9 << 20;
+fn large_mail_of_many_clients_is_never_in_memory_whole() {
+    const CLIENTS: usize = 12;
+    const BYTES: usize = 25 << 20;
+    /// Less than the mail: what the daemon needs anyway, its budget for two shards, and buffers.
+    const PEAK_MIB: u64 = 230;
     let hop = Hop::start();
-    let daemon = Setup::relay_to(hop.address).start();
+    let daemon = Setup::relay_to(hop.address)
+        .with("smtpserver", "message_size_max = \"64MiB\"")
+        .start();
     let address = daemon.address;
     let senders: Vec<_> = (0..CLIENTS)
         .map(|number| {
@@ -110,7 +114,7 @@ fn twenty_clients_with_large_mail_fit_into_the_memory_of_two() {
         content_files(&daemon).is_empty().then_some(())
     });
     let peak = peak_mib(&daemon);
-    assert!(peak < 128, "{peak} MiB");
+    assert!(peak < PEAK_MIB, "{peak} MiB");
 }
 
 #[test]

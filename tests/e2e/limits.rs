@@ -3,15 +3,16 @@
 use std::net::SocketAddr;
 
 use crate::harness::client::Client;
-use crate::harness::daemon::Setup;
+use crate::harness::daemon::{Setup, free_address};
 use crate::harness::hop::Hop;
+use crate::harness::wait_for;
 
 const LETTER: &str = "Subject: hello\r\n\r\ntext\r\n";
 
 #[test]
 fn a_stranger_among_trusted_clients_never_relays() {
     let hop = Hop::start();
-    let port = crate::harness::daemon::free_address().port();
+    let port = free_address().port();
     let setup = Setup::relay_to(hop.address)
         .with(
             "smtpserver",
@@ -118,6 +119,54 @@ fn smuggling_is_refused_and_nothing_is_merged() {
         mails[0].sender, "ann@a.example",
         "none of the smuggled messages arrived"
     );
+}
+
+#[test]
+fn a_header_that_is_too_large_is_refused_and_the_session_goes_on() {
+    let hop = Hop::start();
+    let daemon = Setup::relay_to(hop.address)
+        .with("smtpserver", "header_size_max = \"1KiB\"")
+        .start();
+    let mut client = Client::connect(daemon.address);
+    client.hello();
+    let header = format!("X-Filler: {}\r\n", "x".repeat(70)).repeat(20);
+    let large = format!("{header}\r\ntext\r\n");
+    let reply = client.message("a@a.example", &["b@b.example"], &large);
+    assert!(reply.starts_with("552 5.3.4 the header"), "{reply}");
+    let body = format!("Subject: hello\r\n\r\n{}", header.repeat(3));
+    let reply = client.message("a@a.example", &["b@b.example"], &body);
+    assert!(
+        reply.starts_with("250"),
+        "a body has another limit: {reply}"
+    );
+    assert_eq!(hop.wait_for_mails(1).len(), 1);
+}
+
+#[test]
+fn silence_ends_a_session() {
+    let daemon = Setup::relay_to(free_address())
+        .with("smtpserver", "idle_timeout = \"1s\"")
+        .start();
+    let mut client = Client::connect(daemon.address);
+    client.hello();
+    let reply = client.reply();
+    assert!(reply.starts_with("421 4.4.2 "), "{reply}");
+    assert_eq!(client.reply(), "", "closed behind it");
+}
+
+#[test]
+fn a_session_that_is_never_silent_ends_too() {
+    let daemon = Setup::relay_to(free_address())
+        .with("smtpserver", "session_timeout = \"1s\"")
+        .start();
+    let mut client = Client::connect(daemon.address);
+    client.hello();
+    let last = wait_for("the end of the session", || {
+        client.try_send(b"NOOP\r\n").ok()?;
+        let reply = client.reply();
+        (!reply.starts_with("250")).then_some(reply)
+    });
+    assert!(last.starts_with("421 4.4.2 "), "{last}");
 }
 
 /// RFC 9293 3.6: a client may close its side behind its last command.

@@ -119,6 +119,25 @@ fn what_is_deferred_is_not_tried_before_its_time_after_a_restart() {
     assert_eq!(daemon.status()["queue"]["messages"].as_u64(), Some(1));
 }
 
+#[test]
+fn a_hop_that_never_speaks_is_left_and_tried_again() {
+    let hop = Hop::start();
+    hop.script.lock().unwrap().mute_connections = 1;
+    let mut setup = quick(Setup::relay_to(hop.address));
+    setup.tail += "[transport.smtp]\ngreeting_timeout = \"1s\"\n";
+    let daemon = setup.start();
+    Client::submit(daemon.address, "ann@a.example", &["bob@b.example"], LETTER);
+    assert_eq!(hop.wait_for_mails(1)[0].recipients, ["bob@b.example"]);
+    daemon.wait_until_empty();
+    assert!(hop.connections() >= 2, "the second one was spoken to");
+    wait_for("the reason in the log", || {
+        daemon.mail_log().lines().find(|line| {
+            line.contains("event=unreachable") && line.contains("timed out after connect")
+        })?;
+        Some(())
+    });
+}
+
 /// More connections are refused than accepted, and mail flows all the same.
 #[test]
 fn a_hop_that_takes_few_connections_is_served_by_those() {
@@ -178,4 +197,50 @@ fn stops_and_starts_repeat_nothing() {
     let all = recipients.len();
     recipients.dedup();
     assert_eq!((all, recipients.len()), (60, 60), "each once");
+}
+
+/// What each of many was told holds over a restart: nothing is tried before its time, or all at once
+/// because the daemon is new.
+#[test]
+fn many_deferred_messages_wait_for_their_time_over_a_restart() {
+    const MESSAGES: usize = 500;
+    let hop = Hop::start();
+    hop.script.lock().unwrap().rcpt_usual = Some("450 4.2.1 not now");
+    let mut setup = Setup::relay_to(hop.address);
+    setup.tail = "[[scheduler.rule]]\nmatch = \"smtp/*\"\nretry = [\"1h\"]\n".to_owned();
+    let mut daemon = setup.start();
+    let mut client = Client::connect(daemon.address);
+    client.hello();
+    for number in 0..MESSAGES {
+        let to = format!("u{number}@b.example");
+        let reply = client.message("ann@a.example", &[&to], LETTER);
+        assert!(reply.starts_with("250"), "{reply}");
+    }
+    let deferred =
+        |daemon: &crate::harness::daemon::Daemon| daemon.mail_log().matches("=deferred").count();
+    wait_for("all to be deferred", || {
+        (deferred(&daemon) >= MESSAGES).then_some(())
+    });
+    hop.script.lock().unwrap().rcpt_usual = None;
+    // One restart in order, one not.
+    for kill in [false, true] {
+        if kill {
+            daemon.kill();
+        } else {
+            assert_eq!(daemon.stop(), Some(0));
+        }
+        daemon.restart();
+        // Another message passes them all; whoever were due now would have gone with it.
+        Client::submit(daemon.address, "ann@a.example", &["now@b.example"], LETTER);
+        hop.wait_for_mails(1 + usize::from(kill));
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(hop.mails().len(), 1 + usize::from(kill));
+    }
+    let output = crate::harness::sendmail::zmailer(
+        &daemon,
+        &["queue", "retry", "--where", "state = deferred"],
+    );
+    assert!(output.status.success());
+    hop.wait_for_mails(MESSAGES + 2);
+    daemon.wait_until_empty();
 }

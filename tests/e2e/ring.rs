@@ -199,4 +199,58 @@ fn without_io_uring_the_daemon_says_what_is_missing() {
     assert!(said.contains("io_uring_setup failed"), "{said}");
     assert!(said.contains("kernel.io_uring_disabled"), "{said}");
     assert!(said.contains("seccomp"), "{said}");
+    // With panic = "abort", as in a release, a panicking thread would be exit code 134.
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+/// A command in front of the daemon's that takes its right to locked memory but for `bytes`.
+fn with_locked_memory(bytes: &str) -> Option<Vec<String>> {
+    let root = rustix::process::geteuid().is_root();
+    let caps = "--bounding-set=-ipc_lock,-sys_resource";
+    let mut words = if root { vec!["setpriv", caps] } else { vec![] };
+    let limit = format!("--memlock={bytes}:{bytes}");
+    words.extend(["prlimit", &limit]);
+    let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
+    let tried = Command::new(&words[0])
+        .args(&words[1..])
+        .arg("true")
+        .output();
+    tried
+        .is_ok_and(|output| output.status.success())
+        .then_some(words)
+}
+
+#[test]
+fn little_locked_memory_costs_speed_and_none_is_named() {
+    let hop = Hop::start();
+    // Linux counts the rings of all processes of a user together: one daemon after the other.
+    for (bytes, starts) in [("0", false), ("32768", true), ("65536", true)] {
+        let Some(prefix) = with_locked_memory(bytes) else {
+            crate::harness::skip("no prlimit; RLIMIT_MEMLOCK is not tested");
+            return;
+        };
+        let mut setup = Setup::relay_to(hop.address).shards(1);
+        setup.prefix = prefix;
+        let mut daemon = setup.prepare(scratch_dir());
+        if starts {
+            daemon.restart();
+            let content = format!("Subject: x\r\n\r\n{}", "a line of text\r\n".repeat(5000));
+            for _ in 0..5 {
+                Client::submit(daemon.address, "a@a.example", &["b@b.example"], &content);
+            }
+            daemon.wait_until_empty();
+            assert_eq!(daemon.stop(), Some(0));
+            let said = daemon.stderr();
+            let lines = said.lines().filter(|line| line.contains("RLIMIT_MEMLOCK"));
+            assert_eq!(lines.count(), 1, "{said}");
+        } else {
+            daemon.spawn();
+            assert_eq!(daemon.wait_exit(), Some(69));
+            let said = daemon.stderr();
+            assert!(said.contains("RLIMIT_MEMLOCK = 0"), "{said}");
+            assert!(said.contains("LimitMEMLOCK"), "{said}");
+            assert!(!said.contains("seccomp"), "{said}");
+            assert!(!said.contains("panicked"), "{said}");
+        }
+    }
 }

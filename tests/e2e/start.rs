@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Output;
 
 use crate::harness::client::Client;
-use crate::harness::daemon::{Setup, binary, scratch_dir};
+use crate::harness::daemon::{Setup, binary, free_address, scratch_dir};
 use crate::harness::hop::Hop;
 
 fn run_with(text: &str) -> (Output, String) {
@@ -97,7 +97,7 @@ fn root_without_a_user_is_refused() {
 
 #[test]
 fn more_shards_then_fewer_then_more_lose_nothing() {
-    let address = crate::harness::daemon::free_address();
+    let address = free_address();
     let mut setup = Setup::relay_to(address).shards(4);
     setup.tail = "[[scheduler.rule]]\nmatch = \"smtp/*\"\nretry = [\"1s\"]\n".to_owned();
     let mut daemon = setup.start();
@@ -126,4 +126,49 @@ fn more_shards_then_fewer_then_more_lose_nothing() {
     hop.wait_for_mails(40);
     daemon.wait_until_empty();
     assert_eq!(hop.mails().len(), 40);
+}
+
+#[test]
+fn without_syncs_the_daemon_says_what_a_250_is_worth() {
+    let hop = Hop::start();
+    let daemon = Setup::relay_to(hop.address)
+        .with("spool", "durability = \"none\"")
+        .start();
+    let said = daemon.stderr();
+    let warned = |line: &str| line.contains("WARN") && line.contains("durability = \"none\"");
+    assert_eq!(
+        said.lines().filter(|line| warned(line)).count(),
+        1,
+        "{said}"
+    );
+    assert!(said.contains("a 250 is not on disk"), "{said}");
+    Client::submit(
+        daemon.address,
+        "a@a.example",
+        &["b@b.example"],
+        "Subject: x\r\n\r\n",
+    );
+    hop.wait_for_mails(1);
+}
+
+#[test]
+fn the_limit_of_open_files_is_raised_and_what_follows_from_it_is_said() {
+    let mut setup = Setup::relay_to(free_address()).shards(2);
+    setup.prefix = ["prlimit", "--nofile=256:2512"].map(str::to_owned).to_vec();
+    let works = std::process::Command::new("prlimit").arg("true").output();
+    if !works.is_ok_and(|output| output.status.success()) {
+        crate::harness::skip("no prlimit; raising the limit of open files is not tested");
+        return;
+    }
+    let daemon = setup.start();
+    let said = daemon.stderr();
+    assert!(said.contains("open_files=2512"), "{said}");
+    // 512 are kept for everything else; a session may need a connection to a next hop.
+    assert!(said.contains("sessions_max=500"), "{said}");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let words: Vec<&str> = line.unwrap().split_whitespace().collect();
+    assert_eq!(words[3..5], ["2512", "2512"]);
 }

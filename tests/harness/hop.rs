@@ -26,9 +26,15 @@ pub struct Script {
     pub extensions: Vec<&'static str>,
     pub mail: VecDeque<String>,
     pub rcpt: VecDeque<String>,
+    /// The reply to RCPT when there is none in front.
+    pub rcpt_usual: Option<&'static str>,
     pub dot: VecDeque<String>,
     /// Connections to be closed right after accepting.
     pub drop_connections: usize,
+    /// Connections that are accepted and never spoken to.
+    pub mute_connections: usize,
+    /// Contents that have arrived, answered or not.
+    pub contents: usize,
     /// Close instead of answering this many final dots.
     pub drop_at_dot: usize,
     /// Count messages, and keep nothing of them.
@@ -150,6 +156,13 @@ fn greet(stream: &mut TcpStream, script: &Shared<Script>) -> std::io::Result<boo
             script.drop_connections -= 1;
             return Ok(false);
         }
+        if script.mute_connections > 0 {
+            script.mute_connections -= 1;
+            drop(script);
+            // Until the other side has enough of it.
+            std::io::copy(stream, &mut std::io::sink())?;
+            return Ok(false);
+        }
         script
             .greeting
             .clone()
@@ -188,8 +201,11 @@ fn converse(
             recipients.clear();
             pop(script, |script| script.mail.pop_front()).unwrap_or_else(|| "250 2.1.0 ok".into())
         } else if verb.starts_with("RCPT TO:") {
-            let reply = pop(script, |script| script.rcpt.pop_front())
-                .unwrap_or_else(|| "250 2.1.5 ok".into());
+            let reply = pop(script, |script| {
+                let usual = script.rcpt_usual.map(str::to_owned);
+                script.rcpt.pop_front().or(usual)
+            })
+            .unwrap_or_else(|| "250 2.1.5 ok".into());
             if reply.starts_with('2') {
                 recipients.push(path_of(command));
             }
@@ -243,6 +259,7 @@ fn accept(
 ) -> Option<String> {
     let (reply, delay, forget) = {
         let mut script = script.lock().expect("no thread panicked with it");
+        script.contents += 1;
         if script.drop_at_dot > 0 {
             script.drop_at_dot -= 1;
             return None;

@@ -24,6 +24,7 @@ pub struct Client {
     id: ClientId,
     number: usize,
     messages: usize,
+    large_one_in: u64,
     sent: usize,
     at: At,
     input: Vec<u8>,
@@ -36,11 +37,12 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(id: ClientId, number: usize, messages: usize) -> Self {
+    pub fn new(id: ClientId, number: usize, messages: usize, large_one_in: u64) -> Self {
         Self {
             id,
             number,
             messages,
+            large_one_in,
             sent: 0,
             at: At::Greeting,
             input: Vec::new(),
@@ -132,8 +134,13 @@ impl Client {
         self.sent += 1;
         let name = format!("{}-{}", self.number, self.sent);
         let mut content = format!("X-Name: {name}\r\n\r\n").into_bytes();
-        for _ in 0..rng.below(60) {
-            content.extend((0..rng.below(70)).map(|_| b'a' + rng.below(26) as u8));
+        let large = self.large_one_in > 0 && rng.below(self.large_one_in) == 0;
+        for _ in 0..if large { 12_000 } else { rng.below(60) } {
+            if large {
+                content.extend_from_slice(format!("{:030}", rng.next_u64()).as_bytes());
+            } else {
+                content.extend((0..rng.below(70)).map(|_| b'a' + rng.below(26) as u8));
+            }
             content.extend_from_slice(b"\r\n");
         }
         self.current = (name, content);

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use spool::op::FileId;
 use spool::sim::Fault;
 
 use super::hop::Manners;
@@ -14,6 +15,7 @@ fn plan(seed: u64) -> Plan {
         limit: [1, 3, 50][seed as usize % 3],
         clients: 6,
         messages: 12,
+        large_one_in: 0,
         memory_bytes: 1 << 20,
         manners: Manners::default(),
     }
@@ -76,6 +78,36 @@ fn what_was_acknowledged_arrives_once() {
         send_all(&mut world, plan.limit);
         assert_eq!(acknowledged(&world), 72, "seed {seed}");
         assert_eq!(check(&world), 0, "seed {seed}: delivered twice");
+    }
+}
+
+/// Content in files, delivered by the shard that has it and by others; with memory so short that smaller
+/// content goes to files as well.
+#[test]
+fn large_content_arrives_once() {
+    for seed in 0..16 {
+        let mut plan = plan(seed);
+        plan.messages = 4;
+        plan.large_one_in = 3;
+        plan.memory_bytes = [1 << 20, 64 << 10][seed as usize / 8];
+        plan.manners = Manners {
+            defer: 10,
+            defer_content: 10,
+            ..Manners::default()
+        };
+        let mut world = World::new(plan.clone());
+        send_all(&mut world, plan.limit);
+        assert_eq!(acknowledged(&world), 24, "seed {seed}");
+        assert_eq!(check(&world), 0, "seed {seed}: delivered twice");
+        let shards = plan.shards;
+        world.run("the files are gone", |world| {
+            let is_content = |file: &FileId| matches!(file, FileId::Content(_));
+            (0..shards).all(|shard| {
+                world
+                    .net
+                    .with_disk(shard, |disk| !disk.files().any(|file| is_content(&file)))
+            })
+        });
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Plan {
     pub clients: usize,
     /// Messages of each client.
     pub messages: usize,
+    /// One message in so many is large; 0: none.
+    pub large_one_in: u64,
     /// Content in memory; the rest is read back from the disk.
     pub memory_bytes: usize,
     pub manners: Manners,
@@ -107,7 +109,7 @@ fn parts(plan: &Plan, shard: usize, shared: &Arc<Shared>, neighbours: Neighbours
         scheduler,
         router: Box::new(Table::new(&format!("smtp!{HOP}"), &[]).unwrap()),
         policies: vec![Policy::new(trusted, &[])],
-        mail_log: MailLog::new(1 << 20),
+        mail_log: MailLog::new(String::new(), 1 << 20),
         neighbours,
     }
 }
@@ -141,7 +143,7 @@ impl World {
             .map(|number| {
                 let peer = SocketAddr::new([192, 0, 2, 10 + number as u8].into(), 1000);
                 let id = net.connect_client(number % plan.shards, 0, peer);
-                Client::new(id, number, plan.messages)
+                Client::new(id, number, plan.messages, plan.large_one_in)
             })
             .collect();
         Self {

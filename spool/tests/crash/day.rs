@@ -15,6 +15,7 @@ use spool::*;
 use crate::facts::{Facts, Mail, Note};
 
 const BLOCK: usize = 4096;
+const SEGMENT_BYTES: u64 = 64 << 10;
 
 /// What kind of day it is.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct Kind {
     pub(crate) outcome_first: bool,
     /// One message in so many is large.
     pub(crate) large_one_in: u64,
+    /// The disk has room for a few segments only.
+    pub(crate) tight: bool,
 }
 
 impl Default for Kind {
@@ -36,6 +39,7 @@ impl Default for Kind {
             broken: None,
             outcome_first: false,
             large_one_in: 6,
+            tight: false,
         }
     }
 }
@@ -70,7 +74,7 @@ pub(crate) struct Day {
 
 pub(crate) fn settings(kind: Kind, epoch: u64) -> Settings {
     Settings {
-        segment_bytes: 64 << 10,
+        segment_bytes: SEGMENT_BYTES,
         segments_max: 12,
         reserve_segments: 1,
         batch_bytes: 16 << 10,
@@ -104,7 +108,10 @@ pub(crate) fn recover(
 
 impl Day {
     pub(crate) fn start(seed: u64, kind: Kind) -> Self {
-        let disk = SimDisk::new(seed);
+        let mut disk = SimDisk::new(seed);
+        if kind.tight {
+            disk.capacity_bytes(Some(6 * SEGMENT_BYTES));
+        }
         Self::resume(disk, kind, Facts::default(), 7).expect("an empty directory is a start")
     }
 
@@ -480,6 +487,15 @@ impl Day {
         let batch = self.log.staged_batch();
         self.log.thread_state(self.now, state.clone());
         self.facts.staged(batch, Note::Thread(state));
+    }
+
+    /// A few messages are delivered.
+    pub(crate) fn finish_some(&mut self) {
+        for id in self.facts.open().into_iter().take(5) {
+            let batch = self.log.staged_batch();
+            self.log.done(self.now, self.keys[&id]);
+            self.facts.staged(batch, Note::Done(id));
+        }
     }
 
     /// What happens around one message of the day.

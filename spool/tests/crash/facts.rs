@@ -40,6 +40,10 @@ pub(crate) struct Facts {
     refused: BTreeSet<SpoolId>,
     voided: BTreeSet<SpoolId>,
     pending: Vec<(u64, Note)>,
+    /// Counts what the disk has said: the same image may be right before an answer and wrong after it.
+    pub(crate) version: u64,
+    /// Both copies of a header were damaged: that may be noticed.
+    pub(crate) damaged: bool,
 }
 
 impl Facts {
@@ -70,6 +74,7 @@ impl Facts {
     }
 
     pub(crate) fn committed(&mut self, batch: u64) {
+        self.version += 1;
         self.voided.append(&mut self.refused);
         for (of, note) in std::mem::take(&mut self.pending) {
             if of <= batch {
@@ -104,6 +109,7 @@ impl Facts {
 
     /// Clients' messages are gone, other records are in `staged` again.
     pub(crate) fn failed(&mut self, batch: u64, staged: u64) {
+        self.version += 1;
         for (of, note) in std::mem::take(&mut self.pending) {
             match note {
                 Note::Message(id) if of <= batch => {
@@ -135,7 +141,7 @@ impl Facts {
         self.check_whole(&found, &closing)?;
         self.check_reports(&found, &closing)?;
         self.check_threads(&recovered.threads)?;
-        if recovered.report.damaged.is_empty() {
+        if self.damaged || recovered.report.damaged.is_empty() {
             Ok(())
         } else {
             Err(format!("damage at {:?}", recovered.report.damaged))

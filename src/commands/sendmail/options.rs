@@ -359,7 +359,7 @@ mod tests {
             ("-bv a@x.test", "-bv"),
             ("-f", "needs"),
             ("-Z", "-Z"),
-            ("--help", "--help"),
+            ("--version", "--version"),
             ("-N SOON", "SOON"),
             ("-R SOME", "SOME"),
             ("-V a=b", "a=b"),

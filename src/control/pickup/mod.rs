@@ -27,7 +27,6 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_queue::ArrayQueue;
@@ -35,6 +34,7 @@ use rustix::fs::inotify;
 use spool::{Envelope, MessageKey, Source};
 use tokio::sync::Notify;
 
+use super::thread::StartError;
 use file::{Odd, Opened};
 use remover::Remover;
 
@@ -190,11 +190,9 @@ pub struct Limits {
 /// Starts the thread. It ends with the process.
 ///
 /// # Errors
-/// When the thread cannot be made.
-pub fn start(setup: Setup) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new()
-        .name("pickup".to_owned())
-        .spawn(move || tokio_uring::start(serve(setup)))
+/// When the thread or its ring cannot be made.
+pub fn start(setup: Setup) -> Result<(), StartError> {
+    super::thread::start("pickup", move || serve(setup))
 }
 
 async fn serve(setup: Setup) {

@@ -8,8 +8,8 @@ use crate::protocol::judge::{HeaderJudge, LineJudge};
 /// Held back when content is taken, so that its last line end stays in sight.
 const KEPT_BYTES: usize = 2;
 
-/// Content that was taken leaves room for as much again.
-const ROOM_BYTES: usize = 64 << 10;
+/// Room that is left behind for what comes next: little, for it may never come.
+const ROOM_BYTES: usize = 8 << 10;
 
 /// Content so far.
 #[derive(Debug)]

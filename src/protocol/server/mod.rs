@@ -396,6 +396,11 @@ impl Session {
         self.body().map_or(0, |body| body.buffer.len())
     }
 
+    /// Memory that holds content, used or not.
+    pub fn held_capacity(&mut self) -> usize {
+        self.body().map_or(0, |body| body.buffer.capacity())
+    }
+
     /// Takes whole blocks of the content that has arrived; the transaction that is handed out holds what
     /// follows them. May be nothing.
     pub fn take_content(&mut self, block_bytes: usize) -> Vec<u8> {

@@ -218,6 +218,10 @@ pub(super) struct Chunk {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each session, and the large one is the usual one"
+)]
 enum Into {
     /// A transaction.
     Chunks(Chunks),

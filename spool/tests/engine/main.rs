@@ -1,0 +1,7 @@
+//! The engine at the edges of its disk: full, failing, damaged.
+
+mod content;
+mod copy;
+mod damage;
+mod harness;
+mod space;
