@@ -128,6 +128,9 @@ pub(super) fn make(
     Ok((envelope, text.content))
 }
 
+/// Room for the Received field that the shard puts in front.
+const RECEIVED_BYTES: usize = 512;
+
 /// The message of a file under way to its content.
 #[derive(Default)]
 struct Text {
@@ -222,9 +225,7 @@ impl Text {
         let read = self.content.len();
         self.content = start;
         let rest = file_bytes.saturating_sub(read);
-        if rest > 0 {
-            self.content.reserve(rest + rest / 16);
-        }
+        self.content.reserve(rest + rest / 16 + RECEIVED_BYTES);
     }
 
     fn body(&mut self, opened: &mut Opened, bytes_max: u64) -> Result<(), Odd> {
