@@ -234,10 +234,11 @@ done is written to the spool and survives a restart.
 
 ",
     files!(),
-    exits!(),
+    exits!("  77   not allowed to this user\n"),
     "EXAMPLES:
   zmailer queue list
-  zmailer queue hold --where 'sender ~ *@list.example' --dry-run
+  zmailer queue hold --where 'sender ~ *@list.example' --dry-run     what it would concern, and then ...
+  zmailer queue hold --where 'sender ~ *@list.example'     ... exactly that, for ten minutes
   zmailer help queue retry"
 );
 
@@ -256,7 +257,7 @@ EXPRESSIONS:
 
 ",
             files!(),
-            exits!(),
+            exits!("  77   not allowed to this user\n"),
             "EXAMPLES:\n",
             $examples
         )
@@ -311,7 +312,7 @@ FILES:
   POSTOFFICE/router/ ...      directories that -s counts
 
 ",
-    exits!(),
+    exits!("  77   not allowed to this user\n"),
     "EXAMPLES:
   mailq
   mailq -Q -c smtp

@@ -89,6 +89,9 @@ pub(super) struct Mailq {
     host: Option<String>,
 }
 
+/// By how much a listing steps back behind the daemon.
+const NICENESS: i32 = 10;
+
 /// Recipients of a message shown without `-v`.
 const SHOWN_RECIPIENTS: usize = 5;
 
@@ -232,10 +235,21 @@ fn ask(
     entry: impl FnMut(&Value) -> io::Result<()>,
 ) -> Result<Value, ExitCode> {
     let socket = config.paths.postoffice.join("control.sock");
+    // Mail comes before a look at it. Who may not be nice is as he is.
+    let _ = rustix::process::nice(NICENESS);
     client::request_entries(&socket, request, entry).map_err(|error| match error {
         client::ControlError::Refused(text) => fail(exit::USAGE, text),
         client::ControlError::Io(_, error) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
+        }
+        client::ControlError::Io(path, error)
+            if error.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            let text = format!(
+                "{}: only root and the daemon's user may ask",
+                path.display()
+            );
+            fail(exit::PERMISSION, text)
         }
         error => fail(exit::UNAVAILABLE, error),
     })

@@ -180,6 +180,10 @@ fn retry(config: &Config, filter: &str, verbose: bool) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(ControlError::Refused(text)) => fail(exit::PERMISSION, format!("sendmail: -q: {text}")),
+        Err(ControlError::Io(_, error)) if error.kind() == io::ErrorKind::PermissionDenied => fail(
+            exit::PERMISSION,
+            "sendmail: -q: only root and the daemon's user may ask for it",
+        ),
         Err(error) => fail(exit::UNAVAILABLE, format!("sendmail: -q: {error}")),
     }
 }

@@ -1,8 +1,9 @@
 //! What operators ask about the queue, and the pages that shards answer with.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::scheduler::filter::Filter;
 
@@ -109,30 +110,94 @@ pub struct EntryRecipient {
 }
 
 impl Entry {
-    /// As tools read it.
-    #[must_use]
-    pub fn to_json(&self) -> Value {
-        let recipients: Vec<Value> = self
-            .recipients
-            .iter()
-            .map(|recipient| {
-                json!({
-                    "recipient": String::from_utf8_lossy(&recipient.address),
-                    "channel": recipient.channel,
-                    "host": recipient.host,
-                    "state": recipient.state,
-                    "attempts": recipient.attempts,
-                    "next_ms": recipient.next_ms,
-                    "reply": String::from_utf8_lossy(&recipient.reply),
-                })
-            })
-            .collect();
-        json!({
-            "id": self.id,
-            "sender": String::from_utf8_lossy(&self.sender),
-            "arrival_ms": self.arrival_ms,
-            "size": self.size_bytes,
-            "recipients": recipients,
-        })
+    /// Appends it as tools read it. A listing has hundreds of thousands of these, so no tree of values
+    /// is built.
+    pub fn write_json(&self, out: &mut String) {
+        out.push_str("{\"id\":");
+        text(out, &self.id);
+        out.push_str(",\"sender\":");
+        text(out, &String::from_utf8_lossy(&self.sender));
+        number(out, "arrival_ms", self.arrival_ms);
+        number(out, "size", self.size_bytes);
+        out.push_str(",\"recipients\":[");
+        for (at, recipient) in self.recipients.iter().enumerate() {
+            if at > 0 {
+                out.push(',');
+            }
+            recipient.write_json(out);
+        }
+        out.push_str("]}");
+    }
+}
+
+impl EntryRecipient {
+    fn write_json(&self, out: &mut String) {
+        out.push_str("{\"recipient\":");
+        text(out, &String::from_utf8_lossy(&self.address));
+        out.push_str(",\"channel\":");
+        text(out, &self.channel);
+        out.push_str(",\"host\":");
+        text(out, &self.host);
+        out.push_str(",\"state\":");
+        text(out, self.state);
+        number(out, "attempts", self.attempts.into());
+        number(out, "next_ms", self.next_ms);
+        out.push_str(",\"reply\":");
+        text(out, &String::from_utf8_lossy(&self.reply));
+        out.push('}');
+    }
+}
+
+fn number(out: &mut String, key: &str, value: u64) {
+    // Writing to a string cannot fail.
+    let _ = write!(out, ",\"{key}\":{value}");
+}
+
+fn text(out: &mut String, value: &str) {
+    let plain = |byte: u8| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
+    if value.bytes().all(plain) {
+        out.push('"');
+        out.push_str(value);
+        out.push('"');
+    } else {
+        out.push_str(&Value::from(value).to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_json() {
+        let recipient = EntryRecipient {
+            address: b"\"a\\\"b\"@x\xff".to_vec(),
+            state: "held",
+            attempts: 3,
+            reply: "450 \u{fc}\t\u{1}".as_bytes().to_vec(),
+            ..EntryRecipient::default()
+        };
+        let entry = Entry {
+            id: "abc".to_owned(),
+            sender: Vec::new(),
+            arrival_ms: 7,
+            size_bytes: 8,
+            recipients: vec![recipient.clone(), recipient],
+        };
+        let mut out = String::new();
+        entry.write_json(&mut out);
+        let object: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(object["id"], "abc");
+        assert_eq!(
+            (&object["sender"], &object["size"]),
+            (&"".into(), &8.into())
+        );
+        let recipient = &object["recipients"][1];
+        assert_eq!(recipient["recipient"], "\"a\\\"b\"@x\u{fffd}");
+        assert_eq!(recipient["reply"], "450 \u{fc}\t\u{1}");
+        assert_eq!(
+            (&recipient["state"], &recipient["attempts"]),
+            (&"held".into(), &3.into())
+        );
     }
 }

@@ -434,7 +434,13 @@ fn another_user_is_who_he_is() {
         text.starts_with("Received: from STDIN (nobody@mx.test.example)"),
         "{text}"
     );
-    // The daemon stays in: nobody else may look at what waits.
+    // What waits is not everybody's to see or to hurry.
+    for arguments in [&["-bp"][..], &["-q"]] {
+        let nobody = person::as_nobody(&daemon).unwrap();
+        let output = sendmail_by(nobody, &daemon, arguments, b"");
+        assert_eq!(output.status.code(), Some(77), "{}", said(&output));
+        assert!(said(&output).contains("only root"), "{}", said(&output));
+    }
     daemon.stop();
     let nobody = person::as_nobody(&daemon).unwrap();
     let output = sendmail_by(nobody, &daemon, &["a@b.example"], b"\nx\n");

@@ -308,8 +308,9 @@ impl Round<'_> {
         let room = usize::try_from(room).unwrap_or(usize::MAX);
         let mut lines = String::new();
         for entry in page.entries.iter().take(room) {
-            lines.push_str(&json!({ "entry": entry.to_json() }).to_string());
-            lines.push('\n');
+            lines.push_str("{\"entry\":");
+            entry.write_json(&mut lines);
+            lines.push_str("}\n");
         }
         self.writer.write_all(lines.as_bytes()).await?;
         self.total.messages += page.messages;
