@@ -127,7 +127,7 @@ fn every_shard_count_delivers_and_limits_hold() {
 #[test]
 fn a_hot_next_hop_is_served_by_every_shard() {
     let hop = Hop::start();
-    hop.script.lock().unwrap().delay = std::time::Duration::from_millis(20);
+    hop.script.lock().unwrap().delay = std::time::Duration::from_millis(250);
     let daemon = Setup::relay_to(hop.address).shards(2).start();
     let clients: Vec<_> = (0..8)
         .map(|number| {
