@@ -421,7 +421,7 @@ pub(super) const SENDMAIL: &str = "\
 OPTIONS:
   -t             recipients from To, Cc and Bcc of the header, besides those named
   -f ADDRESS     envelope sender; -f '<>' is the null sender. -r is the same
-  -F NAME        full name of the sender
+  -F NAME        full name of the sender, for a From field that is missing
   -i, -oi        a line with a dot alone does not end the message
   -N WORDS       when to report: never, or success,failure,delay (RFC 3461)
   -R full|hdrs   how much of the message a report returns
@@ -435,10 +435,16 @@ OPTIONS:
   -bs            speak SMTP on standard input and output
   -bp            show the queue, as mailq
   -bd            start the daemon, as `zmailer start`
-  -v -m -e -q -O -o -J -x -U -P -L -X -A -G      accepted for other programs' sake, without meaning
+  -q             try now what waits, as `zmailer queue retry`; -qIid, -qRrecipient, -qSsender: some of it
+  -v             say where the message is and whether the daemon has taken it
+  -m -e -O -o -c -D -J -T -x -U -P -L -X -A -G   accepted for other programs' sake, without meaning
+  -h -n -d -M    the same, and said to be ignored
   --             what follows is an address, also with a dash in front
 
-  Without recipients and without -t the header is asked as with -t.
+  Without recipients and without -t the header is asked as with -t. Flags end at the first recipient.
+  An address that nobody can understand refuses the message for all; so does a header or a message
+  above the limits of the daemon. The end of input is the end of the message, whatever became of the
+  program that wrote it.
 
 FILES:
   /etc/zmailer/zmailer.toml   the settings, unless -C or $ZMAILER_CONFIG names others
@@ -447,12 +453,13 @@ FILES:
 
 EXIT STATUS:
   0    the message is on disk; a daemon that is down sends it when it is up
-  64   wrong arguments
-  65   no recipients in the header, or the message is too large
-  69   there is no postoffice
+  64   wrong arguments, or a recipient among them that is no address
+  65   no recipients in the header or one that is no address, or the message is too large
+  69   there is no postoffice; with -q, no daemon answers
+  73   no right to submit here, or a limit of this process
   74   standard input cannot be read
   75   not now: the disk is full
-  77   no right to submit here
+  77   with -q: not allowed to this user
   78   the settings are wrong; every mistake is named
 
 EXAMPLES:

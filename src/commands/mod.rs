@@ -12,7 +12,6 @@ mod listen;
 mod queue;
 mod run;
 mod sendmail;
-mod sendmail_smtp;
 mod spool;
 mod start;
 mod status;
@@ -38,6 +37,16 @@ pub(crate) mod exit {
     pub(crate) const DATA: u8 = 65;
     /// Something needed is not there.
     pub(crate) const UNAVAILABLE: u8 = 69;
+    /// An input file that cannot be read.
+    pub(crate) const NO_INPUT: u8 = 66;
+    /// A file that cannot be made.
+    pub(crate) const CANNOT_CREATE: u8 = 73;
+    /// Reading or writing failed.
+    pub(crate) const IO: u8 = 74;
+    /// It may work later.
+    pub(crate) const TEMPORARY: u8 = 75;
+    /// Not allowed to this user.
+    pub(crate) const PERMISSION: u8 = 77;
     /// The settings are wrong.
     pub(crate) const CONFIG: u8 = 78;
 }

@@ -69,7 +69,7 @@ pub(super) fn run(act: &Act) -> Result<ExitCode, ExitCode> {
         Act::Cat { config, id } => {
             let file = message(&config.load()?, id)?.0;
             let written = io::stdout().lock().write_all(&file);
-            written.map_err(|error| fail(74, error))?;
+            written.map_err(|error| fail(exit::IO, error))?;
         }
         Act::Export { config, id, file } => export(&config.load()?, id, file)?,
         Act::Import { config, file } => import(&config.load()?, file)?,
@@ -229,11 +229,12 @@ fn export(config: &Config, id: &str, path: &Path) -> Result<(), ExitCode> {
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_millis(arrival_ms))?;
         file.sync_all()
     });
-    written.map_err(|error| fail(73, format!("{}: {error}", path.display())))
+    written.map_err(|error| fail(exit::CANNOT_CREATE, format!("{}: {error}", path.display())))
 }
 
 fn import(config: &Config, path: &Path) -> Result<(), ExitCode> {
-    let unreadable = |error: io::Error| fail(66, format!("{}: {error}", path.display()));
+    let unreadable =
+        |error: io::Error| fail(exit::NO_INPUT, format!("{}: {error}", path.display()));
     let bytes = fs::read(path).map_err(unreadable)?;
     let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
     let modified = modified.map_err(unreadable)?;

@@ -11,6 +11,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use rustix::process::{Resource, getrlimit};
+
+use super::exit;
 use crate::sys::filesystem;
 
 /// Tries for a name that nobody has taken.
@@ -28,11 +31,23 @@ impl SubmitError {
     /// The exit code: sysexits by cause.
     pub(super) fn exit_code(&self) -> u8 {
         match self.error.kind() {
-            io::ErrorKind::PermissionDenied => 77,
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => 69,
-            // A full disk, a quota, a read error: the same command may work later.
-            _ => 75,
+            // A file that cannot be made has a code of its own, whatever forbids it.
+            io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::FileTooLarge => exit::CANNOT_CREATE,
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => exit::UNAVAILABLE,
+            _ if self.error.raw_os_error() == Some(libc::EIO) => exit::IO,
+            // A full disk or a quota: the same command may work later.
+            _ => exit::TEMPORARY,
         }
+    }
+
+    /// Whether there was no room for it.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(
+            self.error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
     }
 }
 
@@ -53,6 +68,10 @@ pub(super) struct Submission {
     hidden: PathBuf,
     router: PathBuf,
     writer: Option<BufWriter<File>>,
+    written: u64,
+    /// What this process may write to one file. At the limit the kernel would end it, and the file
+    /// would stay.
+    bytes_max: u64,
 }
 
 impl Submission {
@@ -68,6 +87,8 @@ impl Submission {
             hidden,
             router: postoffice.join("router"),
             writer: Some(BufWriter::with_capacity(64 << 10, file)),
+            written: 0,
+            bytes_max: getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX),
         })
     }
 
@@ -75,7 +96,13 @@ impl Submission {
         let Some(writer) = &mut self.writer else {
             return Ok(());
         };
-        writer.write_all(bytes).map_err(|error| SubmitError {
+        self.written += bytes.len() as u64;
+        let written = if self.written > self.bytes_max {
+            Err(io::ErrorKind::FileTooLarge.into())
+        } else {
+            writer.write_all(bytes)
+        };
+        written.map_err(|error| SubmitError {
             what: "cannot write".to_owned(),
             path: self.hidden.clone(),
             error,
@@ -110,8 +137,15 @@ impl Submission {
         let (name, file) = publish(writer, &self.hidden, &self.router)
             .map_err(failed("cannot submit", &self.hidden))?;
         self.hidden = PathBuf::new();
-        sync_name(&file, &self.router).map_err(failed("cannot sync", &self.router))?;
-        Ok(name)
+        let Err(error) = sync_name(&file, &self.router) else {
+            return Ok(name);
+        };
+        // It is to be seen already. What the daemon has taken is safe; else it is taken back, since
+        // who is told of a failure will send it again.
+        match fs::remove_file(self.router.join(&name)) {
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(name),
+            _ => Err(failed("cannot sync", &self.router)(error)),
+        }
     }
 }
 

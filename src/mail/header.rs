@@ -1,8 +1,10 @@
 //! Header fields (RFC 5322 2.2, 3.4) of a message whose lines end with LF or CR LF: finding fields,
 //! the addresses they name.
 //!
-//! Nothing here fails: what cannot be understood is left out, since the header of a submitted
-//! message is whatever a user typed.
+//! Nothing here fails: what cannot be understood is handed back as it is, since the header of a
+//! submitted message is whatever a user typed.
+
+use std::collections::HashSet;
 
 /// One field with its continuation lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,40 +78,63 @@ fn line(text: &[u8]) -> &[u8] {
 /// Recipients named in the header: Resent-To, Resent-Cc and Resent-Bcc when there is one of them
 /// (RFC 5322 3.6.6: the first set is the latest), else To, Cc and Bcc. No address twice.
 #[must_use]
-pub fn recipients(message: &[u8]) -> Vec<Vec<u8>> {
+pub fn recipients(message: &[u8]) -> List {
     let resent = ["Resent-To", "Resent-Cc", "Resent-Bcc"];
     let plain = ["To", "Cc", "Bcc"];
     let has_resent = fields(message).any(|field| resent.iter().any(|name| field.is(name)));
     let names = if has_resent { resent } else { plain };
-    let mut seen = Vec::new();
-    let mut found: Vec<Vec<u8>> = Vec::new();
+    let mut fields_seen = Vec::new();
+    let mut seen = HashSet::new();
+    let mut all = List::default();
     for field in fields(message).filter(|field| names.iter().any(|name| field.is(name))) {
         // Of several Resent- blocks only the first counts.
         if has_resent
-            && seen
+            && fields_seen
                 .iter()
                 .any(|name: &Vec<u8>| field.name.eq_ignore_ascii_case(name))
         {
             continue;
         }
-        seen.push(field.name.to_vec());
-        for address in addresses(field.value) {
-            if !found.contains(&address) {
-                found.push(address);
+        fields_seen.push(field.name.to_vec());
+        let list = addresses(field.value);
+        all.doubtful.extend(list.doubtful);
+        for address in list.addresses {
+            if seen.insert(address.clone()) {
+                all.addresses.push(address);
             }
         }
     }
-    found
+    all
+}
+
+/// What an address list names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct List {
+    /// Addresses without display names, brackets and source routes.
+    pub addresses: Vec<Vec<u8>>,
+    /// Members of the list of which nobody can say whom they mean, as they stand there. Mail must not
+    /// go to a guess.
+    pub doubtful: Vec<Vec<u8>>,
+}
+
+impl List {
+    /// The address, if the list is one address and nothing else.
+    #[must_use]
+    pub fn single(mut self) -> Option<Vec<u8>> {
+        let alone = self.addresses.len() == 1 && self.doubtful.is_empty();
+        self.addresses.pop().filter(|_| alone)
+    }
 }
 
 /// The addresses of an address list (RFC 5322 3.4): display names, comments, groups and source
 /// routes are left out. A word without `@` is a local user.
 #[must_use]
-pub fn addresses(list: &[u8]) -> Vec<Vec<u8>> {
+pub fn addresses(list: &[u8]) -> List {
     let mut reader = Reader {
         text: list,
         at: 0,
-        found: Vec::new(),
+        from: 0,
+        found: List::default(),
         plain: Vec::new(),
         bracketed: None,
     };
@@ -121,36 +146,47 @@ pub fn addresses(list: &[u8]) -> Vec<Vec<u8>> {
 struct Reader<'a> {
     text: &'a [u8],
     at: usize,
-    found: Vec<Vec<u8>>,
+    /// Where the member under way begins.
+    from: usize,
+    found: List,
     /// Words of the address under way that stand outside brackets.
     plain: Vec<Vec<u8>>,
-    bracketed: Option<Vec<u8>>,
+    /// Words of it that stand in brackets.
+    bracketed: Option<Vec<Vec<u8>>>,
 }
 
 impl Reader<'_> {
     fn read(&mut self) {
         while let Some(byte) = self.text.get(self.at).copied() {
             match byte {
-                b'(' => self.comment(),
+                b'(' => {
+                    self.comment();
+                    self.plain.push(Vec::new());
+                }
                 b'"' => {
                     let word = self.quoted();
                     self.add(&word);
                 }
                 b'<' => {
-                    let inner = self.bracket();
-                    self.bracketed = Some(inner);
+                    if self.bracketed.is_some() {
+                        // A comma was forgotten; what is in brackets is clear all the same.
+                        self.end(self.at);
+                    }
+                    self.bracketed = Some(self.bracket());
                 }
                 b'[' => {
                     let word = self.until(b']');
                     self.add(&word);
                 }
                 b',' | b';' => {
+                    self.end(self.at);
                     self.at += 1;
-                    self.end();
+                    self.from = self.at;
                 }
                 // A group's name.
                 b':' => {
                     self.at += 1;
+                    self.from = self.at;
                     self.plain.clear();
                 }
                 _ if byte.is_ascii_whitespace() => {
@@ -163,7 +199,7 @@ impl Reader<'_> {
                 }
             }
         }
-        self.end();
+        self.end(self.text.len());
     }
 
     fn add(&mut self, bytes: &[u8]) {
@@ -214,50 +250,80 @@ impl Reader<'_> {
         rest.get(..len).unwrap_or_default().to_vec()
     }
 
-    /// What stands in angle brackets, white space, comments and a source route left out.
-    fn bracket(&mut self) -> Vec<u8> {
+    /// What stands in angle brackets, by words; comments and a source route are left out.
+    fn bracket(&mut self) -> Vec<Vec<u8>> {
         self.at += 1;
-        let mut inner = Vec::new();
+        let mut words = vec![Vec::new()];
         while let Some(byte) = self.text.get(self.at).copied() {
             match byte {
                 b'>' => {
                     self.at += 1;
                     break;
                 }
-                b'(' => self.comment(),
-                b'"' => inner.extend(self.quoted()),
+                b'(' => {
+                    self.comment();
+                    words.push(Vec::new());
+                }
+                b'"' => {
+                    let word = self.quoted();
+                    extend_last(&mut words, &word);
+                }
                 _ => {
                     self.at += 1;
-                    if !byte.is_ascii_whitespace() {
-                        inner.push(byte);
+                    if byte.is_ascii_whitespace() {
+                        words.push(Vec::new());
+                    } else {
+                        extend_last(&mut words, &[byte]);
                     }
                 }
             }
         }
-        match inner.iter().position(|byte| *byte == b':') {
-            Some(colon) if inner.starts_with(b"@") => inner.split_off(colon + 1),
-            _ => inner,
-        }
+        words
     }
 
-    /// The end of one address.
-    fn end(&mut self) {
+    /// The end of one member of the list.
+    fn end(&mut self, to: usize) {
         let words = std::mem::take(&mut self.plain);
         let address = match self.bracketed.take() {
-            Some(address) => address,
-            // `joe @ example.org` is one address; of `joe doe` nobody knows what is meant.
-            None if words.iter().any(|word| word.contains(&b'@')) => words.concat(),
-            None => {
-                let mut words = words.into_iter().filter(|word| !word.is_empty());
-                match (words.next(), words.next()) {
-                    (Some(word), None) => word,
-                    _ => return,
-                }
-            }
+            Some(words) => joined(&words).map(without_route),
+            None => joined(&words),
         };
-        if !address.is_empty() {
-            self.found.push(address);
+        match address {
+            Some(address) if address.is_empty() => {}
+            Some(address) => self.found.addresses.push(address),
+            None => {
+                let text = self.text.get(self.from..to).unwrap_or_default();
+                self.found.doubtful.push(text.trim_ascii().to_vec());
+            }
         }
+        self.from = to;
+    }
+}
+
+fn extend_last(words: &mut [Vec<u8>], bytes: &[u8]) {
+    if let Some(word) = words.last_mut() {
+        word.extend_from_slice(bytes);
+    }
+}
+
+/// Words as one address. White space may stand around `@` and `.` only (RFC 5322 4.4), as in
+/// `joe @ example.org`; of `joe doe` nobody knows what is meant.
+fn joined(words: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let mut address: Vec<u8> = Vec::new();
+    for word in words.iter().filter(|word| !word.is_empty()) {
+        let glued = |byte: Option<&u8>| matches!(byte, Some(b'@' | b'.' | b':' | b','));
+        if !address.is_empty() && !glued(address.last()) && !glued(word.first()) {
+            return None;
+        }
+        address.extend_from_slice(word);
+    }
+    Some(address)
+}
+
+fn without_route(mut address: Vec<u8>) -> Vec<u8> {
+    match address.iter().position(|byte| *byte == b':') {
+        Some(colon) if address.starts_with(b"@") => address.split_off(colon + 1),
+        _ => address,
     }
 }
 
@@ -267,6 +333,7 @@ mod tests {
 
     fn list(text: &str) -> Vec<String> {
         addresses(text.as_bytes())
+            .addresses
             .into_iter()
             .map(|address| String::from_utf8(address).unwrap())
             .collect()
@@ -306,13 +373,40 @@ mod tests {
                 &["one@x.test", "two@x.test"],
             ),
             (",,;", &[]),
-            ("<never closed@x.test", &["neverclosed@x.test"]),
+            ("<never.closed@x.test", &["never.closed@x.test"]),
+            ("<one@x.test> <two@x.test>", &["one@x.test", "two@x.test"]),
             ("(never closed", &[]),
             ("\"never closed\\", &["\"never closed\\"]),
         ];
         for (text, expected) in cases {
             assert_eq!(list(text), *expected, "{text}");
         }
+    }
+
+    /// `a b@x.test` was taken for `ab@x.test`, who is somebody else.
+    #[test]
+    fn what_nobody_can_understand_is_handed_back() {
+        let cases: &[(&str, &[&str], &[&str])] = &[
+            ("joe doe, a@x.test", &["a@x.test"], &["joe doe"]),
+            ("a b@x.test", &[], &["a b@x.test"]),
+            ("Joe <a b@x.test>, c", &["c"], &["Joe <a b@x.test>"]),
+            ("Joe joe@x.test", &[], &["Joe joe@x.test"]),
+            ("G: joe doe, a@x.test;", &["a@x.test"], &["joe doe"]),
+            ("joe(his)name@x.test", &[], &["joe(his)name@x.test"]),
+            ("a @ x . test", &["a@x.test"], &[]),
+        ];
+        for (text, good, bad) in cases {
+            let found = addresses(text.as_bytes());
+            let shown = |list: &[Vec<u8>]| -> Vec<String> {
+                let texts = list.iter().map(|one| String::from_utf8_lossy(one));
+                texts.map(std::borrow::Cow::into_owned).collect()
+            };
+            assert_eq!(shown(&found.addresses), *good, "{text}");
+            assert_eq!(shown(&found.doubtful), *bad, "{text}");
+        }
+        assert_eq!(addresses(b"a@x").single().as_deref(), Some(&b"a@x"[..]));
+        assert_eq!(addresses(b"a@x, b@x").single(), None);
+        assert_eq!(addresses(b"a@x, b c").single(), None);
     }
 
     #[test]
@@ -328,9 +422,9 @@ mod tests {
 
     #[test]
     fn resent_fields_hide_the_others() {
-        let named = recipients(b"To: a@x\nCc: b@x, a@x\nBcc: c@x\n\n");
+        let named = recipients(b"To: a@x\nCc: b@x, a@x\nBcc: c@x\n\n").addresses;
         assert_eq!(named, [b"a@x", b"b@x", b"c@x"]);
-        let named = recipients(b"Resent-To: r@x\nResent-To: old@x\nTo: a@x\n\n");
+        let named = recipients(b"Resent-To: r@x\nResent-To: old@x\nTo: a@x\n\n").addresses;
         assert_eq!(named, [b"r@x"]);
     }
 }

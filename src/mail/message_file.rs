@@ -7,10 +7,10 @@
 use std::fmt;
 
 use super::header;
-use super::line_ends::FromWire;
+use super::line_ends::{FromWire, ToWire};
 
 /// Longest envelope.
-const ENVELOPE_BYTES_MAX: usize = 16 << 20;
+pub const ENVELOPE_BYTES_MAX: usize = 16 << 20;
 
 /// One recipient with its DSN parameters, as given (RFC 3461).
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -38,6 +38,8 @@ pub struct FileEnvelope {
     pub full_name: Option<Vec<u8>>,
     /// `loginname`.
     pub login_name: Option<Vec<u8>>,
+    /// `user`.
+    pub user: Option<Vec<u8>>,
     /// `from`, or empty for `channel error`; none: not given.
     pub sender: Option<Vec<u8>>,
     /// `envid`.
@@ -59,6 +61,8 @@ pub struct FileError {
     pub line: usize,
     /// What is wrong.
     pub text: String,
+    /// The file ends inside its envelope: of a part of a file nothing is known yet.
+    pub is_short: bool,
 }
 
 impl fmt::Display for FileError {
@@ -76,10 +80,18 @@ pub fn parse(file: &[u8]) -> Result<(FileEnvelope, usize), FileError> {
     let (mut at, mut number) = (0, 0);
     loop {
         number += 1;
-        let error = |text: String| FileError { line: number, text };
+        let error = |text: String| FileError {
+            line: number,
+            text,
+            is_short: false,
+        };
         let rest = file.get(at..).unwrap_or_default();
         let Some(len) = logical_line(rest) else {
-            return Err(error("the file ends inside its envelope".to_owned()));
+            let text = "the file ends inside its envelope".to_owned();
+            return Err(FileError {
+                is_short: true,
+                ..error(text)
+            });
         };
         let line = rest.get(..len).unwrap_or_default();
         let text = line.trim_ascii_end();
@@ -151,13 +163,14 @@ impl Parser {
             b"channel" if value.eq_ignore_ascii_case(b"error") => {
                 envelope.sender = Some(Vec::new())
             }
-            b"envid" => envelope.envid = text,
+            b"envid" => envelope.envid = Some(envid(value)?),
             b"notaryret" => envelope.ret = text,
             b"comment" => envelope.comments.push(value.to_vec()),
             b"verbose" => envelope.verbose = text,
             b"todsn" => self.dsn = dsn(value)?,
             b"to" => self.to(value)?,
-            b"type" | b"via" | b"identinfo" | b"authinfo" | b"user" | b"errormsg" => {}
+            b"user" => envelope.user = text,
+            b"type" | b"via" | b"identinfo" | b"authinfo" | b"errormsg" => {}
             _ => {
                 let shown = String::from_utf8_lossy(keyword).into_owned();
                 return Err(format!("no such envelope keyword: {shown:?}"));
@@ -167,12 +180,16 @@ impl Parser {
     }
 
     fn to(&mut self, value: &[u8]) -> Result<(), String> {
-        let addresses = header::addresses(value);
-        if addresses.is_empty() {
+        let list = header::addresses(value);
+        if let Some(text) = list.doubtful.first() {
+            let shown = String::from_utf8_lossy(text).into_owned();
+            return Err(format!("`to` names somebody unclear: {shown:?}"));
+        }
+        if list.addresses.is_empty() {
             return Err("`to` names nobody".to_owned());
         }
         let dsn = std::mem::take(&mut self.dsn);
-        for address in addresses {
+        for address in list.addresses {
             let dsn = dsn.clone();
             self.envelope
                 .recipients
@@ -186,11 +203,8 @@ fn one_address(value: &[u8]) -> Result<Vec<u8>, String> {
     if value == b"<>" || value.is_empty() {
         return Ok(Vec::new());
     }
-    let mut all = header::addresses(value);
-    match (all.pop(), all.is_empty()) {
-        (Some(address), true) => Ok(address),
-        _ => Err("`from` takes one address".to_owned()),
-    }
+    let single = header::addresses(value).single();
+    single.ok_or_else(|| "`from` takes one address".to_owned())
 }
 
 fn dsn(value: &[u8]) -> Result<FileRecipient, String> {
@@ -208,11 +222,57 @@ fn dsn(value: &[u8]) -> Result<FileRecipient, String> {
         if name.eq_ignore_ascii_case(b"NOTIFY") {
             recipient.notify = notify(value)?;
         } else if name.eq_ignore_ascii_case(b"ORCPT") {
-            recipient.orcpt = Some(value.to_vec());
+            recipient.orcpt = Some(orcpt(value)?);
         }
         // INRCPT, INFROM, EZMLM and BY say nothing that is used here.
     }
     Ok(recipient)
+}
+
+/// Checks an ENVID (RFC 3461 4.4). It goes to the next hop as a parameter, where a space would begin
+/// another one.
+///
+/// # Errors
+/// What is allowed.
+pub fn envid(value: &[u8]) -> Result<Vec<u8>, String> {
+    if value.len() <= 100 && is_xtext(value) {
+        return Ok(value.to_vec());
+    }
+    let shown = String::from_utf8_lossy(value).into_owned();
+    Err(format!(
+        "an envelope id is at most 100 characters of xtext, not {shown:?}"
+    ))
+}
+
+/// Checks an ORCPT (RFC 3461 4.2; RFC 6533 3 for 8 bits).
+fn orcpt(value: &[u8]) -> Result<Vec<u8>, String> {
+    let mut parts = value.splitn(2, |byte| *byte == b';');
+    let (kind, address) = (parts.next().unwrap_or_default(), parts.next());
+    let is_kind = |kind: &[u8]| !kind.is_empty() && kind.iter().all(|byte| is_kind(*byte));
+    let eight_bit = |address: &[u8]| address.iter().all(|byte| *byte > b' ' && *byte != 0x7f);
+    let good = is_kind(kind)
+        && value.len() <= 500
+        && address.is_some_and(|text| is_xtext(text) || eight_bit(text));
+    if good {
+        return Ok(value.to_vec());
+    }
+    let shown = String::from_utf8_lossy(value).into_owned();
+    Err(format!("ORCPT is a type, a `;` and xtext, not {shown:?}"))
+}
+
+fn is_kind(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-'
+}
+
+/// RFC 3461 4: graphic characters but `=`; `+` begins two hexadecimal digits.
+fn is_xtext(text: &[u8]) -> bool {
+    let hex = |at: usize| text.get(at).is_some_and(u8::is_ascii_hexdigit);
+    let good = |(at, byte): (usize, &u8)| match byte {
+        b'=' => false,
+        b'+' => hex(at + 1) && hex(at + 2),
+        _ => byte.is_ascii_graphic(),
+    };
+    text.iter().enumerate().all(good)
 }
 
 /// The bits of a NOTIFY value.
@@ -266,6 +326,7 @@ pub fn write(envelope: &FileEnvelope) -> Vec<u8> {
         ("bodytype", &envelope.body_type),
         ("fullname", &envelope.full_name),
         ("loginname", &envelope.login_name),
+        ("user", &envelope.user),
         ("envid", &envelope.envid),
         ("notaryret", &envelope.ret),
         ("verbose", &envelope.verbose),
@@ -323,26 +384,13 @@ fn put(out: &mut Vec<u8>, keyword: &str, value: &[u8]) {
     out.push(b'\n');
 }
 
-/// The message of a file as it travels: CR LF line ends, one at the end, no NUL. A CR inside a line
-/// becomes a space: it would be refused everywhere (see ARCHITECTURE.md, *What is refused*).
+/// The message of a file as it travels; see [`ToWire`].
 #[must_use]
 pub fn to_wire(message: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.len() + message.len() / 32 + 2);
-    let mut rest = message;
-    while let Some(at) = memchr::memchr3(b'\n', b'\r', 0, rest) {
-        let (before, behind) = rest.split_at_checked(at).unwrap_or((rest, b""));
-        out.extend_from_slice(before);
-        match (behind.first(), behind.get(1)) {
-            (Some(b'\n'), _) => out.extend_from_slice(b"\r\n"),
-            (Some(b'\r'), Some(b'\n')) | (Some(0), _) => {}
-            _ => out.push(b' '),
-        }
-        rest = behind.get(1..).unwrap_or_default();
-    }
-    out.extend_from_slice(rest);
-    if !out.ends_with(b"\r\n") {
-        out.extend_from_slice(b"\r\n");
-    }
+    let mut ends = ToWire::default();
+    ends.feed(message, &mut out);
+    ends.end(out.is_empty(), &mut out);
     out
 }
 
@@ -428,6 +476,10 @@ mod tests {
             ),
             (b"to ()\nenv-end\n", 1, "nobody"),
             (b"from a@x, b@x\nenv-end\n", 1, "one address"),
+            (b"to <a b@x>\nenv-end\n", 1, "a b@x"),
+            (b"envid a AUTH=<>\nto <a@x>\nenv-end\n", 1, "a AUTH=<>"),
+            (b"todsn ORCPT=rfc822;\x01\nto <a@x>\nenv-end\n", 1, "ORCPT"),
+            (b"todsn ORCPT=a@x\nto <a@x>\nenv-end\n", 1, "ORCPT"),
         ];
         for (file, line, word) in cases {
             let error = parse(file).unwrap_err();

@@ -27,7 +27,7 @@ impl<D: Driver> Shard<D> {
         let Submission {
             token,
             envelope,
-            content: rest,
+            mut content,
         } = submission;
         let id = self.log.reserve_id();
         let hostname = &self.settings.hostname;
@@ -37,8 +37,8 @@ impl<D: Driver> Shard<D> {
             String::from_utf8_lossy(&envelope.helo),
             date::format(self.now.wall_ms),
         );
-        let mut content = received.into_bytes();
-        content.extend_from_slice(&rest);
+        // In place: large content is not held twice, and the pick-up has left room.
+        content.splice(0..0, received.into_bytes());
         let origin = Origin::File(token);
         let is_large = content.len() > LARGE_BYTES;
         let message = Message::new(id, envelope, Content::Memory(content));

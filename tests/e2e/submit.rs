@@ -1,18 +1,10 @@
-//! `sendmail` and the pick-up of `router/`.
+//! `sendmail`: from standard input to the next hop.
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
-use std::process::Command;
 
 use crate::harness::daemon::{Daemon, Setup, scratch_dir};
 use crate::harness::hop::{Hop, Mail};
 use crate::harness::sendmail::{said, sendmail};
-use crate::harness::wait_for;
-
-fn router(daemon: &Daemon) -> PathBuf {
-    daemon.dir.path().join("postoffice/router")
-}
 
 fn text_of(mail: &Mail) -> String {
     String::from_utf8_lossy(&mail.content).into_owned()
@@ -156,97 +148,4 @@ fn smtp_on_a_pipe() {
     );
     let content = text_of(mail);
     assert!(content.ends_with("\r\n\r\n.dot\r\n"), "{content}");
-}
-
-#[test]
-fn hostile_files_go_to_postman_and_harm_nobody() {
-    let hop = Hop::start();
-    let daemon = Setup::relay_to(hop.address).start();
-    let (router, secret) = (router(&daemon), daemon.dir.path().join("secret"));
-    fs::write(&secret, "to <thief@x.example>\nenv-end\n\nsecret\n").unwrap();
-    symlink(&secret, router.join("1")).unwrap();
-    fs::hard_link(&secret, router.join("2")).unwrap();
-    fs::create_dir(router.join("dir")).unwrap();
-    let made = Command::new("mkfifo").arg(router.join("fifo")).status();
-    assert!(made.unwrap().success());
-    fs::write(router.join("3"), "from <a@x.example>\nfrm <b@x>\nenv-end\n").unwrap();
-    fs::write(router.join("4"), "from <a@x.example>\nto <b@").unwrap();
-    fs::write(
-        router.join("5"),
-        "from <a@x.example>\nenv-end\nSubject: nobody\n\n",
-    )
-    .unwrap();
-    fs::write(
-        router.join("6"),
-        "to <good@x.example>\nenv-end\nSubject: s\n\ntext\n",
-    )
-    .unwrap();
-    // Not seen: a name that begins with a dot is being written.
-    fs::write(
-        router.join(".7"),
-        "to <hidden@x.example>\nenv-end\n\ntext\n",
-    )
-    .unwrap();
-    let found = wait_for("seven odd files", || {
-        let mut found = names("postman", &daemon);
-        found.sort();
-        (found.len() == 7).then_some(found)
-    });
-    assert_eq!(
-        found,
-        [
-            "rtr.1.notafile",
-            "rtr.2.linked",
-            "rtr.3.badenvelope",
-            "rtr.4.badenvelope",
-            "rtr.5.badenvelope",
-            "rtr.dir.notafile",
-            "rtr.fifo.notafile"
-        ]
-    );
-    assert_eq!(hop.wait_for_mails(1)[0].recipients, ["good@x.example"]);
-    daemon.wait_until_empty();
-    assert_eq!(hop.mails().len(), 1);
-    assert!(secret.exists());
-    assert!(
-        daemon.stderr().contains("frm"),
-        "the reason is told: {}",
-        daemon.stderr()
-    );
-}
-
-/// A file that was committed and not yet removed when the power failed must not become a second
-/// message. The crash is a kill -9 with the files put back, which is what an unsynced removal is.
-#[test]
-fn a_file_that_was_taken_before_a_crash_is_only_removed() {
-    let mut daemon = Setup::relay_to(([127, 0, 0, 1], 9).into()).start();
-    daemon.stop();
-    let kept = daemon.dir.path().join("kept");
-    fs::create_dir(&kept).unwrap();
-    for number in 0..10 {
-        sendmail(
-            &daemon,
-            &[&format!("u{number}@b.example")],
-            b"Subject: s\n\ntext\n",
-        );
-    }
-    let files: Vec<String> = names("router", &daemon);
-    assert_eq!(files.len(), 10);
-    // A directory in which nothing can be removed: what a cut before the removal leaves behind.
-    let _mount = match crate::harness::mount::read_only(&router(&daemon)) {
-        Some(mount) => mount,
-        None => return crate::harness::skip("a read-only mount needs root"),
-    };
-    daemon.restart();
-    wait_for("ten messages", || {
-        (daemon.status()["queue"]["messages"] == 10).then_some(())
-    });
-    daemon.kill();
-    drop(_mount);
-    daemon.restart();
-    wait_for("an empty router/", || {
-        names("router", &daemon).is_empty().then_some(())
-    });
-    assert_eq!(daemon.status()["queue"]["messages"], 10);
-    daemon.stop();
 }

@@ -12,6 +12,26 @@ pub fn sendmail(daemon: &Daemon, arguments: &[&str], input: &[u8]) -> Output {
     run(command, daemon, input)
 }
 
+/// Runs `sendmail` by way of another command, which gets it as its last arguments.
+pub fn sendmail_by(mut way: Command, daemon: &Daemon, arguments: &[&str], input: &[u8]) -> Output {
+    way.arg(env!("CARGO_BIN_EXE_zmailer"));
+    way.arg("sendmail").args(arguments);
+    run(way, daemon, input)
+}
+
+/// Runs any command that finds `sendmail` in its `PATH` and a daemon's postoffice behind it.
+pub fn program(mut command: Command, daemon: &Daemon, input: &[u8]) -> Output {
+    let dir = daemon.dir.path().join("bin");
+    if !dir.exists() {
+        std::fs::create_dir(&dir).expect("a scratch directory");
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_zmailer"), dir.join("sendmail"))
+            .expect("a scratch link");
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{}:{path}", dir.display()));
+    run(command, daemon, input)
+}
+
 /// Runs `zmailer` with a daemon's configuration.
 pub fn zmailer(daemon: &Daemon, arguments: &[&str]) -> Output {
     let mut command = binary();

@@ -1,25 +1,34 @@
-//! One file of `router/`: opened so that nobody can make us read something else, and read whole.
+//! One file of `router/`: opened so that nobody can make us read something else, read in pieces.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use spool::Source;
+
+/// Age up to which a file that makes no sense may still be written by somebody who does not know that
+/// message files are written in `public/`.
+const YOUNG: Duration = Duration::from_secs(2);
+
+/// Bytes read at a time.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// A file as it was found.
 #[derive(Debug)]
-pub(super) struct Loaded {
+pub(super) struct Opened {
+    file: File,
     /// What tells it from every other file.
     pub(super) source: Source,
     /// Its owner.
     pub(super) uid: u32,
     /// When it was written last, in milliseconds since 1970.
     pub(super) modified_ms: u64,
-    /// All of it.
-    pub(super) bytes: Vec<u8>,
 }
 
 /// Why a file is not taken.
@@ -27,6 +36,8 @@ pub(super) struct Loaded {
 pub(super) enum Odd {
     /// Somebody else removed it.
     Gone,
+    /// It changed a moment ago, or while it was read: it is looked at again.
+    Changing,
     /// A link, a directory, a device, a socket.
     NotAFile,
     /// It has another name as well: its owner could still change it.
@@ -48,6 +59,7 @@ impl Odd {
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::Gone => "gone",
+            Self::Changing => "changing",
             Self::NotAFile => "notafile",
             Self::Linked(_) => "linked",
             Self::Unreadable(_) => "unreadable",
@@ -63,6 +75,7 @@ impl fmt::Display for Odd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gone => f.write_str("gone"),
+            Self::Changing => f.write_str("it is being written"),
             Self::NotAFile => f.write_str("not a regular file"),
             Self::Linked(count) => write!(f, "it has {count} names"),
             Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
@@ -74,46 +87,139 @@ impl fmt::Display for Odd {
     }
 }
 
-/// Opens and reads a file; nothing is followed, nothing is waited for.
-pub(super) fn load(path: &Path, bytes_max: u64) -> Result<Loaded, Odd> {
-    // The envelope comes on top of the message.
-    const ENVELOPE_BYTES: u64 = 16 << 20;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
-        rustix::io::Errno::NOENT => Odd::Gone,
-        rustix::io::Errno::LOOP | rustix::io::Errno::NXIO => Odd::NotAFile,
-        errno => Odd::Unreadable(errno.into()),
-    })?;
-    let mut file = File::from(file);
-    let metadata = file.metadata().map_err(Odd::Unreadable)?;
+impl Opened {
+    /// Opens a file; nothing is followed, nothing is waited for.
+    pub(super) fn open(path: &Path) -> Result<Self, Odd> {
+        // Opening a device can already do something.
+        check(&fs::symlink_metadata(path).map_err(unreadable)?)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty());
+        let file = File::from(file.map_err(|errno| unreadable(errno.into()))?);
+        // The name may have been given to another file meanwhile.
+        let metadata = file.metadata().map_err(unreadable)?;
+        check(&metadata)?;
+        Ok(Self {
+            file,
+            source: source(&metadata),
+            uid: metadata.uid(),
+            modified_ms: nanoseconds(metadata.mtime(), metadata.mtime_nsec()) / 1_000_000,
+        })
+    }
+
+    /// Appends the next bytes, as many as there are up to a limit; false at the end.
+    pub(super) fn piece(&mut self, out: &mut Vec<u8>) -> Result<bool, Odd> {
+        out.reserve(PIECE_BYTES);
+        let mut limited = (&mut self.file).take(PIECE_BYTES as u64);
+        let count = limited.read_to_end(out).map_err(Odd::Unreadable)?;
+        Ok(count > 0)
+    }
+
+    /// Whether it was written a moment ago.
+    pub(super) fn is_young(&self) -> bool {
+        let changed = SystemTime::UNIX_EPOCH + Duration::from_nanos(self.source.changed_ns);
+        // A file of the future is as old as it will ever be.
+        let age = SystemTime::now().duration_since(changed);
+        age.is_ok_and(|age| age < YOUNG)
+    }
+
+    /// Whether it is still what it was when it was opened.
+    pub(super) fn check_unchanged(&self) -> Result<(), Odd> {
+        let metadata = self.file.metadata().map_err(unreadable)?;
+        match metadata.nlink() {
+            0 => Err(Odd::Gone),
+            _ if source(&metadata) != self.source => Err(Odd::Changing),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn unreadable(error: io::Error) -> Odd {
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => Odd::Gone,
+        Some(libc::ELOOP | libc::ENXIO) => Odd::NotAFile,
+        _ => Odd::Unreadable(error),
+    }
+}
+
+fn check(metadata: &Metadata) -> Result<(), Odd> {
     if !metadata.is_file() {
         return Err(Odd::NotAFile);
     }
-    if metadata.nlink() != 1 {
-        return Err(Odd::Linked(metadata.nlink()));
+    match metadata.nlink() {
+        0 => Err(Odd::Gone),
+        1 => Ok(()),
+        count => Err(Odd::Linked(count)),
     }
-    if metadata.len() > bytes_max + ENVELOPE_BYTES {
-        return Err(Odd::TooLarge(bytes_max));
+}
+
+fn source(metadata: &Metadata) -> Source {
+    Source {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        size: metadata.len(),
     }
-    let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
-    file.by_ref()
-        .take(bytes_max + ENVELOPE_BYTES)
-        .read_to_end(&mut bytes)
-        .map_err(Odd::Unreadable)?;
-    let nanoseconds = |seconds: i64, nanos: i64| {
-        (seconds.max(0) as u64)
-            .saturating_mul(1_000_000_000)
-            .saturating_add(nanos.max(0) as u64)
-    };
-    Ok(Loaded {
-        source: Source {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
-            size: metadata.len(),
-        },
-        uid: metadata.uid(),
-        modified_ms: nanoseconds(metadata.mtime(), metadata.mtime_nsec()) / 1_000_000,
-        bytes,
-    })
+}
+
+fn nanoseconds(seconds: i64, nanos: i64) -> u64 {
+    let positive = |number: i64| u64::try_from(number).unwrap_or(0);
+    positive(seconds)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(positive(nanos))
+}
+
+/// Moves a file to `postman/`, under a name that nobody has there. Gives back the new path.
+pub(super) fn move_to_postman(path: &Path, postman: &Path, odd: &Odd) -> io::Result<PathBuf> {
+    /// Files of one name and one fault.
+    const NAMES_MAX: u32 = 10_000;
+    let name = path.file_name().unwrap_or_default();
+    for number in 0..NAMES_MAX {
+        let target = postman.join(postman_name(name, odd.word(), number));
+        match rustix::fs::renameat_with(CWD, path, CWD, &target, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(target),
+            Err(rustix::io::Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// As the name was, short enough for what is added.
+fn postman_name(name: &OsStr, word: &str, number: u32) -> OsString {
+    const NAME_BYTES_MAX: usize = 200;
+    let bytes = name.as_bytes();
+    let kept = bytes.get(..NAME_BYTES_MAX).unwrap_or(bytes);
+    let mut out = [b"rtr.", kept, b".", word.as_bytes()].concat();
+    if number > 0 {
+        out.extend_from_slice(format!(".{number}").as_bytes());
+    }
+    OsString::from_vec(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_postman_is_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let postman = dir.path().join("postman");
+        fs::create_dir(&postman).unwrap();
+        let long = "n".repeat(255);
+        for (number, (name, expected)) in [
+            ("12", "rtr.12.notafile"),
+            ("12", "rtr.12.notafile.1"),
+            ("12", "rtr.12.notafile.2"),
+            (&long, &format!("rtr.{}.notafile", "n".repeat(200))),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let path = dir.path().join(name);
+            fs::write(&path, number.to_string()).unwrap();
+            let target = move_to_postman(&path, &postman, &Odd::NotAFile).unwrap();
+            assert_eq!(target, postman.join(expected));
+            assert_eq!(fs::read_to_string(target).unwrap(), number.to_string());
+        }
+    }
 }

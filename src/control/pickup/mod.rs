@@ -9,8 +9,13 @@
 //! message is not done before the removal of its file is on disk ([`Ends::released`]), so after a crash
 //! every file that has been taken is known to recovery, and is only removed.
 //!
-//! Bounds: [`OUTSTANDING_MAX`] files and [`OUTSTANDING_BYTES_MAX`] bytes (one larger file excepted)
-//! are with the shards, [`BUSY_MAX`] files are not yet removed; the rest waits on disk.
+//! Bounds: [`OUTSTANDING_MAX`] files and [`OUTSTANDING_BYTES_MAX`] bytes (or one larger file alone) are
+//! with the shards, [`BUSY_MAX`] files are not yet removed, [`NAMES_MAX`] names are known; the rest
+//! waits on disk.
+//!
+//! *Odd files* go to `postman/` with a word that says why. A file that makes no sense but changed a
+//! moment ago may be under way and is left for the next scan; one that cannot be moved away is
+//! complained about once and left alone.
 
 mod file;
 mod remover;
@@ -30,14 +35,25 @@ use spool::{Envelope, MessageKey, Source};
 use tokio::sync::Notify;
 
 use super::thread::StartError;
-use file::Odd;
+use file::{Odd, Opened};
 use remover::Remover;
+
+use crate::protocol::server::Stored;
 
 /// Files handed to shards at a time.
 pub const OUTSTANDING_MAX: usize = 1024;
 
-/// Bytes of files handed to shards at a time.
-const OUTSTANDING_BYTES_MAX: usize = 32 << 20;
+/// Bytes of files handed to shards at a time. A shard holds them about three times while it stores them.
+const OUTSTANDING_BYTES_MAX: u64 = 16 << 20;
+
+/// Names that one scan remembers.
+const NAMES_MAX: usize = 100_000;
+
+/// Pause before an odd file that could not be moved away is complained about again.
+const STUCK: Duration = Duration::from_secs(3600);
+
+/// Odd files that could not be moved away and are remembered; of more nothing is said.
+const STUCK_MAX: usize = 10_000;
 
 /// Files handed to shards or waiting for their removal.
 const BUSY_MAX: usize = 64 * OUTSTANDING_MAX;
@@ -50,6 +66,9 @@ const SCAN: Duration = Duration::from_secs(10);
 
 /// Pause after the spool refused a message, or files could not be removed.
 const REFUSED: Duration = Duration::from_secs(2);
+
+/// Pause before a file that was being written is looked at again.
+const CHANGING: Duration = Duration::from_secs(1);
 
 /// Age at which a file in `public/` is the rest of a submission that broke off.
 const ABANDONED: Duration = Duration::from_secs(2 * 86_400);
@@ -241,7 +260,7 @@ async fn watch(dir: PathBuf, changed: Arc<Notify>) {
 #[derive(Debug)]
 struct Under {
     path: PathBuf,
-    bytes: usize,
+    bytes: u64,
 }
 
 struct Pickup {
@@ -251,9 +270,11 @@ struct Pickup {
     names: Vec<PathBuf>,
     /// Handed to shards.
     under: HashMap<u64, Under>,
-    under_bytes: usize,
+    under_bytes: u64,
     /// Paths in `under` and those that are being removed.
     busy: HashSet<PathBuf>,
+    /// Odd, and not to be moved away: left alone until then.
+    stuck: HashMap<PathBuf, Instant>,
     /// Read, but the shard's queue was full.
     next: Option<(usize, Submission)>,
     /// Takes what is committed.
@@ -264,6 +285,8 @@ struct Pickup {
     users: submission::Users,
     /// The first whole scan is over: what recovery knew and no file was found for is released.
     settled: bool,
+    /// The last scan found more names than it may remember.
+    cut: bool,
 }
 
 impl Pickup {
@@ -275,6 +298,7 @@ impl Pickup {
             under: HashMap::new(),
             under_bytes: 0,
             busy: HashSet::new(),
+            stuck: HashMap::new(),
             next: None,
             remover,
             token: 0,
@@ -282,6 +306,7 @@ impl Pickup {
             scan_at: Instant::now(),
             users: submission::Users::default(),
             settled: false,
+            cut: false,
         }
     }
 
@@ -302,7 +327,7 @@ impl Pickup {
         self.hand_out();
         self.settle();
         if self.names.is_empty() {
-            SCAN
+            self.scan_at.saturating_duration_since(now).min(SCAN)
         } else {
             Duration::from_millis(20)
         }
@@ -316,6 +341,12 @@ impl Pickup {
             self.under_bytes -= bytes;
             match result {
                 Ok((shard, key)) => self.remover.remove(path, shard, key),
+                Err(why) if why == Stored::TooLarge.reason() => {
+                    // It will never be taken, and must not keep the others waiting.
+                    self.busy.remove(&path);
+                    let limit = self.setup.limits.message_bytes_max;
+                    self.set_aside(path, &Odd::TooLarge(limit));
+                }
                 Err(why) => {
                     tracing::warn!("{}: the spool does not take it now: {why}", path.display());
                     self.busy.remove(&path);
@@ -329,10 +360,15 @@ impl Pickup {
     /// Lists `router/` and its subdirectories `A` to `Z`.
     fn scan(&mut self, now: Instant) {
         self.scan_at = now + SCAN;
+        self.stuck.retain(|_, until| *until > now);
         let router = self.router.clone();
         let mut found = Vec::new();
         if let Err(error) = self.list(&router, true, &mut found) {
             tracing::error!("{}: {error}", router.display());
+        }
+        self.cut = found.len() >= NAMES_MAX;
+        if self.cut {
+            self.scan_at = now;
         }
         // Taken from the back: oldest names first, as far as inodes tell.
         found.sort_unstable_by(|one: &PathBuf, other| other.cmp(one));
@@ -344,8 +380,12 @@ impl Pickup {
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
             let (name, path) = (entry.file_name(), entry.path());
-            if is_hidden(&name) || self.busy.contains(&path) {
+            let known = self.busy.contains(&path) || self.stuck.contains_key(&path);
+            if is_hidden(&name) || known {
                 continue;
+            }
+            if found.len() >= NAMES_MAX {
+                break;
             }
             let kind = entry.file_type();
             if above && is_hash(&name) && kind.is_ok_and(|kind| kind.is_dir()) {
@@ -374,14 +414,14 @@ impl Pickup {
     /// Gives one file to a shard, and says to which.
     fn hand_out_one(&mut self) -> Option<usize> {
         while self.next.is_none() {
-            let full = self.under.len() >= OUTSTANDING_MAX
-                || self.busy.len() >= BUSY_MAX
-                || (self.under_bytes >= OUTSTANDING_BYTES_MAX && !self.under.is_empty());
-            if full {
+            if self.under.len() >= OUTSTANDING_MAX || self.busy.len() >= BUSY_MAX {
                 return None;
             }
             let path = self.names.pop()?;
-            self.take(path);
+            if let Some(path) = self.take(path) {
+                self.names.push(path);
+                return None;
+            }
         }
         let (shard, submission) = self.next.take()?;
         match self.setup.ends[shard].submissions.push(submission) {
@@ -393,22 +433,28 @@ impl Pickup {
         }
     }
 
-    fn take(&mut self, path: PathBuf) {
-        let loaded = match file::load(&path, self.setup.limits.message_bytes_max) {
-            Ok(loaded) => loaded,
-            Err(Odd::Gone) => return,
-            Err(odd) => return self.set_aside(&path, &odd),
+    /// Reads a file; gives its path back when there is no room for it yet.
+    fn take(&mut self, path: PathBuf) -> Option<PathBuf> {
+        let mut opened = match Opened::open(&path) {
+            Ok(opened) => opened,
+            Err(odd) => {
+                self.set_aside(path, &odd);
+                return None;
+            }
         };
-        if let Some((shard, key)) = self.setup.known.remove(&loaded.source) {
+        let source = opened.source;
+        if let Some((shard, key)) = self.setup.known.remove(&source) {
             // Taken before a crash: only the file is left.
             self.busy.insert(path.clone());
             self.remover.remove(path, shard, key);
-            return;
+            return None;
         }
-        let source = loaded.source;
-        let bytes = loaded.bytes.len();
-        match submission::make(&loaded, &self.setup, &mut self.users) {
+        if !self.under.is_empty() && self.under_bytes + source.size > OUTSTANDING_BYTES_MAX {
+            return Some(path);
+        }
+        match submission::make(&mut opened, &self.setup, &mut self.users) {
             Ok((envelope, content)) => {
+                let bytes = content.len() as u64;
                 self.token += 1;
                 let token = self.token;
                 self.busy.insert(path.clone());
@@ -422,29 +468,41 @@ impl Pickup {
                 };
                 self.next = Some((shard, submission));
             }
-            Err(odd) => self.set_aside(&path, &odd),
+            Err(Odd::BadEnvelope(_)) if opened.is_young() => self.set_aside(path, &Odd::Changing),
+            Err(odd) => self.set_aside(path, &odd),
         }
+        None
     }
 
     /// What is no message of ours goes to `postman/` as it is.
-    fn set_aside(&self, path: &Path, odd: &Odd) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let target = format!("rtr.{name}.{}", odd.word());
-        let target = self.setup.postoffice.join("postman").join(target);
-        match fs::rename(path, &target) {
-            Ok(()) => tracing::warn!("{}: {odd}; it is now {}", path.display(), target.display()),
+    fn set_aside(&mut self, path: PathBuf, odd: &Odd) {
+        match odd {
+            Odd::Gone => return,
+            Odd::Changing => {
+                self.scan_at = self.scan_at.min(Instant::now() + CHANGING);
+                return;
+            }
+            _ => {}
+        }
+        let postman = self.setup.postoffice.join("postman");
+        match file::move_to_postman(&path, &postman, odd) {
+            Ok(target) => tracing::warn!("{path:?}: {odd}; it is now {target:?}"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::error!(
-                "{}: {odd}; it cannot be moved to {}: {error}",
-                path.display(),
-                target.display()
-            ),
+            Err(error) => {
+                // A directory of somebody else can be moved by root alone.
+                if self.stuck.len() < STUCK_MAX {
+                    tracing::error!(
+                        "{path:?}: {odd}; it cannot be moved to {postman:?}: {error}; it is left alone"
+                    );
+                    self.stuck.insert(path, Instant::now() + STUCK);
+                }
+            }
         }
     }
 
     /// After the first whole scan, what recovery knew has no file any more.
     fn settle(&mut self) {
-        if self.settled || !self.names.is_empty() || self.next.is_some() {
+        if self.settled || self.cut || !self.names.is_empty() || self.next.is_some() {
             return;
         }
         self.settled = true;

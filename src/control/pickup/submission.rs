@@ -1,121 +1,259 @@
 //! A message file to envelope and content: who may say what, and what a header must have.
+//!
+//! The owner of the file is who submitted it, and stands in the Received field whatever the envelope
+//! claims. Trusted owners, which are root and the daemon's user, may also say where a message came from
+//! (`rcvdfrom`, `with`), how old it is (the file's time), and for whom they act (`user`), unless the
+//! file says `external`. `from` may be named by everybody, unlike in ZMailer: programs of users send
+//! for the addresses these have elsewhere, and the Received field tells who did.
+//!
+//! A file is read once and in pieces, into the content that goes to the shard: beside it only its
+//! envelope and header are in memory.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::SystemTime;
 
 use spool::{BodyKind, Envelope, Recipient, Ret};
 
 use super::Setup;
-use super::file::{Loaded, Odd};
+use super::file::{Odd, Opened};
 use crate::mail::date;
 use crate::mail::header::{self, Field};
-use crate::mail::message_file::{self, FileEnvelope};
+use crate::mail::line_ends::ToWire;
+use crate::mail::message_file::{self, ENVELOPE_BYTES_MAX, FileEnvelope};
 use crate::protocol::{judge, path};
 use crate::sys::process;
 
 /// Names of users, looked up once each.
 #[derive(Debug, Default)]
 pub(super) struct Users {
-    names: HashMap<u32, Option<process::Account>>,
+    names: HashMap<u32, process::Account>,
 }
 
 /// Users remembered; beyond it all are looked up again.
 const USERS_MAX: usize = 10_000;
 
 impl Users {
+    /// Somebody unknown is asked for again each time: he may have come since, or the answer failed.
     fn account(&mut self, uid: u32) -> Option<&process::Account> {
         if self.names.len() >= USERS_MAX {
             self.names.clear();
         }
-        self.names
-            .entry(uid)
-            .or_insert_with(|| process::account(uid))
-            .as_ref()
+        match self.names.entry(uid) {
+            Entry::Occupied(known) => Some(known.into_mut()),
+            Entry::Vacant(vacant) => Some(vacant.insert(process::account(uid)?)),
+        }
     }
 }
 
 /// Who submitted a file.
-struct Submitter<'a> {
-    login: &'a str,
-    full_name: &'a str,
+struct Submitter {
+    login: String,
+    full_name: String,
     /// May say where a message came from and when.
     trusted: bool,
 }
 
+impl Submitter {
+    fn of(file: &FileEnvelope, uid: u32, users: &mut Users) -> Result<Self, Odd> {
+        let account = users.account(uid).ok_or(Odd::NoOwner(uid))?;
+        // ZMailer trusts the owners root and daemon; `external` gives that up.
+        let own = rustix::process::geteuid().as_raw();
+        let trusted = (uid == 0 || uid == own) && !file.external;
+        let owner = Self {
+            login: account.name.clone(),
+            full_name: account.full_name.clone(),
+            trusted,
+        };
+        match file.user.as_deref().filter(|_| trusted) {
+            Some(name) => Self::named(&String::from_utf8_lossy(name)),
+            None => Ok(owner),
+        }
+    }
+
+    /// Somebody for whom a trusted owner acts; he is not trusted himself.
+    fn named(name: &str) -> Result<Self, Odd> {
+        let unknown = || Odd::BadEnvelope(format!("there is no user {name:?}"));
+        let account = process::account_of(name).ok_or_else(unknown)?;
+        Ok(Self {
+            login: account.name,
+            full_name: account.full_name,
+            trusted: account.uid == 0,
+        })
+    }
+}
+
 /// The envelope and the content of a file.
 pub(super) fn make(
-    loaded: &Loaded,
+    opened: &mut Opened,
     setup: &Setup,
     users: &mut Users,
 ) -> Result<(Envelope, Vec<u8>), Odd> {
-    let (file, at) =
-        message_file::parse(&loaded.bytes).map_err(|error| Odd::BadEnvelope(error.to_string()))?;
-    let account = users.account(loaded.uid).ok_or(Odd::NoOwner(loaded.uid))?;
-    // ZMailer trusts the owners root and daemon; `external` gives that up.
-    let own = rustix::process::geteuid().as_raw();
-    let submitter = Submitter {
-        login: &account.name,
-        full_name: &account.full_name,
-        trusted: (loaded.uid == 0 || loaded.uid == own) && !file.external,
-    };
-    let message = loaded.bytes.get(at..).unwrap_or_default();
-    let recipients = recipients(&file, message, &setup.hostname)?;
-    let binary = file
-        .body_type
-        .as_deref()
-        .is_some_and(|body| body.eq_ignore_ascii_case(b"BINARYMIME"));
-    let wire = if binary {
-        message.to_vec()
-    } else {
-        message_file::to_wire(message)
-    };
-    check(&wire, setup)?;
+    let mut text = Text::default();
+    let file = text.envelope(opened, setup.limits.message_bytes_max)?;
+    let submitter = Submitter::of(&file, opened.uid, users)?;
+    text.header(opened, setup)?;
+    let recipients = recipients(&file, &text.content, &setup.hostname)?;
     let now_ms = now_ms();
     let arrival_ms = if submitter.trusted {
-        loaded.modified_ms.min(now_ms)
+        opened.modified_ms.min(now_ms)
     } else {
         now_ms
     };
     let sender = sender(&file, &submitter, &setup.hostname);
-    let content = complete(&wire, &file, &submitter, loaded, setup, arrival_ms);
+    let header = complete(
+        &text.content,
+        &file,
+        &submitter,
+        &sender,
+        (opened, setup, arrival_ms),
+    );
+    text.replace_header(header, opened.source.size);
+    text.body(opened, setup.limits.message_bytes_max)?;
+    opened.check_unchanged()?;
     let utf8 = !sender.is_ascii() || recipients.iter().any(|to| !to.address.is_ascii());
     let envelope = Envelope {
-        sender,
         recipients,
         arrival_ms,
-        body: body(&wire, binary),
+        body: text.kind(),
         smtputf8: utf8,
         ret: file.ret.as_deref().and_then(ret),
         envid: file.envid.clone(),
-        client: b"local".to_vec(),
-        helo: submitter.login.as_bytes().to_vec(),
+        client: client(&file, submitter.trusted),
         protocol: with(&file, submitter.trusted),
-        source: Some(loaded.source),
+        helo: submitter.login.into_bytes(),
+        source: Some(opened.source),
+        sender,
     };
-    Ok((envelope, content))
+    Ok((envelope, text.content))
 }
 
-fn check(wire: &[u8], setup: &Setup) -> Result<(), Odd> {
-    let limits = &setup.limits;
-    if wire.len() as u64 > limits.message_bytes_max {
-        return Err(Odd::TooLarge(limits.message_bytes_max));
+/// Room for the Received field that the shard puts in front.
+const RECEIVED_BYTES: usize = 512;
+
+/// The message of a file under way to its content.
+#[derive(Default)]
+struct Text {
+    content: Vec<u8>,
+    /// Bytes read and not yet part of `content`.
+    raw: Vec<u8>,
+    /// None: content goes as it is (BINARYMIME), or is complete.
+    ends: Option<ToWire>,
+    binary: bool,
+    eight_bit: bool,
+    /// Of the message, without what is added to it.
+    wire_bytes: u64,
+    /// The file has been read to its end.
+    over: bool,
+}
+
+impl Text {
+    /// Reads as far as the envelope goes.
+    fn envelope(&mut self, opened: &mut Opened, bytes_max: u64) -> Result<FileEnvelope, Odd> {
+        // A keyword at the limit may have been read, and a piece more.
+        const RAW_BYTES_MAX: usize = ENVELOPE_BYTES_MAX + (1 << 20);
+        if opened.source.size > bytes_max.saturating_add(ENVELOPE_BYTES_MAX as u64) {
+            return Err(Odd::TooLarge(bytes_max));
+        }
+        let mut wanted = 0;
+        loop {
+            while self.raw.len() <= wanted && !self.over {
+                self.over = !opened.piece(&mut self.raw)?;
+            }
+            match message_file::parse(&self.raw) {
+                Ok((file, at)) => {
+                    self.raw.drain(..at);
+                    let binary = |body: &[u8]| body.eq_ignore_ascii_case(b"BINARYMIME");
+                    self.binary = file.body_type.as_deref().is_some_and(binary);
+                    self.ends = (!self.binary).then(ToWire::default);
+                    return Ok(file);
+                }
+                // Twice as much each time, so reading again from the start costs little.
+                Err(error) if error.is_short && !self.over && self.raw.len() < RAW_BYTES_MAX => {
+                    wanted = 2 * self.raw.len();
+                }
+                Err(error) => return Err(Odd::BadEnvelope(error.to_string())),
+            }
+        }
     }
-    match judge::header_fault(wire, limits.header_bytes_max, limits.received_max) {
-        Some(fault) => Err(Odd::BadMessage(fault.reply())),
-        None => Ok(()),
+
+    /// Takes what has been read over into the content, or reads more; false at the end of the file.
+    fn advance(&mut self, opened: &mut Opened) -> Result<bool, Odd> {
+        if self.raw.is_empty() && !self.over {
+            self.over = !opened.piece(&mut self.raw)?;
+        }
+        let from = self.content.len();
+        match &mut self.ends {
+            Some(ends) => ends.feed(&self.raw, &mut self.content),
+            None => self.content.extend_from_slice(&self.raw),
+        }
+        self.raw.clear();
+        if self.over
+            && let Some(ends) = self.ends.take()
+        {
+            ends.end(self.content.is_empty(), &mut self.content);
+        }
+        self.eight_bit |= !self.content.get(from..).unwrap_or_default().is_ascii();
+        self.wire_bytes += (self.content.len() - from) as u64;
+        Ok(!self.over)
+    }
+
+    /// Reads until the whole header is in the content, and judges it.
+    fn header(&mut self, opened: &mut Opened, setup: &Setup) -> Result<(), Odd> {
+        let limits = &setup.limits;
+        let mut looked_at = 0;
+        loop {
+            let more = self.advance(opened)?;
+            let new = self.content.get(looked_at..).unwrap_or_default();
+            let ends = self.content.starts_with(b"\r\n")
+                || memchr::memmem::find(new, b"\r\n\r\n").is_some();
+            // The two bytes of the empty line do not count.
+            if ends || !more || self.content.len() > limits.header_bytes_max + 2 {
+                break;
+            }
+            looked_at = self.content.len().saturating_sub(3);
+        }
+        match judge::header_fault(&self.content, limits.header_bytes_max, limits.received_max) {
+            Some(fault) => Err(Odd::BadMessage(fault.reply())),
+            None => Ok(()),
+        }
+    }
+
+    fn replace_header(&mut self, start: Vec<u8>, file_bytes: u64) {
+        // Lines of sixteen bytes and more fit without moving all of it.
+        let file_bytes = usize::try_from(file_bytes).unwrap_or(0);
+        let read = self.content.len();
+        self.content = start;
+        let rest = file_bytes.saturating_sub(read);
+        self.content.reserve(rest + rest / 16 + RECEIVED_BYTES);
+    }
+
+    fn body(&mut self, opened: &mut Opened, bytes_max: u64) -> Result<(), Odd> {
+        loop {
+            let more = !self.over && self.advance(opened)?;
+            if self.wire_bytes > bytes_max {
+                return Err(Odd::TooLarge(bytes_max));
+            }
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    fn kind(&self) -> BodyKind {
+        match (self.binary, self.eight_bit) {
+            (true, _) => BodyKind::Binary,
+            (false, false) => BodyKind::SevenBit,
+            (false, true) => BodyKind::EightBit,
+        }
     }
 }
 
-fn recipients(file: &FileEnvelope, message: &[u8], host: &str) -> Result<Vec<Recipient>, Odd> {
+/// Who gets it: those of the envelope, else those of the header. Addresses go to the next hop in
+/// commands, so each is checked.
+fn recipients(file: &FileEnvelope, header: &[u8], host: &str) -> Result<Vec<Recipient>, Odd> {
     let named = if file.recipients.is_empty() {
-        let found = header::recipients(message);
-        let plain = found
-            .into_iter()
-            .map(|address| message_file::FileRecipient {
-                address,
-                ..message_file::FileRecipient::default()
-            });
-        plain.collect()
+        of_header(header)?
     } else {
         file.recipients.clone()
     };
@@ -123,12 +261,38 @@ fn recipients(file: &FileEnvelope, message: &[u8], host: &str) -> Result<Vec<Rec
         let what = "it names no recipient, nor does its header".to_owned();
         return Err(Odd::BadEnvelope(what));
     }
-    let all = named.into_iter().map(|recipient| Recipient {
-        address: qualified(recipient.address, host),
-        notify: recipient.notify,
-        orcpt: recipient.orcpt,
+    let all = named.into_iter().map(|recipient| {
+        let address = qualified(recipient.address, host);
+        match path::check(&address, true) {
+            Ok(()) => Ok(Recipient {
+                address,
+                notify: recipient.notify,
+                orcpt: recipient.orcpt,
+            }),
+            Err(_) => {
+                let shown = String::from_utf8_lossy(&address).into_owned();
+                Err(Odd::BadEnvelope(format!("not an address: {shown:?}")))
+            }
+        }
     });
-    Ok(all.collect())
+    all.collect()
+}
+
+fn of_header(header: &[u8]) -> Result<Vec<message_file::FileRecipient>, Odd> {
+    let list = header::recipients(header);
+    if let Some(text) = list.doubtful.first() {
+        let shown = String::from_utf8_lossy(text).into_owned();
+        let what = format!("its header names somebody unclear: {shown:?}");
+        return Err(Odd::BadEnvelope(what));
+    }
+    let plain = list
+        .addresses
+        .into_iter()
+        .map(|address| message_file::FileRecipient {
+            address,
+            ..message_file::FileRecipient::default()
+        });
+    Ok(plain.collect())
 }
 
 /// A name without a host is one of this host.
@@ -140,18 +304,10 @@ fn qualified(mut address: Vec<u8>, host: &str) -> Vec<u8> {
     address
 }
 
-fn sender(file: &FileEnvelope, submitter: &Submitter<'_>, host: &str) -> Vec<u8> {
+fn sender(file: &FileEnvelope, submitter: &Submitter, host: &str) -> Vec<u8> {
     match file.sender.clone().map(|sender| qualified(sender, host)) {
         Some(sender) if sender.is_empty() || path::check(&sender, true).is_ok() => sender,
         _ => format!("{}@{host}", submitter.login).into_bytes(),
-    }
-}
-
-fn body(wire: &[u8], binary: bool) -> BodyKind {
-    match (binary, wire.is_ascii()) {
-        (true, _) => BodyKind::Binary,
-        (false, true) => BodyKind::SevenBit,
-        (false, false) => BodyKind::EightBit,
     }
 }
 
@@ -165,6 +321,18 @@ fn ret(ret: &[u8]) -> Option<Ret> {
     }
 }
 
+/// The address in what a trusted owner says of where it came from.
+fn client(file: &FileEnvelope, trusted: bool) -> Vec<u8> {
+    let given = file.received_from.as_deref().filter(|_| trusted);
+    let text = given.and_then(|text| core::str::from_utf8(text).ok());
+    let address = text.and_then(|text| text.split('[').nth(1)?.split(']').next());
+    let address = address.and_then(|text| text.parse::<std::net::IpAddr>().ok());
+    address.map_or_else(
+        || b"local".to_vec(),
+        |address| address.to_string().into_bytes(),
+    )
+}
+
 fn with(file: &FileEnvelope, trusted: bool) -> Vec<u8> {
     let given = file
         .with
@@ -174,52 +342,79 @@ fn with(file: &FileEnvelope, trusted: bool) -> Vec<u8> {
 }
 
 /// Adds what a message must have and a user's program may have left out (RFC 5322 3.6; RFC 6409 8),
-/// and takes out what nobody else shall see.
+/// and takes out what nobody else shall see. Takes and gives back the start of a message.
 fn complete(
-    wire: &[u8],
+    start: &[u8],
     file: &FileEnvelope,
-    submitter: &Submitter<'_>,
-    loaded: &Loaded,
-    setup: &Setup,
-    arrival_ms: u64,
+    submitter: &Submitter,
+    sender: &[u8],
+    (opened, setup, arrival_ms): (&Opened, &Setup, u64),
 ) -> Vec<u8> {
     let host = &setup.hostname;
-    let has = |name: &str| header::fields(wire).any(|field| field.is(name));
-    let mut out = Vec::with_capacity(wire.len() + 512);
-    if !has("Date") {
-        out.extend_from_slice(format!("Date: {}\r\n", date::format(arrival_ms)).as_bytes());
+    let has = |name: &str| header::fields(start).any(|field| field.is(name));
+    let source = &opened.source;
+    let date = date::format(arrival_ms);
+    let id = format!("<{:x}.{:x}@{host}>", source.changed_ns, source.inode);
+    let from = from(file, submitter, sender, host);
+    let mut out = Vec::with_capacity(start.len() + 1024);
+    let mut add = |name: &str, value: &str| {
+        out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    };
+    // RFC 5322 3.6.6: who sends something again says when and who, beside what it said before.
+    if header::fields(start).any(|field| is_resent(&field)) {
+        for (name, value) in [
+            ("Resent-Date", &date),
+            ("Resent-Message-Id", &id),
+            ("Resent-From", &from),
+        ] {
+            if !has(name) {
+                add(name, value);
+            }
+        }
     }
-    if !has("Message-Id") {
-        let source = &loaded.source;
-        let line = format!(
-            "Message-Id: <{:x}.{:x}@{host}>\r\n",
-            source.changed_ns, source.inode
-        );
-        out.extend_from_slice(line.as_bytes());
+    for (name, value) in [("Date", &date), ("Message-Id", &id), ("From", &from)] {
+        if !has(name) {
+            add(name, value);
+        }
     }
-    if !has("From") {
-        let name = file
-            .full_name
-            .as_deref()
-            .map_or_else(|| submitter.full_name.into(), String::from_utf8_lossy);
-        let address = format!("{}@{host}", submitter.login);
-        out.extend_from_slice(format!("From: {}\r\n", mailbox(&name, &address)).as_bytes());
+    let to = ["To", "Cc", "Resent-To", "Resent-Cc"];
+    if !to.iter().any(|name| has(name)) {
+        add("To", "undisclosed-recipients:;");
     }
-    if !["To", "Cc", "Resent-To", "Resent-Cc"]
-        .iter()
-        .any(|name| has(name))
-    {
-        out.extend_from_slice(b"To: undisclosed-recipients:;\r\n");
-    }
-    let mut fields = header::fields(wire);
+    let mut fields = header::fields(start);
     for field in fields.by_ref().filter(|field| !is_secret(field)) {
         out.extend_from_slice(field.whole);
+    }
+    if !out.ends_with(b"\n") {
+        // The file ended inside its header.
+        out.extend_from_slice(b"\r\n");
     }
     if !fields.rest().starts_with(b"\r\n") {
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(fields.rest());
     out
+}
+
+fn is_resent(field: &Field<'_>) -> bool {
+    let start = field.name.get(..RESENT.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(RESENT))
+}
+
+const RESENT: &[u8] = b"Resent-";
+
+/// The From field: the name given, and the sender given, as users know it from `-F` and `-f`.
+fn from(file: &FileEnvelope, submitter: &Submitter, sender: &[u8], host: &str) -> String {
+    let name = file.full_name.as_deref().map_or_else(
+        || submitter.full_name.clone(),
+        |name| String::from_utf8_lossy(name).into_owned(),
+    );
+    let given = core::str::from_utf8(sender).unwrap_or_default();
+    if given.is_empty() {
+        mailbox(&name, &format!("{}@{host}", submitter.login))
+    } else {
+        mailbox(&name, given)
+    }
 }
 
 /// Bcc is for the sender alone (RFC 5322 3.6.3); Return-Path is made at the final delivery.
@@ -229,18 +424,68 @@ fn is_secret(field: &Field<'_>) -> bool {
         .any(|name| field.is(name))
 }
 
-/// A name and an address as RFC 5322 3.4 writes them; a name that is not plain ASCII is left out.
+/// A name and an address as RFC 5322 3.4 writes them; a name that is not ASCII as RFC 2047 does.
 fn mailbox(name: &str, address: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
-    if name.trim().is_empty() || !name.bytes().all(plain) {
+    let name: String = name.trim().chars().filter(|c| !c.is_control()).collect();
+    if name.is_empty() {
         return address.to_owned();
     }
-    let escaped = name.trim().replace('\\', "\\\\").replace('"', "\\\"");
-    format!("\"{escaped}\" <{address}>")
+    if name.is_ascii() {
+        let escaped = name.replace('\\', "\\\\").replace('"', "\\\"");
+        return format!("\"{escaped}\" <{address}>");
+    }
+    format!("{} <{address}>", encoded(&name))
+}
+
+/// RFC 2047 2: words of 75 characters at most, none cut inside a character.
+fn encoded(name: &str) -> String {
+    const WORD_BYTES_MAX: usize = 75 - "=?UTF-8?Q?".len() - "?=".len();
+    let mut words = vec![String::new()];
+    for c in name.chars() {
+        let mut bytes = [0; 4];
+        let text: String = c.encode_utf8(&mut bytes).bytes().map(quoted).collect();
+        match words.last_mut() {
+            Some(word) if word.len() + text.len() <= WORD_BYTES_MAX => word.push_str(&text),
+            _ => words.push(text),
+        }
+    }
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| format!("=?UTF-8?Q?{word}?="))
+        .collect();
+    words.join(" ")
+}
+
+fn quoted(byte: u8) -> String {
+    match byte {
+        b' ' => "_".to_owned(),
+        _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        _ => format!("={byte:02X}"),
+    }
 }
 
 fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_a_from_field() {
+        for (name, field) in [
+            ("", "a@x"),
+            ("Ann O'Neil", "\"Ann O'Neil\" <a@x>"),
+            ("the \"boss\\", "\"the \\\"boss\\\\\" <a@x>"),
+            ("two\nlines", "\"twolines\" <a@x>"),
+            ("J\u{f6}rg B.", "=?UTF-8?Q?J=C3=B6rg_B=2E?= <a@x>"),
+        ] {
+            assert_eq!(mailbox(name, "a@x"), field);
+        }
+        let long = encoded(&"\u{20ac}".repeat(20));
+        assert!(long.split(' ').all(|word| word.len() <= 75), "{long}");
+    }
 }

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::submit::{Submission, SubmitError};
-use super::{fail, worker};
+use super::input::Waiting;
 use crate::base::clock::Now;
+use crate::commands::submit::{Submission, SubmitError};
+use crate::commands::{exit, fail, worker};
 use crate::config::Config;
 use crate::mail::message_file::{self, FileEnvelope, FileRecipient};
 use crate::protocol::Input;
@@ -41,9 +42,9 @@ pub(super) fn run(config: &Config) -> ExitCode {
         output: Vec::new(),
         started,
     };
-    match conversation.hold(&mut io::stdin().lock(), &mut io::stdout().lock()) {
+    match conversation.hold(&mut Waiting(io::stdin().lock()), &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(74, format!("sendmail -bs: {error}")),
+        Err(error) => fail(exit::IO, format!("sendmail -bs: {error}")),
     }
 }
 
@@ -87,7 +88,11 @@ impl Conversation<'_> {
                         Ok(name) => Stored::Accepted { id: name },
                         Err(error) => {
                             eprintln!("sendmail -bs: {error}");
-                            Stored::Failed
+                            if error.is_full() {
+                                Stored::Full
+                            } else {
+                                Stored::Failed
+                            }
                         }
                     };
                     self.session.stored(stored, now, &mut self.output);
