@@ -241,7 +241,7 @@ fn dispatch(command: Command) -> Result<ExitCode, ExitCode> {
         Command::Queue(act) => queue::run(&act)?,
         Command::Mailq(arguments) => queue::mailq(&arguments)?,
         Command::Spool(act) => spool::run(&act)?,
-        Command::Trace { config, wanted } => trace::run(&config.load()?, &wanted),
+        Command::Trace { config, wanted } => trace::run(&config.load()?, &wanted)?,
         Command::Sendmail { arguments } => sendmail(&arguments),
         Command::Kill(argument) => kill::run(&argument.load()?),
         Command::Status { config, json } => status::run(&config.load()?, json),

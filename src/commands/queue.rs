@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -118,24 +118,76 @@ pub(super) fn run(act: &Act) -> Result<ExitCode, ExitCode> {
         "limit": limit,
     });
     let now_ms = now_ms();
-    let mut entries = Vec::new();
+    let lists = matches!(act, Act::List(_)) || selection.dry_run;
+    let mut shown = Shown::new(selection.json && lists);
     let total = ask(&config, &request, |entry| {
-        if selection.json {
-            entries.push(entry.clone());
-            return Ok(());
-        }
-        show(entry, now_ms, usize::MAX, &mut io::stdout().lock())
+        shown.entry(entry, |out| show(entry, now_ms, usize::MAX, out))
     })?;
-    if selection.json {
-        let mut object = total;
-        if matches!(act, Act::List(_)) || selection.dry_run {
-            object["entries"] = Value::Array(entries);
-        }
-        println!("{object}");
+    let written = if selection.json {
+        shown.end_of_json(&total)
     } else {
-        println!("{}", conclusion(verb, changes, selection.dry_run, &total));
-    }
+        shown.line(&conclusion(verb, changes, selection.dry_run, &total))
+    };
+    written.map_err(|error| fail(exit::IO, format!("standard output: {error}")))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Standard output of a listing: the first entries at once, the others in larger pieces, none kept.
+struct Shown {
+    out: BufWriter<io::Stdout>,
+    count: usize,
+    /// One object, whose entries come first.
+    json: bool,
+}
+
+impl Shown {
+    /// Entries that are not kept for others to come.
+    const AT_ONCE: usize = 100;
+
+    fn new(json: bool) -> Self {
+        Self {
+            out: BufWriter::with_capacity(64 << 10, io::stdout()),
+            count: 0,
+            json,
+        }
+    }
+
+    fn entry(
+        &mut self,
+        entry: &Value,
+        show: impl FnOnce(&mut BufWriter<io::Stdout>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.json {
+            let before = if self.count == 0 {
+                "{\"entries\":["
+            } else {
+                ",\n"
+            };
+            write!(self.out, "{before}{entry}")?;
+        } else {
+            show(&mut self.out)?;
+        }
+        self.count += 1;
+        if self.count <= Self::AT_ONCE {
+            self.out.flush()?;
+        }
+        Ok(())
+    }
+
+    /// The totals, as the rest of the object that the entries have begun.
+    fn end_of_json(&mut self, total: &Value) -> io::Result<()> {
+        let text = total.to_string();
+        match (self.json, self.count) {
+            (false, _) => self.line(&text),
+            (true, 0) => self.line(&text.replacen('{', "{\"entries\":[],", 1)),
+            (true, _) => self.line(&text.replacen('{', "],", 1)),
+        }
+    }
+
+    fn line(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out, "{text}")?;
+        self.out.flush()
+    }
 }
 
 fn conclusion(verb: &str, changes: bool, dry_run: bool, total: &Value) -> String {
@@ -146,7 +198,13 @@ fn conclusion(verb: &str, changes: bool, dry_run: bool, total: &Value) -> String
         return format!("{what}, {} bytes", number("bytes"));
     }
     if dry_run {
-        return format!("{verb} would concern {what}; nothing has been done");
+        let unbound = total["unbound"].as_bool().unwrap_or(false);
+        let more = if unbound {
+            "; that is too much to remember: the command itself will act on what matches then"
+        } else {
+            ""
+        };
+        return format!("{verb} would concern {what}; nothing has been done{more}");
     }
     let acted = number("acted");
     let mut text = format!("{verb}: {acted} of {what}");
@@ -156,10 +214,13 @@ fn conclusion(verb: &str, changes: bool, dry_run: bool, total: &Value) -> String
             "; {left} left alone: being delivered, or nothing to {verb}"
         ));
     }
+    if let Some(named) = total["named"].as_u64() {
+        text.push_str(&format!("; the dry run has named {named}"));
+    }
     match number("newer") {
         0 => {}
         newer => text.push_str(&format!(
-            "; {newer} more came after the dry run and were left alone"
+            "; {newer} more came after the dry run, or match since, and were left alone"
         )),
     }
     text
@@ -239,11 +300,10 @@ pub(super) fn mailq(arguments: &Mailq) -> Result<ExitCode, ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut parts = Vec::new();
-    if let Some(channel) = &arguments.channel {
-        parts.push(format!("channel = \"{channel}\""));
-    }
-    if let Some(host) = &arguments.host {
-        parts.push(format!("host = \"{host}\""));
+    for (key, value) in [("channel", &arguments.channel), ("host", &arguments.host)] {
+        if let Some(value) = value {
+            parts.push(format!("{key} = {}", quoted(value)?));
+        }
     }
     let filter = parts.join(" and ");
     let request = json!({ "command": "queue", "act": "list", "where": filter });
@@ -254,22 +314,36 @@ pub(super) fn mailq(arguments: &Mailq) -> Result<ExitCode, ExitCode> {
         SHOWN_RECIPIENTS
     };
     let mut destinations = BTreeMap::new();
+    let mut out = Shown::new(false);
     let total = ask(&config, &request, |entry| {
         if arguments.by_destination > 0 {
             count(entry, &mut destinations);
             return Ok(());
         }
-        show(entry, now_ms, shown, &mut io::stdout().lock())
+        out.entry(entry, |out| show(entry, now_ms, shown, out))
     })?;
-    for (name, destination) in &destinations {
-        println!("{}", destination.line(name, now_ms));
-    }
-    if total["messages"] == 0 {
-        println!("Mail queue is empty");
-    } else {
-        println!("{}", conclusion("list", false, false, &total));
+    let conclusion = match total["messages"].as_u64() {
+        Some(0) => "Mail queue is empty".to_owned(),
+        _ => conclusion("list", false, false, &total),
+    };
+    let lines = destinations.iter();
+    let lines = lines.map(|(name, destination)| destination.line(name, now_ms));
+    for line in lines.chain([conclusion]) {
+        out.line(&line)
+            .map_err(|error| fail(exit::IO, format!("standard output: {error}")))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A value of an expression. There is no way to write a quotation mark in one.
+pub(super) fn quoted(value: &str) -> Result<String, ExitCode> {
+    if value.contains('"') {
+        return Err(fail(
+            exit::USAGE,
+            format!("{value:?}: a quotation mark is in it"),
+        ));
+    }
+    Ok(format!("\"{value}\""))
 }
 
 /// What waits for one channel/host.

@@ -4,7 +4,7 @@
 //! meanwhile may be missing; nothing half-written is shown, since every commit is verified.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -14,10 +14,14 @@ use spool::blocking::BlockingDisk;
 use spool::{Outcome, RecoveredMessage, Recovery, RecoveryReport, Status};
 
 use super::driven::Driven;
-use super::submit::Submission;
+use super::submit::{Submission, SubmitError};
 use super::{ConfigArgument, exit, fail, help};
 use crate::config::Config;
-use crate::mail::message_file::{self, FileEnvelope, FileRecipient};
+use crate::mail::line_ends::FromWire;
+use crate::mail::message_file::{self, ENVELOPE_BYTES_MAX, FileEnvelope, FileRecipient};
+
+/// Bytes copied at a time.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// What `zmailer spool` does.
 #[derive(Subcommand)]
@@ -67,9 +71,9 @@ pub(super) fn run(act: &Act) -> Result<ExitCode, ExitCode> {
     match act {
         Act::Ls { config } => list(&config.load()?),
         Act::Cat { config, id } => {
-            let file = message(&config.load()?, id)?.0;
-            let written = io::stdout().lock().write_all(&file);
-            written.map_err(|error| fail(exit::IO, error))?;
+            let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+            message(&config.load()?, id, &mut out)?;
+            out.flush().map_err(|error| fail(exit::IO, error))?;
         }
         Act::Export { config, id, file } => export(&config.load()?, id, file)?,
         Act::Import { config, file } => import(&config.load()?, file)?,
@@ -163,21 +167,17 @@ fn waiting(message: &RecoveredMessage) -> impl Iterator<Item = &spool::Recipient
         .map(|(_, recipient)| recipient)
 }
 
-/// A message as a file, and its arrival in milliseconds.
-fn message(config: &Config, id: &str) -> Result<(Vec<u8>, u64), ExitCode> {
+/// Writes a message as a file, in pieces; gives back its arrival in milliseconds.
+fn message(config: &Config, id: &str, out: &mut impl Write) -> Result<u64, ExitCode> {
     for mut shard in readable(config) {
         let found = shard
             .messages
             .iter()
             .find(|message| message.id.to_string() == id);
         if let Some(message) = found {
-            let mut content = Vec::new();
-            let read = shard.driven.read(message, |piece| {
-                content.extend_from_slice(piece);
-                Ok(())
-            });
-            read.map_err(|error| fail(exit::DATA, error))?;
-            return Ok((as_file(message, &content), message.envelope.arrival_ms));
+            let written = write_file(&mut shard.driven, message, out);
+            written.map_err(|error| fail(exit::DATA, error))?;
+            return Ok(message.envelope.arrival_ms);
         }
     }
     let text =
@@ -185,11 +185,32 @@ fn message(config: &Config, id: &str) -> Result<(Vec<u8>, u64), ExitCode> {
     Err(fail(exit::UNAVAILABLE, text))
 }
 
-fn as_file(message: &RecoveredMessage, content: &[u8]) -> Vec<u8> {
+fn write_file(
+    driven: &mut Driven,
+    message: &RecoveredMessage,
+    out: &mut impl Write,
+) -> Result<(), String> {
+    let failed = |error: io::Error| format!("message {}: {error}", message.id);
+    out.write_all(&envelope(message)).map_err(failed)?;
+    if message.envelope.body == spool::BodyKind::Binary {
+        return driven.read(message, |piece| out.write_all(piece));
+    }
+    let (mut ends, mut lines) = (FromWire::default(), Vec::new());
+    driven.read(message, |piece| {
+        lines.clear();
+        ends.feed(piece, &mut lines);
+        out.write_all(&lines)
+    })?;
+    lines.clear();
+    ends.end(&mut lines);
+    out.write_all(&lines).map_err(failed)
+}
+
+/// The envelope lines of a message, for the recipients that wait.
+fn envelope(message: &RecoveredMessage) -> Vec<u8> {
     let envelope = &message.envelope;
     let client = String::from_utf8_lossy(&envelope.client);
     let helo = String::from_utf8_lossy(&envelope.helo);
-    let binary = envelope.body == spool::BodyKind::Binary;
     let body_type: &[u8] = match envelope.body {
         spool::BodyKind::SevenBit => b"7BIT",
         spool::BodyKind::EightBit => b"8BITMIME",
@@ -200,7 +221,7 @@ fn as_file(message: &RecoveredMessage, content: &[u8]) -> Vec<u8> {
         notify: recipient.notify,
         orcpt: recipient.orcpt.clone(),
     });
-    let mut file = message_file::write(&FileEnvelope {
+    message_file::write(&FileEnvelope {
         received_from: Some(format!("{helo} ([{client}])").into_bytes()),
         with: Some(envelope.protocol.clone()),
         body_type: Some(body_type.to_vec()),
@@ -213,42 +234,63 @@ fn as_file(message: &RecoveredMessage, content: &[u8]) -> Vec<u8> {
         comments: vec![format!("spool id {}", message.id).into_bytes()],
         recipients: recipients.collect(),
         ..FileEnvelope::default()
-    });
-    if binary {
-        file.extend_from_slice(content);
-    } else {
-        file.extend_from_slice(&message_file::from_wire(content));
-    }
-    file
+    })
 }
 
 fn export(config: &Config, id: &str, path: &Path) -> Result<(), ExitCode> {
-    let (bytes, arrival_ms) = message(config, id)?;
-    let written = File::create_new(path).and_then(|mut file| {
-        file.write_all(&bytes)?;
-        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_millis(arrival_ms))?;
-        file.sync_all()
+    let failed =
+        |error: io::Error| fail(exit::CANNOT_CREATE, format!("{}: {error}", path.display()));
+    let file = File::create_new(path).map_err(failed)?;
+    let mut out = BufWriter::with_capacity(64 << 10, file);
+    let finished = message(config, id, &mut out).and_then(|arrival_ms| {
+        let arrival = SystemTime::UNIX_EPOCH + Duration::from_millis(arrival_ms);
+        let file = out
+            .into_inner()
+            .map_err(|error| failed(error.into_error()))?;
+        file.set_modified(arrival).map_err(failed)?;
+        file.sync_all().map_err(failed)
     });
-    written.map_err(|error| fail(exit::CANNOT_CREATE, format!("{}: {error}", path.display())))
+    if finished.is_err() {
+        // Half of a message looks like one. What cannot be removed has been complained about already.
+        let _ = fs::remove_file(path);
+    }
+    finished
 }
 
 fn import(config: &Config, path: &Path) -> Result<(), ExitCode> {
     let unreadable =
         |error: io::Error| fail(exit::NO_INPUT, format!("{}: {error}", path.display()));
-    let bytes = fs::read(path).map_err(unreadable)?;
-    let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
+    let mut file = File::open(path).map_err(unreadable)?;
+    let modified = file.metadata().and_then(|metadata| metadata.modified());
     let modified = modified.map_err(unreadable)?;
-    if let Err(error) = message_file::parse(&bytes) {
-        return Err(fail(exit::DATA, format!("{}: {error}", path.display())));
+    let mut piece = start(&mut file, path)?;
+    let refused = |error: SubmitError| fail(error.exit_code(), error);
+    let mut submission = Submission::begin(&config.paths.postoffice).map_err(refused)?;
+    while !piece.is_empty() {
+        submission.write(&piece).map_err(refused)?;
+        piece.clear();
+        let mut next = (&mut file).take(PIECE_BYTES as u64);
+        next.read_to_end(&mut piece).map_err(unreadable)?;
     }
-    let submitted = Submission::begin(&config.paths.postoffice).and_then(|mut submission| {
-        submission.write(&bytes)?;
-        submission.set_arrival(modified)?;
-        submission.finish()
-    });
-    match submitted {
-        Ok(_) => Ok(()),
-        Err(error) => Err(fail(error.exit_code(), error)),
+    submission.set_arrival(modified).map_err(refused)?;
+    submission.finish().map_err(refused)?;
+    Ok(())
+}
+
+/// Reads a message file as far as its envelope goes, which must be good.
+fn start(file: &mut File, path: &Path) -> Result<Vec<u8>, ExitCode> {
+    let mut bytes = Vec::new();
+    loop {
+        // Twice as much each time, so reading again from the start costs little.
+        let wanted = bytes.len().max(PIECE_BYTES) as u64;
+        let read = file.take(wanted).read_to_end(&mut bytes);
+        let read =
+            read.map_err(|error| fail(exit::NO_INPUT, format!("{}: {error}", path.display())))?;
+        match message_file::parse(&bytes) {
+            Ok(_) => return Ok(bytes),
+            Err(error) if error.is_short && read > 0 && bytes.len() <= 2 * ENVELOPE_BYTES_MAX => {}
+            Err(error) => return Err(fail(exit::DATA, format!("{}: {error}", path.display()))),
+        }
     }
 }
 

@@ -10,7 +10,12 @@
 //! Texts take `=` and `!=` (whole, any case) and `~` and `!~` (with `*` and `?`); numbers take `<`
 //! `<=` `>` `>=` `=` `!=`; an age has a unit (s m h d), a size may have one (KiB MiB GiB).
 
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use foldhash::quality::RandomState;
 
 /// Nesting of parentheses and `not`.
 const DEPTH_MAX: usize = 50;
@@ -53,7 +58,44 @@ pub enum Filter {
     Text(TextKey, TextTest, String),
     /// A comparison of numbers.
     Number(NumberKey, NumberTest, u64),
+    /// One of those that were noted before.
+    Among(Arc<Noted>),
 }
+
+/// Queued recipients noted one by one, in eight bytes each: two that share them by chance are one in
+/// ten million even among a million.
+#[derive(Clone, Debug, Default)]
+pub struct Noted {
+    state: RandomState,
+    sums: HashSet<u64>,
+}
+
+impl Noted {
+    /// Notes a recipient of a message.
+    pub fn insert(&mut self, id: &str, recipient: &[u8]) {
+        self.sums.insert(self.state.hash_one((id, recipient)));
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.sums.len()
+    }
+
+    fn contains(&self, subject: &Subject<'_>) -> bool {
+        let sum = self.state.hash_one((subject.id, subject.recipient));
+        self.sums.contains(&sum)
+    }
+}
+
+impl PartialEq for Noted {
+    fn eq(&self, other: &Self) -> bool {
+        // Sums of different states say different things.
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Noted {}
 
 #[expect(missing_docs, reason = "named as in an expression")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +182,7 @@ impl Filter {
             Self::Or(one, other) => one.matches(subject) || other.matches(subject),
             Self::And(one, other) => one.matches(subject) && other.matches(subject),
             Self::Not(one) => !one.matches(subject),
+            Self::Among(noted) => noted.contains(subject),
             Self::Text(key, test, value) => key.matches(subject, *test, value.as_bytes()),
             Self::Number(key, test, value) => {
                 let number = match key {

@@ -6,6 +6,7 @@ use std::process::Command;
 use crate::harness::client::Client;
 use crate::harness::daemon::{Setup, binary, scratch_dir};
 use crate::harness::hop::Hop;
+use crate::harness::installed;
 use crate::harness::sendmail::{said, sendmail};
 
 fn readme() -> String {
@@ -21,18 +22,6 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
         .filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n'))
         .map(str::to_owned)
         .collect()
-}
-
-/// Whether a program of another package is here; says so when it is not.
-fn installed(program: &str) -> bool {
-    let paths = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
-    let found = paths
-        .split(':')
-        .any(|dir| std::path::Path::new(dir).join(program).exists());
-    if !found {
-        crate::harness::skip(&format!("{program} is not installed"));
-    }
-    found
 }
 
 /// The laptop of the README: mail for a user of this host, and for the smarthost.

@@ -146,10 +146,102 @@ fn an_action_concerns_what_the_dry_run_named() {
     Client::submit(daemon.address, "late@a.example", &["bob@b.example"], LETTER);
     let text = act(&daemon, "delete", "domain = b.example");
     assert!(
-        text.contains("2 of 2") && text.contains("1 more came after the dry run"),
+        text.contains("2 of 2")
+            && text.contains("the dry run has named 2")
+            && text.contains("1 more came after the dry run"),
         "{text}"
     );
     assert!(count(&daemon, "domain = b.example").starts_with("1 "));
+}
+
+/// Mail that was there already and matches only since the dry run was acted on without a word.
+#[test]
+fn what_matches_only_since_the_dry_run_is_left_alone() {
+    let daemon = waiting();
+    act(&daemon, "hold", "recipient = frank@f.example");
+    let selection = [
+        "queue",
+        "release",
+        "--where",
+        "state = held",
+        "--dry-run",
+        "--json",
+    ];
+    let output = zmailer(&daemon, &selection);
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
+    assert_eq!(
+        (&object["recipients"], &object["entries"][0]["sender"]),
+        (&1.into(), &"eve@e.example".into())
+    );
+    act(&daemon, "hold", "sender = ann@a.example");
+    let text = act(&daemon, "release", "state = held");
+    assert!(
+        text.starts_with("release: 1 of 1 recipients of 1 messages"),
+        "{text}"
+    );
+    assert!(
+        text.contains("named 1") && text.contains("2 more"),
+        "{text}"
+    );
+    assert!(count(&daemon, "state = held").starts_with("2 recipients of 1 messages"));
+    // A dry run holds once: now whatever matches is meant.
+    let text = act(&daemon, "release", "state = held");
+    assert!(
+        text.starts_with("release: 2 of 2") && !text.contains("dry run"),
+        "{text}"
+    );
+    // What a dry run has named and what does not match any more is not touched either.
+    zmailer(
+        &daemon,
+        &[
+            "queue",
+            "delete",
+            "--where",
+            "state = deferred",
+            "--dry-run",
+        ],
+    );
+    act(&daemon, "hold", "recipient = bob@b.example");
+    let text = act(&daemon, "delete", "state = deferred");
+    assert!(
+        text.contains("named ") && count(&daemon, "").starts_with("2 recipients of 2 messages"),
+        "{text}"
+    );
+}
+
+/// A listing is passed on as it comes: whoever has seen enough ends it, and it is one JSON object.
+#[test]
+fn long_listings_are_streamed() {
+    let daemon = waiting();
+    let mut client = Client::connect(daemon.address);
+    client.hello();
+    for number in 0..300 {
+        client.message("many@m.example", &[&format!("u{number}@b.example")], LETTER);
+    }
+    let list = zmailer(&daemon, &["queue", "list", "--json"]);
+    let object: serde_json::Value = serde_json::from_slice(&list.stdout).expect("one object");
+    assert_eq!(object["entries"].as_array().unwrap().len(), 303);
+    assert_eq!(object["messages"], 303);
+    let none = zmailer(
+        &daemon,
+        &["queue", "list", "--json", "--where", "sender = nobody"],
+    );
+    let object: serde_json::Value = serde_json::from_slice(&none.stdout).expect("one object");
+    assert_eq!(
+        (
+            object["entries"].as_array().unwrap().len(),
+            &object["messages"]
+        ),
+        (0, &0.into())
+    );
+    for command in ["zmailer mailq", "zmailer queue list", "sendmail -bp"] {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &format!("{{ {command}; echo $? >&2; }} | head -1")]);
+        let output = crate::harness::sendmail::program(shell, &daemon, b"");
+        let text = said(&output);
+        assert!(text.contains(".example>"), "{command}: {text}");
+        assert!(!text.contains("panicked"), "{command}: {text}");
+    }
 }
 
 #[test]
@@ -184,6 +276,46 @@ fn a_life_is_told_from_log_and_queue() {
         text.contains("event=accepted") && !text.contains("still here"),
         "{text}"
     );
-    let output = zmailer(&daemon, &["trace", "nobody@x.example"]);
-    assert_eq!(output.status.code(), Some(69));
+    let same = said(&zmailer(&daemon, &["trace", "<BOB@b.example>"]));
+    assert_eq!(same, text);
+    for (unknown, code) in [
+        ("nobody@x.example", 69),
+        ("\" or id ~ \"*", 64),
+        ("x\"@x\" or id ~ \"*", 69),
+    ] {
+        let output = zmailer(&daemon, &["trace", unknown]);
+        assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+    }
+}
+
+/// Log files may be moved away, hold anything, or not be there; an address is written in quotes when it
+/// is not plain, and was not found then.
+#[test]
+fn lives_are_found_without_a_good_log() {
+    let daemon = waiting();
+    let to = "\"Joe \\\"Q\\\"\"@b.example";
+    Client::submit(daemon.address, "ann@a.example", &[to], LETTER);
+    wait_for("its line", || {
+        let text = said(&zmailer(&daemon, &["trace", to]));
+        let good = text.contains("event=accepted") && text.contains("still here:");
+        good.then_some(())
+    });
+    let log = daemon.dir.path().join("log");
+    fs::write(log.join("mail.9.log"), b"\xff\xfe\nid=\n=\n\"\n").unwrap();
+    let text = said(&zmailer(&daemon, &["trace", "eve@e.example"]));
+    assert!(
+        text.contains("event=accepted") && text.contains("still here:"),
+        "{text}"
+    );
+    for entry in fs::read_dir(&log).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let text = said(&zmailer(&daemon, &["trace", "eve@e.example"]));
+    assert!(
+        text.contains("<frank@f.example>") && !text.contains("event="),
+        "{text}"
+    );
+    fs::remove_dir(log).unwrap();
+    let text = said(&zmailer(&daemon, &["trace", "eve@e.example"]));
+    assert!(text.contains("<frank@f.example>"), "{text}");
 }

@@ -5,7 +5,7 @@ use std::fs;
 use crate::harness::client::Client;
 use crate::harness::daemon::{Setup, free_address};
 use crate::harness::hop::Hop;
-use crate::harness::sendmail::{said, zmailer};
+use crate::harness::sendmail::{program, said, zmailer};
 use crate::harness::wait_for;
 
 #[test]
@@ -78,6 +78,47 @@ fn messages_are_listed_shown_taken_out_and_taken_in() {
         zmailer(&other, &["spool", "import", path]).status.code(),
         Some(65)
     );
+}
+
+/// A message of 54 MiB goes out and in again, the same to the last byte, in little memory.
+#[test]
+fn large_messages_are_copied_in_pieces() {
+    let mut daemon = Setup::relay_to(free_address())
+        .with("smtpserver", "message_size_max = \"64MiB\"")
+        .start();
+    let letter = format!(
+        "Subject: s\r\n\r\n{}end\r\n",
+        "0123456\r\n".repeat(48 << 17)
+    );
+    let id = Client::submit(daemon.address, "ann@a.example", &["bob@b.example"], &letter);
+    daemon.stop();
+    let path = daemon.dir.path().join("message");
+    let limited = |command: &str, last: &str| {
+        let mut shell = std::process::Command::new("sh");
+        // Pages for the program itself, and less than the message.
+        let script = format!("ulimit -d 48000; exec zmailer spool {command} {last}");
+        shell.args(["-c", &script]);
+        let output = program(shell, &daemon, b"");
+        assert!(output.status.success(), "{command}: {}", said(&output));
+    };
+    limited("export", &format!("{id} {}", path.display()));
+    let file = fs::read(&path).unwrap();
+    let body = letter.replace("\r\n", "\n");
+    assert!(file.ends_with(body.as_bytes()), "{} bytes", file.len());
+    limited("import", &path.display().to_string());
+    let names = fs::read_dir(daemon.dir.path().join("postoffice/router")).unwrap();
+    let copies: Vec<_> = names
+        .map(|entry| fs::read(entry.unwrap().path()).unwrap())
+        .collect();
+    assert!(copies == [file]);
+    // What cannot be exported leaves nothing that looks like a message.
+    let other = daemon.dir.path().join("other");
+    let output = zmailer(
+        &daemon,
+        &["spool", "export", "0AbCdEfGhIjK", other.to_str().unwrap()],
+    );
+    assert_eq!(output.status.code(), Some(69));
+    assert!(!other.exists());
 }
 
 #[test]

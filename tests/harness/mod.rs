@@ -21,6 +21,18 @@ pub fn skip(what: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
 }
 
+/// Whether a program of another package is here; says so when it is not.
+pub fn installed(program: &str) -> bool {
+    let paths = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
+    let found = paths
+        .split(':')
+        .any(|dir| std::path::Path::new(dir).join(program).exists());
+    if !found {
+        skip(&format!("{program} is not installed"));
+    }
+    found
+}
+
 /// Waits until `condition` gives a value.
 ///
 /// # Panics

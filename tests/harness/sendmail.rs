@@ -24,8 +24,10 @@ pub fn program(mut command: Command, daemon: &Daemon, input: &[u8]) -> Output {
     let dir = daemon.dir.path().join("bin");
     if !dir.exists() {
         std::fs::create_dir(&dir).expect("a scratch directory");
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_zmailer"), dir.join("sendmail"))
-            .expect("a scratch link");
+        for name in ["sendmail", "zmailer"] {
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_zmailer"), dir.join(name))
+                .expect("a scratch link");
+        }
     }
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{}:{path}", dir.display()));

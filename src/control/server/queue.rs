@@ -1,7 +1,9 @@
 //! `queue` commands: asks every shard page by page, passes entries on as they come.
 //!
 //! An action touches only messages that were there when it began; after a dry run of the same
-//! expression, only those that were there then. What has come since is counted and said.
+//! expression, only the recipients that this has named, and of them those that still match. What
+//! matches besides is counted and said: mail that has come since, and mail that has come to match, by
+//! its age or by an attempt.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -17,7 +19,7 @@ use tokio::sync::oneshot;
 
 use crate::control::Daemon;
 use crate::control::queue::{Act, Inquiry, Page};
-use crate::scheduler::filter::Filter;
+use crate::scheduler::filter::{Filter, Noted};
 
 /// How long a shard may take for a page.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,6 +29,9 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// Dry runs remembered; beyond it all are forgotten.
 const REMEMBERED_MAX: usize = 64;
+
+/// Recipients of all dry runs that are remembered.
+const NOTED_MAX: usize = 1_000_000;
 
 /// What the server knows of inquiries under way.
 #[derive(Default)]
@@ -39,8 +44,7 @@ pub(in crate::control) struct Inquiries {
 /// What a dry run has named.
 struct DryRun {
     at: Instant,
-    /// By shard, the latest message.
-    upto: Vec<u64>,
+    noted: Arc<Noted>,
 }
 
 impl Inquiries {
@@ -77,18 +81,36 @@ impl Inquiries {
         }
     }
 
-    fn remembered(&self, key: &(String, String)) -> Option<Vec<u64>> {
-        let run = self.dry_runs.borrow_mut().remove(key)?;
-        (run.at.elapsed() < REMEMBERED).then_some(run.upto)
+    /// What the dry run of the same words has named. One that is too old is an error, once: whoever
+    /// made it believes that it holds.
+    fn remembered(&self, key: &(String, String)) -> Result<Option<Arc<Noted>>, String> {
+        let Some(run) = self.dry_runs.borrow_mut().remove(key) else {
+            return Ok(None);
+        };
+        if run.at.elapsed() < REMEMBERED {
+            return Ok(Some(run.noted));
+        }
+        Err(format!(
+            "the dry run of this is {} minutes old and no longer holds; look again, or repeat this \
+             command to act on whatever matches",
+            run.at.elapsed().as_secs() / 60
+        ))
     }
 
-    fn remember(&self, key: (String, String), upto: Vec<u64>) {
+    /// Remembers what a dry run has named; false when that is too much.
+    fn remember(&self, key: (String, String), noted: Noted) -> bool {
         let mut runs = self.dry_runs.borrow_mut();
-        if runs.len() >= REMEMBERED_MAX {
+        runs.remove(&key);
+        let all: usize = runs.values().map(|run| run.noted.count()).sum();
+        if runs.len() >= REMEMBERED_MAX || all + noted.count() > NOTED_MAX {
             runs.clear();
         }
-        let at = Instant::now();
-        runs.insert(key, DryRun { at, upto });
+        if noted.count() > NOTED_MAX {
+            return false;
+        }
+        let (at, noted) = (Instant::now(), Arc::new(noted));
+        runs.insert(key, DryRun { at, noted });
+        true
     }
 }
 
@@ -123,6 +145,22 @@ impl Wish {
             limit: request["limit"].as_u64().unwrap_or(u64::MAX),
         })
     }
+
+    /// Whether something is done to what matches.
+    fn acts(&self) -> bool {
+        self.act.is_some() && !self.dry_run
+    }
+
+    /// Whether what matches is noted for the action that follows.
+    fn notes(&self) -> bool {
+        self.act.is_some() && self.dry_run
+    }
+
+    /// What matches and fits another filter too.
+    fn and(&self, other: Filter) -> Arc<Filter> {
+        let own = Box::new(self.filter.as_ref().clone());
+        Arc::new(Filter::And(own, Box::new(other)))
+    }
 }
 
 #[derive(Default)]
@@ -131,7 +169,12 @@ struct Total {
     recipients: u64,
     bytes: u64,
     acted: u64,
+    /// Recipients that match and were not named by the dry run.
     newer: u64,
+    /// Recipients that the dry run has named, when there was one.
+    named: Option<u64>,
+    /// A dry run that is not remembered: the action that follows will not keep to it.
+    unbound: bool,
 }
 
 /// Serves one request, entries first, then the totals.
@@ -152,6 +195,8 @@ pub(super) async fn serve(
             "bytes": total.bytes,
             "acted": total.acted,
             "newer": total.newer,
+            "named": total.named,
+            "unbound": total.unbound,
         }})),
         Err(Ended::Io(error)) => Err(error),
         Err(Ended::Shard(text)) => Ok(json!({ "error": text })),
@@ -170,105 +215,119 @@ async fn run(
     writer: &mut OwnedWriteHalf,
 ) -> Result<Total, Ended> {
     let key = (wish.verb.clone(), wish.text.clone());
-    let acting = wish.act.is_some() && !wish.dry_run;
-    let named = if acting {
-        inquiries.remembered(&key)
+    let named = if wish.acts() {
+        inquiries.remembered(&key).map_err(Ended::Shard)?
     } else {
         None
     };
-    let mut total = Total::default();
-    let mut upto = Vec::new();
-    for shard in 0..daemon.shards() {
-        let newest = ask(inquiries, daemon, shard, blank(wish)).await?.newest;
-        let until = match &named {
-            Some(named) => named.get(shard).copied().unwrap_or(newest),
-            None => newest,
-        };
-        upto.push(until);
-        pages(
-            wish,
-            (shard, 0, until),
-            acting,
-            daemon,
-            inquiries,
-            writer,
-            &mut total,
-        )
-        .await?;
-        if named.is_some() {
-            let mut newer = Total::default();
-            let range = (shard, until, newest);
-            pages(wish, range, false, daemon, inquiries, writer, &mut newer).await?;
-            total.newer += newer.recipients;
+    let mut round = Round {
+        wish,
+        daemon,
+        inquiries,
+        writer,
+        total: Total::default(),
+        noted: Noted::default(),
+    };
+    match named {
+        None => round.all(&wish.filter, wish.acts()).await?,
+        Some(noted) => {
+            let named = Filter::Among(Arc::clone(&noted));
+            let of_them = wish.and(named.clone());
+            round.all(&of_them, true).await?;
+            let acted = std::mem::take(&mut round.total);
+            // What has just been acted on may match still, and is not new.
+            let others = wish.and(Filter::Not(Box::new(named)));
+            round.all(&others, false).await?;
+            round.total = Total {
+                newer: round.total.recipients,
+                named: Some(noted.count() as u64),
+                ..acted
+            };
         }
     }
-    if wish.act.is_some() && wish.dry_run {
-        inquiries.remember(key, upto);
+    let Round {
+        mut total, noted, ..
+    } = round;
+    if wish.notes() {
+        total.unbound = !inquiries.remember(key, noted);
     }
     Ok(total)
 }
 
-async fn ask(
-    inquiries: &Inquiries,
-    daemon: &dyn Daemon,
-    shard: usize,
-    inquiry: Inquiry,
-) -> Result<Page, Ended> {
-    let page = inquiries.ask(daemon, shard, inquiry).await;
-    page.map_err(Ended::Shard)
+/// One way through the queues of all shards.
+struct Round<'a> {
+    wish: &'a Wish,
+    daemon: &'a dyn Daemon,
+    inquiries: &'a Inquiries,
+    writer: &'a mut OwnedWriteHalf,
+    total: Total,
+    noted: Noted,
+}
+
+impl Round<'_> {
+    async fn all(&mut self, filter: &Arc<Filter>, acting: bool) -> Result<(), Ended> {
+        for shard in 0..self.daemon.shards() {
+            let upto = self.ask(shard, inquiry(filter)).await?.newest;
+            let mut after = Some(0);
+            while let Some(from) = after {
+                let inquiry = Inquiry {
+                    act: self.wish.act.filter(|_| acting),
+                    list: self.lists(),
+                    after: from,
+                    upto,
+                    ..inquiry(filter)
+                };
+                let page = self.ask(shard, inquiry).await?;
+                after = page.next;
+                self.take(&page).await.map_err(Ended::Io)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, shard: usize, inquiry: Inquiry) -> Result<Page, Ended> {
+        let page = self.inquiries.ask(self.daemon, shard, inquiry).await;
+        page.map_err(Ended::Shard)
+    }
+
+    /// Whether entries are wanted still.
+    fn lists(&self) -> bool {
+        self.wish.notes() || (self.wish.list && self.total.messages < self.wish.limit)
+    }
+
+    /// Counts a page and passes on what is shown of it.
+    async fn take(&mut self, page: &Page) -> io::Result<()> {
+        if self.wish.notes() && self.noted.count() <= NOTED_MAX {
+            for entry in &page.entries {
+                for recipient in &entry.recipients {
+                    self.noted.insert(&entry.id, &recipient.address);
+                }
+            }
+        }
+        let room = self.wish.limit.saturating_sub(self.total.messages);
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let mut lines = String::new();
+        for entry in page.entries.iter().take(room) {
+            lines.push_str(&json!({ "entry": entry.to_json() }).to_string());
+            lines.push('\n');
+        }
+        self.writer.write_all(lines.as_bytes()).await?;
+        self.total.messages += page.messages;
+        self.total.recipients += page.recipients;
+        self.total.bytes += page.bytes;
+        self.total.acted += page.acted;
+        Ok(())
+    }
 }
 
 /// An inquiry that looks at nothing and learns how far the queue goes.
-fn blank(wish: &Wish) -> Inquiry {
+fn inquiry(filter: &Arc<Filter>) -> Inquiry {
     Inquiry {
         token: 0,
-        filter: Arc::clone(&wish.filter),
+        filter: Arc::clone(filter),
         act: None,
         list: false,
         after: 0,
         upto: 0,
-    }
-}
-
-async fn pages(
-    wish: &Wish,
-    (shard, mut after, upto): (usize, u64, u64),
-    acting: bool,
-    daemon: &dyn Daemon,
-    inquiries: &Inquiries,
-    writer: &mut OwnedWriteHalf,
-    total: &mut Total,
-) -> Result<(), Ended> {
-    loop {
-        let inquiry = Inquiry {
-            act: wish.act.filter(|_| acting),
-            list: wish.list && total.messages < wish.limit,
-            after,
-            upto,
-            ..blank(wish)
-        };
-        let page = ask(inquiries, daemon, shard, inquiry).await?;
-        let room = wish.limit.saturating_sub(total.messages);
-        let mut lines = String::new();
-        for entry in page
-            .entries
-            .iter()
-            .take(usize::try_from(room).unwrap_or(usize::MAX))
-        {
-            lines.push_str(&json!({ "entry": entry.to_json() }).to_string());
-            lines.push('\n');
-        }
-        writer
-            .write_all(lines.as_bytes())
-            .await
-            .map_err(Ended::Io)?;
-        total.messages += page.messages;
-        total.recipients += page.recipients;
-        total.bytes += page.bytes;
-        total.acted += page.acted;
-        match page.next {
-            Some(next) => after = next,
-            None => return Ok(()),
-        }
     }
 }
