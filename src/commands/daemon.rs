@@ -323,6 +323,7 @@ impl control::Daemon for Daemon {
                 "bytes": all.segment_bytes,
                 "live_bytes": all.live_bytes,
                 "free_segments": all.free_segments,
+                "damaged_segments": all.damaged_segments,
                 "commits": all.commits,
                 "commit_us": commit_ns / 1000,
                 "flushes": all.flushes,

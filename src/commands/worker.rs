@@ -23,7 +23,6 @@ use crate::shard::{Neighbours, Parts, Reload, Settings, Shard, neighbours};
 
 /// Submissions and completions of a shard's ring.
 const RING_ENTRIES: u32 = 1024;
-const COMPLETION_ENTRIES: u32 = 8192;
 
 /// Receive buffers of a shard: 4 MiB.
 const RECEIVE_BUFFERS: u16 = 512;
@@ -97,8 +96,8 @@ fn work(
         log_file: Some(log_file(config, shard)),
         listeners,
         doorbells: Arc::clone(&plan.doorbells),
-        ring_entries: RING_ENTRIES,
-        completion_entries: COMPLETION_ENTRIES,
+        ring_entries: RING_ENTRIES.min(config.daemon.completion_entries),
+        completion_entries: config.daemon.completion_entries,
         receive_buffers: RECEIVE_BUFFERS,
         receive_buffer_bytes: RECEIVE_BUFFER_BYTES,
         sessions_max: plan.sessions_max,

@@ -64,6 +64,16 @@ pub(super) const KNOBS: &[Knob] = &[
         "Who to run as; required when started as root.",
     ),
     knob(
+        "daemon",
+        "completion_entries",
+        Count {
+            min: 64,
+            max: 65536,
+        },
+        "8192",
+        "Completions a shard's ring holds; fewer cost speed, not mail.",
+    ),
+    knob(
         "spool",
         "durability",
         Word(&["sync", "none"]),

@@ -54,6 +54,8 @@ pub struct Daemon {
     pub hostname: Option<String>,
     /// Who to run as when started as root.
     pub user: Option<String>,
+    /// Completions that a shard's ring holds.
+    pub completion_entries: u32,
 }
 
 /// What a commit means.
@@ -253,6 +255,7 @@ fn build(values: &Values) -> Config {
             shards: daemon.number("shards") as usize,
             hostname: optional(daemon.text("hostname")),
             user: optional(daemon.text("user")),
+            completion_entries: daemon.number("completion_entries") as u32,
         },
         spool: spool(values),
         smtpserver: SmtpServer {

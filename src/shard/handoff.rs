@@ -13,7 +13,7 @@ use crossbeam_queue::ArrayQueue;
 use spool::ContentFile;
 
 use super::dispatch::{Load, Work};
-use super::large::Outgoing;
+use super::large::{LARGE_BYTES, Outgoing};
 use super::{Shard, dispatch};
 use crate::base::credit::{LaneReceiver, LaneSender, lane};
 use crate::base::slab::Key;
@@ -23,6 +23,9 @@ use crate::scheduler::{LeaseMessage, VertexKey};
 
 /// Handles that one shard may have at another at a time.
 const LANE_CAPACITY: usize = 256;
+
+/// Bytes of content read back for handles that one shard has at another, before it waits for answers.
+const LOADED_BYTES_MAX: usize = 8 << 20;
 
 /// Lease messages under way between two shards before the outbox is used.
 const LEASE_CAPACITY: usize = 256;
@@ -37,6 +40,18 @@ pub(super) struct Handle {
     pub(super) job: Job,
     /// Its content, when that is in a file.
     pub(super) file: Option<Arc<ContentFile>>,
+    /// Bytes of content that were read back for it and are in memory until it is answered.
+    pub(super) loaded_bytes: usize,
+}
+
+/// Where the content of a handle comes from.
+enum Source {
+    /// It was in memory anyway.
+    Cache,
+    /// So many bytes were read back for it.
+    Loaded(usize),
+    /// It stays on disk.
+    File(Arc<ContentFile>),
 }
 
 /// The answer to a [`Handle`]; exactly one each.
@@ -45,6 +60,8 @@ pub(super) struct Returned {
     pub(super) payload: u64,
     pub(super) results: Vec<RecipientResult>,
     pub(super) relay: Option<SocketAddr>,
+    /// Of the handle.
+    pub(super) loaded_bytes: usize,
 }
 
 /// This shard's ends of the queues to one other shard.
@@ -56,11 +73,17 @@ pub struct Neighbour {
     outbox: VecDeque<LeaseMessage>,
     /// Handles whose content is being read; each of them will need a slot.
     loading: u32,
+    /// Bytes of content that were read back for handles there.
+    loaded_bytes: usize,
 }
 
 impl Neighbour {
     /// Slots for handles that nothing is on its way to.
     fn credits(&self) -> u32 {
+        let bytes = self.loaded_bytes + self.loading as usize * LARGE_BYTES;
+        if bytes >= LOADED_BYTES_MAX {
+            return 0;
+        }
         (self.sender.available() as u32).saturating_sub(self.loading)
     }
 }
@@ -96,6 +119,7 @@ fn pair() -> (Neighbour, Neighbour) {
         lease_in: Arc::clone(&back),
         outbox: VecDeque::new(),
         loading: 0,
+        loaded_bytes: 0,
     };
     let other = Neighbour {
         sender: to_one,
@@ -104,6 +128,7 @@ fn pair() -> (Neighbour, Neighbour) {
         lease_in: forth,
         outbox: VecDeque::new(),
         loading: 0,
+        loaded_bytes: 0,
     };
     (one, other)
 }
@@ -180,7 +205,9 @@ impl<D: Driver> Shard<D> {
                 payload,
                 results,
                 relay,
+                loaded_bytes,
             } = returned;
+            neighbour.loaded_bytes = neighbour.loaded_bytes.saturating_sub(loaded_bytes);
             self.finish_home(payload, results, relay);
         }
         if let Some(neighbour) = &self.neighbours[other] {
@@ -228,7 +255,7 @@ impl<D: Driver> Shard<D> {
     /// Passes a vertex on to the shard that owns its next hop.
     pub(super) fn forward(&mut self, owner: u16, vertex: VertexKey, payload: u64) {
         if let Some(job) = self.job(payload, vertex) {
-            self.send_handle(owner, vertex, payload, job, None);
+            self.send_handle(owner, vertex, payload, job, Source::Cache);
         } else if let Some(Work::Home(home)) = self.work.get(Key(payload)) {
             let message = home.message;
             if let Some(neighbour) = &mut self.neighbours[owner as usize] {
@@ -266,7 +293,11 @@ impl<D: Driver> Shard<D> {
             vertex,
             content,
         );
-        self.send_handle(owner, vertex, payload, job, content.file());
+        let source = match content {
+            Outgoing::Memory(content) => Source::Loaded(content.len()),
+            Outgoing::File(file) => Source::File(Arc::clone(file)),
+        };
+        self.send_handle(owner, vertex, payload, job, source);
     }
 
     /// Reading the content of a handle has ended.
@@ -282,10 +313,15 @@ impl<D: Driver> Shard<D> {
         vertex: VertexKey,
         payload: u64,
         job: Job,
-        file: Option<Arc<ContentFile>>,
+        source: Source,
     ) {
         let Some(Work::Home(home)) = self.work.get(Key(payload)) else {
             return;
+        };
+        let (file, loaded_bytes) = match source {
+            Source::Cache => (None, 0),
+            Source::Loaded(bytes) => (None, bytes),
+            Source::File(file) => (Some(file), 0),
         };
         let entry = &self.threads[home.thread.0 as usize];
         let handle = Handle {
@@ -294,6 +330,7 @@ impl<D: Driver> Shard<D> {
             host: Arc::clone(&entry.host),
             job,
             file,
+            loaded_bytes,
         };
         let Some(neighbour) = &mut self.neighbours[owner as usize] else {
             return;
@@ -302,6 +339,7 @@ impl<D: Driver> Shard<D> {
             self.not_attempted(vertex);
             return;
         }
+        neighbour.loaded_bytes += loaded_bytes;
         self.scheduler.credits(owner, neighbour.credits());
         self.driver.wake(owner as usize);
     }
@@ -335,5 +373,6 @@ fn unattempted(handle: &Handle) -> Returned {
         payload: handle.payload,
         results,
         relay: None,
+        loaded_bytes: handle.loaded_bytes,
     }
 }

@@ -402,11 +402,8 @@ impl<D: Driver> Shard<D> {
             }
             (Phase::Open, true) => {
                 inbound.session.timeout(self.now, &mut inbound.output);
+                // The 421 follows what is being sent; a client that reads neither has one more idle time.
                 inbound.phase = Phase::Flushing;
-                // A client that does not even read its 421 is not waited for.
-                if inbound.sending {
-                    self.close_inbound(key);
-                }
             }
             (Phase::Flushing, true) => self.close_inbound(key),
             // The client waits for us: its idle time does not count.

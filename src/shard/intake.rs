@@ -248,6 +248,12 @@ impl<D: Driver> Shard<D> {
     fn failed_batch(&mut self, batch: u64) {
         // Nobody will send a report again: the log has staged it again, in front of what came since.
         let again = self.log.staged_batch();
+        // The log has gone on: it was not the disk that failed, there was no place.
+        let failed = if self.log.stats().accepting {
+            Stored::Full
+        } else {
+            Stored::Failed
+        };
         let mut kept = Vec::new();
         while self
             .waiting
@@ -260,7 +266,7 @@ impl<D: Driver> Shard<D> {
             match waiting.origin {
                 Origin::Session(_) | Origin::File(_) => {
                     self.uncount(&waiting.message);
-                    self.answer(waiting.origin, Stored::Failed);
+                    self.answer(waiting.origin, failed);
                 }
                 Origin::Report => kept.push(Waiting {
                     batch: again,

@@ -45,6 +45,7 @@ impl<D: Driver> Shard<D> {
                     payload: handle.payload,
                     results,
                     relay,
+                    loaded_bytes: handle.loaded_bytes,
                 },
             );
             return;

@@ -123,6 +123,40 @@ fn every_shard_count_delivers_and_limits_hold() {
     }
 }
 
+/// All mail goes to one next hop, which one shard owns: the others deliver as well.
+#[test]
+fn a_hot_next_hop_is_served_by_every_shard() {
+    let hop = Hop::start();
+    hop.script.lock().unwrap().delay = std::time::Duration::from_millis(250);
+    let daemon = Setup::relay_to(hop.address).shards(2).start();
+    let clients: Vec<_> = (0..8)
+        .map(|number| {
+            let address = daemon.address;
+            std::thread::spawn(move || {
+                let mut client = Client::connect(address);
+                client.hello();
+                for round in 0..100 {
+                    let to = format!("u{number}.{round}@b.example");
+                    let reply = client.message("ann@a.example", &[&to], LETTER);
+                    assert!(reply.starts_with("250"), "{reply}");
+                }
+            })
+        })
+        .collect();
+    wait_for("connections of both shards at a time", || {
+        let status = daemon.status();
+        let shards = status["shards"].as_array().unwrap();
+        let all = shards
+            .iter()
+            .all(|shard| shard["connections"].as_u64() > Some(0));
+        all.then_some(())
+    });
+    for client in clients {
+        client.join().expect("a client that got its 250s");
+    }
+    hop.wait_for_mails(800);
+}
+
 #[test]
 fn both_log_lines_of_a_message_name_its_id() {
     let hop = Hop::start();

@@ -136,7 +136,10 @@ fn a_stalled_disk_stops_one_stream_and_not_a_thousand_clients() {
     };
     let hop = Hop::start();
     hop.script.lock().unwrap().forget_content = true;
-    let mut daemon: Daemon = Setup::relay_to(hop.address).prepare(dir);
+    // A ring that overflows all the time: completions wait in the kernel, and receiving starts again.
+    let mut daemon: Daemon = Setup::relay_to(hop.address)
+        .with("daemon", "completion_entries = 64")
+        .prepare(dir);
     daemon.restart();
     // Thawed before the daemon is waited for, whatever happens here.
     let disk = disk;
