@@ -84,7 +84,7 @@ pub(super) fn watch(agent: Agent, shared: Arc<Shared>) {
         let ended = child.wait();
         drop(life);
         tracing::error!("the mailbox agent has ended: {ended:?}; stopping");
-        shared.request_stop();
+        shared.request_drain();
     });
     if let Err(error) = spawned {
         tracing::error!("the mailbox agent is not watched: {error}");
@@ -106,6 +106,8 @@ fn end_with_daemon() -> io::Result<()> {
 /// The agent itself.
 pub(super) fn run(config: &Config, uid: u32) -> ExitCode {
     log::start();
+    // A signal to all processes of the service must not end it before the daemon has: the pipe does.
+    process::ignore_stop_signals();
     let prepared = end_with_daemon().and_then(|()| {
         if process::is_root() {
             process::drop_groups()?;

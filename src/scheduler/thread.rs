@@ -103,8 +103,12 @@ impl Thread {
         self.connections - self.opening
     }
 
-    /// The next hop takes fewer connections than we may open: the next one is tried later.
+    /// A connection could not be had: while there are others, the next one is tried later.
     pub(super) fn pause(&mut self, now: Now) {
+        if self.is_paused(now.mono_ns) {
+            // Of those that were opened together each would make it twice as long.
+            return;
+        }
         self.pause_until = now.after_ns(PAUSE_NS << self.pauses.min(PAUSE_DOUBLINGS_MAX));
         self.pauses = self.pauses.saturating_add(1);
     }
@@ -121,7 +125,8 @@ impl Thread {
         } else {
             OPENING_MAX.max(self.ready())
         };
-        !self.is_paused(mono_ns)
+        let pausing = self.is_paused(mono_ns) && self.connections > 0;
+        !pausing
             && self.connections < slots
             && self.opening < opening_max
             && (!probing || self.connections == 0)

@@ -61,8 +61,8 @@ pub(super) struct Inbound {
     pub(super) staged_bytes: usize,
     /// Of them, bytes on their way to a file.
     pub(super) leaving_bytes: usize,
-    /// Bytes of content that the session held when they were last counted.
-    pub(super) held_bytes: usize,
+    /// Its place among those that hold much.
+    pub(super) bulky: Option<u64>,
     /// Waits until the memory budget has room.
     pub(super) starved: bool,
     /// Content under way goes to the file of this message.
@@ -117,7 +117,7 @@ impl<D: Driver> Shard<D> {
             counted: false,
             staged_bytes: 0,
             leaving_bytes: 0,
-            held_bytes: 0,
+            bulky: None,
             starved: false,
             spill: None,
             spill_waits: false,
@@ -318,14 +318,17 @@ impl<D: Driver> Shard<D> {
         if inbound.phase == Phase::Open {
             let held = inbound.session.held_capacity();
             let leaving = inbound.spill.map_or(0, |id| self.log.content_backlog(id));
-            if held >= BULKY_BYTES && inbound.held_bytes < BULKY_BYTES {
-                self.memory.bulky(key);
+            if held >= BULKY_BYTES {
+                self.memory.bulky(key, &mut inbound.bulky);
+            } else {
+                self.memory.not_bulky(&mut inbound.bulky);
             }
-            inbound.held_bytes = held;
             self.memory
                 .staged(&mut inbound.staged_bytes, held + leaving);
             self.memory.leaving(&mut inbound.leaving_bytes, leaving);
-            inbound.starved = receiving && self.memory.is_starved(key);
+            // From one that has ended nothing more comes.
+            let may_starve = receiving && !inbound.ended;
+            inbound.starved = may_starve && self.memory.is_starved(key, held);
         }
     }
 
@@ -333,6 +336,9 @@ impl<D: Driver> Shard<D> {
     /// at its next turn, those that leave at once.
     fn relieve(&mut self) {
         while let Some(key) = self.memory.next_bulky() {
+            if let Some(inbound) = self.inbound.get_mut(key) {
+                self.memory.not_bulky(&mut inbound.bulky);
+            }
             self.spill(key);
             self.account(key);
         }
@@ -384,6 +390,7 @@ impl<D: Driver> Shard<D> {
         };
         self.memory.staged(&mut inbound.staged_bytes, 0);
         self.memory.leaving(&mut inbound.leaving_bytes, 0);
+        self.memory.not_bulky(&mut inbound.bulky);
         self.memory.forget(key);
         self.feed_starved();
     }

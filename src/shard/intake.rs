@@ -102,8 +102,8 @@ impl<D: Driver> Shard<D> {
         // From here on the message counts for itself: its client may go.
         self.memory.staged(&mut inbound.staged_bytes, 0);
         self.memory.leaving(&mut inbound.leaving_bytes, 0);
-        inbound.held_bytes = 0;
         self.memory.forget(key);
+        self.memory.not_bulky(&mut inbound.bulky);
         let origin = Origin::Session(key);
         if spilled {
             self.store_large(origin, id, envelope, &content);
@@ -306,9 +306,19 @@ impl<D: Driver> Shard<D> {
             inbound
                 .session
                 .stored(stored, self.now, &mut inbound.output);
-            self.pump(key, None);
+            // Not here: a refusal may come while this very session is fed, from input that it would see
+            // again.
+            self.answered.push_back(key);
         }
-        self.feed_starved();
+    }
+
+    /// Lets the next session go on that was answered; says whether there was one.
+    pub(super) fn resume_answered(&mut self) -> bool {
+        let Some(key) = self.answered.pop_front() else {
+            return false;
+        };
+        self.pump(key, None);
+        true
     }
 
     fn log_accepted(&mut self, id: &str, envelope: &Envelope, size_bytes: u64) {

@@ -1,12 +1,12 @@
 //! The memory budget of one shard: content that is being received and content kept for delivery.
 //!
 //! Above the budget the sessions that have held much for longest write what they hold to files; so clients
-//! that stop in the middle do not keep others out. Where that is not enough a session's receiving pauses,
-//! but never that of all: the session at the head
+//! that stop in the middle do not keep others out. Where that is not enough a session that holds much pauses,
+//! but never all of them: the session at the head
 //! goes on until its message is complete, so the budget is exceeded by one message at most and the
 //! shard always makes progress.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::base::slab::Key;
 
@@ -25,8 +25,9 @@ pub(super) struct Memory {
     /// Goes on although the budget is used up.
     head: Option<Key>,
     starved: VecDeque<Key>,
-    /// Sessions that hold enough to be worth a file, oldest first.
-    bulky: VecDeque<Key>,
+    /// Sessions that hold enough to be worth a file, by age.
+    bulky: BTreeMap<u64, Key>,
+    bulky_next: u64,
     /// Bytes on their way to a file: they will not be here much longer.
     leaving_bytes: usize,
 }
@@ -39,14 +40,26 @@ impl Memory {
             cached_bytes: 0,
             head: None,
             starved: VecDeque::new(),
-            bulky: VecDeque::new(),
+            bulky: BTreeMap::new(),
+            bulky_next: 0,
             leaving_bytes: 0,
         }
     }
 
-    /// A session holds [`BULKY_BYTES`] or more in memory.
-    pub(super) fn bulky(&mut self, session: Key) {
-        self.bulky.push_back(session);
+    /// A session holds [`BULKY_BYTES`] or more in memory; `place` is its place among those that do.
+    pub(super) fn bulky(&mut self, session: Key, place: &mut Option<u64>) {
+        if place.is_none() {
+            self.bulky.insert(self.bulky_next, session);
+            *place = Some(self.bulky_next);
+            self.bulky_next += 1;
+        }
+    }
+
+    /// It holds less again.
+    pub(super) fn not_bulky(&mut self, place: &mut Option<u64>) {
+        if let Some(place) = place.take() {
+            self.bulky.remove(&place);
+        }
     }
 
     /// A session's bytes on their way to a file went from `*counted` to `bytes`.
@@ -59,7 +72,7 @@ impl Memory {
     pub(super) fn next_bulky(&mut self) -> Option<Key> {
         let staying = (self.staged_bytes + self.cached_bytes).saturating_sub(self.leaving_bytes);
         if staying > self.bytes_max {
-            self.bulky.pop_front()
+            self.bulky.first_key_value().map(|(_, session)| *session)
         } else {
             None
         }
@@ -81,8 +94,12 @@ impl Memory {
         }
     }
 
-    /// Whether this session, in the middle of content, has to wait.
-    pub(super) fn is_starved(&mut self, session: Key) -> bool {
+    /// Whether this session, in the middle of content of which it holds so much, has to wait. One that
+    /// holds little never has to: otherwise those that stop with little would keep all others out.
+    pub(super) fn is_starved(&mut self, session: Key, held_bytes: usize) -> bool {
+        if held_bytes < BULKY_BYTES {
+            return false;
+        }
         if self.staged_bytes + self.cached_bytes <= self.bytes_max || self.head == Some(session) {
             return false;
         }
@@ -144,13 +161,13 @@ mod tests {
         let (mut first, mut second) = (0, 0);
         memory.staged(&mut first, 60);
         memory.staged(&mut second, 60);
-        assert!(!memory.is_starved(Key(1)), "the head goes on");
-        assert!(memory.is_starved(Key(2)));
+        assert!(!memory.is_starved(Key(1), BULKY_BYTES), "the head goes on");
+        assert!(memory.is_starved(Key(2), BULKY_BYTES));
         assert_eq!(memory.next_starved(), None);
         memory.staged(&mut first, 0);
         memory.forget(Key(1));
         assert_eq!(memory.next_starved(), Some(Key(2)));
-        assert!(!memory.is_starved(Key(2)));
+        assert!(!memory.is_starved(Key(2), BULKY_BYTES));
     }
 
     #[test]
@@ -159,11 +176,11 @@ mod tests {
         let (mut first, mut second) = (0, 0);
         memory.staged(&mut first, 50);
         memory.staged(&mut second, 50);
-        assert!(!memory.is_starved(Key(1)));
-        assert!(memory.is_starved(Key(2)));
+        assert!(!memory.is_starved(Key(1), BULKY_BYTES));
+        assert!(memory.is_starved(Key(2), BULKY_BYTES));
         memory.forget(Key(1));
         assert_eq!(memory.next_starved(), Some(Key(2)));
-        assert!(!memory.is_starved(Key(2)));
+        assert!(!memory.is_starved(Key(2), BULKY_BYTES));
     }
 
     #[test]
@@ -180,14 +197,21 @@ mod tests {
         let mut memory = Memory::new(100);
         let (mut first, mut second, mut leaving) = (0, 0, 0);
         memory.staged(&mut first, 80);
-        memory.bulky(Key(1));
-        memory.bulky(Key(2));
+        let mut places = [None, None];
+        memory.bulky(Key(1), &mut places[0]);
+        memory.bulky(Key(2), &mut places[1]);
         assert_eq!(memory.next_bulky(), None, "there is room");
         memory.staged(&mut second, 80);
         assert_eq!(memory.next_bulky(), Some(Key(1)));
+        memory.not_bulky(&mut places[0]);
+        assert_eq!(memory.next_bulky(), Some(Key(2)), "then the next");
         memory.leaving(&mut leaving, 80);
         assert_eq!(memory.next_bulky(), None, "what leaves makes room");
-        assert!(!memory.is_starved(Key(2)), "the head goes on");
-        assert!(memory.is_starved(Key(3)), "until it has left");
+        assert!(!memory.is_starved(Key(2), BULKY_BYTES), "the head goes on");
+        assert!(memory.is_starved(Key(3), BULKY_BYTES), "until it has left");
+        assert!(
+            !memory.is_starved(Key(4), BULKY_BYTES - 1),
+            "who holds little goes on"
+        );
     }
 }

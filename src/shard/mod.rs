@@ -97,6 +97,8 @@ pub struct Shard<D: Driver> {
     eager: Vec<ThreadKey>,
     /// Staged messages, oldest batch first.
     waiting: VecDeque<Waiting>,
+    /// Sessions that got their answer and may have more to say.
+    answered: VecDeque<Key>,
     /// Complete messages for which staging had no room.
     stalled: VecDeque<Stalled>,
     loads: FastMap<spool::ReadTicket, dispatch::Load>,
@@ -237,10 +239,11 @@ impl<D: Driver> Shard<D> {
             while let Some(request) = self.log.poll_op(self.now.mono_ns) {
                 self.driver.disk(request);
             }
-            let Some(event) = self.log.poll_event() else {
+            if let Some(event) = self.log.poll_event() {
+                self.spool_event(event);
+            } else if !self.resume_answered() {
                 break;
-            };
-            self.spool_event(event);
+            }
         }
     }
 

@@ -71,6 +71,14 @@ impl Shared {
             });
     }
 
+    /// Asks for shutdown, unless it has been asked for: this is never the second request.
+    pub fn request_drain(&self) {
+        // Asked for already is as good.
+        let _ = self
+            .stop
+            .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire);
+    }
+
     /// Asks all shards to open their mail logs again.
     pub fn request_reopen(&self) {
         self.reopen.fetch_add(1, Ordering::AcqRel);

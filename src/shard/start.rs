@@ -80,6 +80,7 @@ impl<D: Driver> Shard<D> {
             threads: Vec::new(),
             eager: Vec::new(),
             waiting: VecDeque::new(),
+            answered: VecDeque::new(),
             stalled: VecDeque::new(),
             loads: FastMap::default(),
             pieces: FastMap::default(),

@@ -207,6 +207,14 @@ pub fn drop_groups() -> io::Result<()> {
     }
 }
 
+/// Lets SIGTERM, SIGINT and SIGHUP pass without effect from now on.
+pub fn ignore_stop_signals() {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        // SAFETY: the call takes numbers only; SIG_IGN runs no code of ours.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
 /// Becomes `user` for good: supplementary groups, group, user, in this order, all threads.
 ///
 /// # Errors

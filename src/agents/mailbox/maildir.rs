@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::batch::Batches;
 use super::content::Content;
@@ -67,9 +68,9 @@ pub(super) fn deliver(
     let target = new.join(&name);
     let there = target.try_exists()? || (letter.perhaps_there && is_read(maildir, &name)?);
     if !there {
-        let hidden = maildir.join("tmp").join(&name);
+        let hidden = maildir.join("tmp").join(attempt_name(&name));
         write(&hidden, letter).inspect_err(|_| {
-            // What cannot be removed is overwritten by the next attempt.
+            // What cannot be removed is left to whoever cleans tmp/, as after a crash.
             let _ = fs::remove_file(&hidden);
         })?;
         fs::rename(&hidden, &target)?;
@@ -77,7 +78,14 @@ pub(super) fn deliver(
     batches.sync(&new)
 }
 
-/// Unique for the message, the same at each attempt.
+/// Not the same for two attempts: two transactions of one message may mean the same mailbox.
+fn attempt_name(name: &str) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{name}.{}.{count}", std::process::id())
+}
+
+/// The same at each attempt to put this message there.
 fn name(letter: &Letter<'_>) -> String {
     let host = letter.hostname.replace(['/', ':'], "_");
     let seconds = letter.arrival_ms / 1000;
@@ -99,8 +107,7 @@ fn is_read(maildir: &Path, name: &str) -> io::Result<bool> {
 fn write(path: &Path, letter: &Letter<'_>) -> io::Result<()> {
     let file = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW)
         .open(path)?;

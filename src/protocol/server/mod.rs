@@ -153,7 +153,6 @@ struct Context {
     hello: Hello,
     errors_count: u32,
     transactions_count: u32,
-    spare: Vec<u8>,
     stopping: bool,
 }
 
@@ -184,7 +183,6 @@ impl Session {
             hello: Hello::default(),
             errors_count: 0,
             transactions_count: 0,
-            spare: Vec::new(),
             stopping: false,
         };
         Self {
@@ -406,11 +404,6 @@ impl Session {
     pub fn take_content(&mut self, block_bytes: usize) -> Vec<u8> {
         self.body()
             .map_or_else(Vec::new, |body| body.take(block_bytes))
-    }
-
-    /// Gives memory back for the next content.
-    pub fn reuse(&mut self, spare: Vec<u8>) {
-        self.context.spare = spare;
     }
 }
 

@@ -46,8 +46,7 @@ impl Beginning {
         now: Now,
         output: &mut Vec<u8>,
     ) -> State {
-        let mut buffer = std::mem::take(&mut context.spare);
-        buffer.clear();
+        let mut buffer = Vec::new();
         let declared = self
             .recipients
             .sender
@@ -178,7 +177,6 @@ fn finish(
         1
     };
     if let Some(fault) = fault {
-        context.spare = rest;
         for _ in 1..replies {
             put_line(output, fault.reply());
         }
