@@ -316,20 +316,32 @@ impl<D: Driver> Shard<D> {
             self.log.set_receiving(self.receiving_count);
         }
         if inbound.phase == Phase::Open {
-            let held = inbound.session.held_capacity();
-            let leaving = inbound.spill.map_or(0, |id| self.log.content_backlog(id));
+            let held = self.count_held(key);
+            let Some(inbound) = self.inbound.get_mut(key) else {
+                return;
+            };
             if held >= BULKY_BYTES {
                 self.memory.bulky(key, &mut inbound.bulky);
             } else {
                 self.memory.not_bulky(&mut inbound.bulky);
             }
-            self.memory
-                .staged(&mut inbound.staged_bytes, held + leaving);
-            self.memory.leaving(&mut inbound.leaving_bytes, leaving);
             // From one that has ended nothing more comes.
             let may_starve = receiving && !inbound.ended;
             inbound.starved = may_starve && self.memory.is_starved(key, held);
         }
+    }
+
+    /// Enters what a session holds into the memory budget; gives back what it holds itself.
+    fn count_held(&mut self, key: Key) -> usize {
+        let Some(inbound) = self.inbound.get_mut(key) else {
+            return 0;
+        };
+        let held = inbound.session.held_capacity();
+        let leaving = inbound.spill.map_or(0, |id| self.log.content_backlog(id));
+        self.memory
+            .staged(&mut inbound.staged_bytes, held + leaving);
+        self.memory.leaving(&mut inbound.leaving_bytes, leaving);
+        held
     }
 
     /// Writes content of others to files while memory is short. One session's bytes are counted again
@@ -337,10 +349,11 @@ impl<D: Driver> Shard<D> {
     fn relieve(&mut self) {
         while let Some(key) = self.memory.next_bulky() {
             if let Some(inbound) = self.inbound.get_mut(key) {
-                self.memory.not_bulky(&mut inbound.bulky);
+                inbound.bulky = None;
             }
             self.spill(key);
-            self.account(key);
+            // One that is being written already is marked again at its next turn.
+            self.count_held(key);
         }
     }
 

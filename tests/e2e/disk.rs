@@ -259,3 +259,42 @@ fn a_spool_of_a_newer_version_is_refused() {
         assert!(said.contains(part), "{part} is missing in {said}");
     }
 }
+
+/// A refusal comes at once, while the session is fed what was held back: every command counts once, and
+/// content is never taken for commands.
+#[test]
+fn a_refusal_in_the_middle_of_held_input_is_one_refusal() {
+    let hop = free_address();
+    let daemon = small(hop).with("spool", "segments_max = 8").start();
+    fill(&daemon, 200_000);
+    fill(&daemon, 0);
+    for (first, second) in [
+        (
+            "MAI",
+            "L FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\nBDAT 7 LAST\r\nQUIT \r\nNOOP\r\n",
+        ),
+        (
+            "MAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\nBDAT 7 LA",
+            "ST\r\nRSET \r\nNOOP\r\n",
+        ),
+        (
+            "MAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\nQUIT\r\n.",
+            "\r\nNOOP\r\n",
+        ),
+    ] {
+        let mut client = Client::connect(daemon.address);
+        client.hello();
+        client.send(first.as_bytes());
+        std::thread::sleep(Duration::from_millis(50));
+        client.send(second.as_bytes());
+        let mut replies = vec![client.reply(), client.reply()];
+        if first.contains("DATA") {
+            assert!(client.reply().starts_with("354"));
+        }
+        replies.push(client.reply());
+        replies.push(client.reply());
+        let codes: Vec<&str> = replies.iter().map(|reply| &reply[..3]).collect();
+        assert_eq!(codes, ["250", "250", "452", "250"], "{first:?} {replies:?}");
+        client.expect("QUIT", "221");
+    }
+}

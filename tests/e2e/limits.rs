@@ -230,3 +230,36 @@ fn a_refused_message_does_not_keep_others_waiting() {
     let mut last = begin(10);
     assert!(last.command(".").starts_with("250"));
 }
+
+/// Clients that stop with little content keep nobody out, and are missed when they go.
+#[test]
+fn clients_that_stop_in_the_middle_keep_nobody_out() {
+    const CLIENTS: usize = 300;
+    let hop = Hop::start();
+    let daemon = Setup::relay_to(hop.address)
+        .shards(1)
+        .with("spool", "memory = \"1MiB\"")
+        .start();
+    let stopped: Vec<Client> = (0..CLIENTS)
+        .map(|number| {
+            let mut client = Client::connect(daemon.address);
+            client.hello();
+            client.expect("MAIL FROM:<a@a.example>", "250");
+            client.expect("RCPT TO:<b@b.example>", "250");
+            client.expect("DATA", "354");
+            client.send(&b"X: y\r\n".repeat([10, 1_000, 4_000][number % 3]));
+            client
+        })
+        .collect();
+    Client::submit(
+        daemon.address,
+        "a@a.example",
+        &["b@b.example"],
+        "Subject: x\r\n\r\n",
+    );
+    hop.wait_for_mails(1);
+    drop(stopped);
+    wait_for("the end of all sessions", || {
+        (daemon.status()["sessions"].as_u64() == Some(0)).then_some(())
+    });
+}

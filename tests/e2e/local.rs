@@ -276,3 +276,33 @@ fn the_agent_ends_with_the_daemon() {
         });
     }
 }
+
+/// Transactions of one message that mean the same mailbox do not spoil each other, and a signal to all
+/// processes of the service does not end the agent before its work.
+#[test]
+fn one_mailbox_by_many_ways_holds_one_good_message() {
+    let mut daemon = with_mailboxes("");
+    let children = format!("/proc/{0}/task/{0}/children", daemon.pid());
+    let agent = fs::read_to_string(children).unwrap().trim().to_owned();
+    for signal in ["TERM", "INT", "HUP"] {
+        let sent = std::process::Command::new("kill")
+            .args(["-s", signal, &agent])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+    let text = "Subject: many\r\n\r\n".to_owned() + &"0123456789\r\n".repeat(100_000);
+    let to: Vec<String> = (0..400)
+        .map(|number| format!("zmjoe+{number}@home.example"))
+        .collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    Client::submit(daemon.address, "ann@a.example", &to, &text);
+    daemon.wait_until_empty();
+    let found = mails(&daemon, "zmjoe");
+    assert_eq!(found.len(), 1);
+    assert!(
+        found[0].ends_with(&text.replace("\r\n", "\n")),
+        "{} bytes",
+        found[0].len()
+    );
+    assert_eq!(daemon.stop(), Some(0));
+}
