@@ -51,22 +51,15 @@ pub(super) fn absorb(
             link(source_dir, target_dir, file).map_err(io_error)?;
         }
         let outcomes: Vec<_> = message.outcomes.iter().flatten().cloned().collect();
-        let mut staged = target.log.adopt(
-            target.now,
-            message.id,
-            &message.envelope,
-            &outcomes,
-            &content,
-        );
+        let (id, envelope) = (message.id, &message.envelope);
+        let adopt = |target: &mut Driven| {
+            let now = target.now;
+            target.log.adopt(now, id, envelope, &outcomes, &content)
+        };
+        let mut staged = adopt(&mut target);
         if staged == Err(Refusal::Busy) {
             target.commit()?;
-            staged = target.log.adopt(
-                target.now,
-                message.id,
-                &message.envelope,
-                &outcomes,
-                &content,
-            );
+            staged = adopt(&mut target);
         }
         staged.map_err(|refusal| format!("message {}: {refusal:?}", message.id))?;
         moved += 1;

@@ -277,6 +277,14 @@ fn the_agent_ends_with_the_daemon() {
     }
 }
 
+/// SIGHUP, SIGINT and SIGTERM are 1, 2 and 15.
+fn ignores_stop_signals(process: &str) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & 0x4003 == 0x4003)
+}
+
 /// Transactions of one message that mean the same mailbox do not spoil each other, and a signal to all
 /// processes of the service does not end the agent before its work.
 #[test]
@@ -284,6 +292,9 @@ fn one_mailbox_by_many_ways_holds_one_good_message() {
     let mut daemon = with_mailboxes("");
     let children = format!("/proc/{0}/task/{0}/children", daemon.pid());
     let agent = fs::read_to_string(children).unwrap().trim().to_owned();
+    wait_for("the agent to be there", || {
+        ignores_stop_signals(&agent).then_some(())
+    });
     for signal in ["TERM", "INT", "HUP"] {
         let sent = std::process::Command::new("kill")
             .args(["-s", signal, &agent])

@@ -58,10 +58,10 @@ impl Disk {
         let Request { token, op } = request;
         let synced = self.durability == Durability::Sync;
         match op {
-            Op::Create { file } => self.create(ring, token, file, kind),
+            Op::Create { file } => self.begin_opening(ring, token, file, (true, kind)),
             Op::Open {
                 file: file @ (FileId::Content(_) | FileId::Foreign { .. }),
-            } => self.open_later(ring, token, file, kind),
+            } => self.begin_opening(ring, token, file, (false, kind)),
             Op::Close { file } => {
                 self.files.remove(&file);
                 Some(answer(token, Ok(0)))
@@ -110,34 +110,25 @@ impl Disk {
         }
     }
 
-    fn create(
+    /// Creates a file, or opens content while mail flows: on a disk that hangs a plain call would hang the
+    /// shard.
+    fn begin_opening(
         &mut self,
         ring: &mut Ring,
         token: Token,
         file: FileId,
-        kind: u64,
+        (create, kind): (bool, u64),
     ) -> Option<op::Completion> {
         let Some((dir, name)) = self.name(file) else {
             return Some(refused(token, None));
         };
-        let slot = self.enter_opening(token, file);
-        ring.create(dir, name, self.flags(), kind | slot);
-        None
-    }
-
-    /// Content is opened while mail flows: on a disk that hangs a plain call would hang the shard.
-    fn open_later(
-        &mut self,
-        ring: &mut Ring,
-        token: Token,
-        file: FileId,
-        kind: u64,
-    ) -> Option<op::Completion> {
-        let Some((dir, name)) = self.name(file) else {
-            return Some(refused(token, None));
-        };
-        let slot = self.enter_opening(token, file);
-        ring.open(dir, name, self.flags(), kind | slot);
+        let flags = self.flags();
+        let tag = kind | self.enter_opening(token, file);
+        if create {
+            ring.create(dir, name, flags, tag);
+        } else {
+            ring.open(dir, name, flags, tag);
+        }
         None
     }
 

@@ -34,7 +34,7 @@ impl Command {
             command::Command::Mail(mail) => self.mail(&mail, context, output),
             command::Command::Rcpt(rcpt) => self.rcpt(&rcpt, context, output),
             command::Command::Data => self.data(context, output),
-            command::Command::Bdat { size, last } => self.bdat(size, last, context, output),
+            command::Command::Bdat { size, last } => self.bdat(size, last),
             command::Command::Rset => self.reset(output),
             command::Command::Noop => self.say("250 2.0.0 ok", output),
             command::Command::Help => self.say(HELP, output),
@@ -198,7 +198,7 @@ impl Command {
         }
     }
 
-    fn bdat(self, size: u64, last: bool, context: &mut Context, output: &mut Vec<u8>) -> Next {
+    fn bdat(self, size: u64, last: bool) -> Next {
         match self {
             Self::Recipients(recipients) => {
                 let beginning = Beginning::chunks(recipients, size, last);
@@ -206,11 +206,7 @@ impl Command {
             }
             Self::Chunks(chunks) => (State::Chunk(Chunk::next(chunks, size, last)), None),
             // RFC 3030 2: the chunk is taken, whatever it belongs to.
-            other => {
-                context.errors_count += 1;
-                let _ = output;
-                (State::Chunk(Chunk::skip(other, size)), None)
-            }
+            other => (State::Chunk(Chunk::skip(other, size)), None),
         }
     }
 }
