@@ -477,6 +477,19 @@ pub fn large_payload(envelope: &Envelope, outcomes: &[Outcome], content: &Conten
     out
 }
 
+/// What every record of a message begins with: fixed part, encoded envelope, outcomes.
+fn front<'a>(
+    reader: &mut Reader<'a>,
+) -> Result<(MessageHead, &'a [u8], Vec<Outcome>), DecodeError> {
+    let head = MessageHead::decode(reader)?;
+    let envelope = reader.bytes(head.envelope_len as usize)?;
+    let mut outcomes = Vec::new();
+    for _ in 0..head.outcomes_count {
+        outcomes.push(outcome(reader)?);
+    }
+    Ok((head, envelope, outcomes))
+}
+
 /// The payload of a record for content in a file, taken apart.
 #[derive(Debug)]
 pub struct LargeParts<'a> {
@@ -498,12 +511,7 @@ pub struct LargeParts<'a> {
 /// See [`DecodeError`].
 pub fn large(payload: &[u8]) -> Result<LargeParts<'_>, DecodeError> {
     let mut reader = Reader(payload);
-    let head = MessageHead::decode(&mut reader)?;
-    let envelope = reader.bytes(head.envelope_len as usize)?;
-    let mut outcomes = Vec::new();
-    for _ in 0..head.outcomes_count {
-        outcomes.push(outcome(&mut reader)?);
-    }
+    let (head, envelope, outcomes) = front(&mut reader)?;
     let eight_bit = reader.u8()? != 0;
     let count = reader.u32()?;
     if reader.0.len() != count as usize * 4
@@ -563,12 +571,7 @@ pub struct MessageParts<'a> {
 /// See [`DecodeError`].
 pub fn message(payload: &[u8]) -> Result<MessageParts<'_>, DecodeError> {
     let mut reader = Reader(payload);
-    let head = MessageHead::decode(&mut reader)?;
-    let envelope = reader.bytes(head.envelope_len as usize)?;
-    let mut outcomes = Vec::new();
-    for _ in 0..head.outcomes_count {
-        outcomes.push(outcome(&mut reader)?);
-    }
+    let (head, envelope, outcomes) = front(&mut reader)?;
     let len = usize::try_from(head.content_len).map_err(|_| DecodeError::Truncated)?;
     let content = reader.bytes(len)?;
     reader.end()?;
