@@ -109,8 +109,12 @@ impl Hop {
                 };
                 let (script, mails) = (Arc::clone(&script), Arc::clone(&mails));
                 std::thread::spawn(move || {
-                    let _counted = counters;
-                    let _ = converse(stream, &script, &mails);
+                    let Ok(farewell) = converse(&stream, &script, &mails) else {
+                        return;
+                    };
+                    // Who reads the farewell may connect again: this one is not open any more then.
+                    drop(counters);
+                    let _ = (&stream).write_all(farewell);
                 });
             }
         });
@@ -149,7 +153,7 @@ fn pop(script: &Shared<Script>, pick: impl Fn(&mut Script) -> Option<String>) ->
     pick(&mut script.lock().expect("no thread panicked with it"))
 }
 
-fn greet(stream: &mut TcpStream, script: &Shared<Script>) -> std::io::Result<bool> {
+fn greet(mut stream: &TcpStream, script: &Shared<Script>) -> std::io::Result<bool> {
     let greeting = {
         let mut script = script.lock().expect("no thread panicked with it");
         if script.drop_connections > 0 {
@@ -160,7 +164,7 @@ fn greet(stream: &mut TcpStream, script: &Shared<Script>) -> std::io::Result<boo
             script.mute_connections -= 1;
             drop(script);
             // Until the other side has enough of it.
-            std::io::copy(stream, &mut std::io::sink())?;
+            std::io::copy(&mut stream, &mut std::io::sink())?;
             return Ok(false);
         }
         script
@@ -172,22 +176,23 @@ fn greet(stream: &mut TcpStream, script: &Shared<Script>) -> std::io::Result<boo
     Ok(true)
 }
 
+/// Returns what is said before the connection is closed.
 fn converse(
-    mut stream: TcpStream,
+    mut stream: &TcpStream,
     script: &Shared<Script>,
     mails: &Shared<Vec<Mail>>,
-) -> std::io::Result<()> {
+) -> std::io::Result<&'static [u8]> {
     stream.set_nodelay(true)?;
-    if !greet(&mut stream, script)? {
-        return Ok(());
+    if !greet(stream, script)? {
+        return Ok(b"");
     }
-    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut reader = BufReader::new(stream);
     let (mut sender, mut recipients) = (String::new(), Vec::new());
     let mut line = String::new();
     loop {
         line.clear();
         if reader.read_line(&mut line)? == 0 {
-            return Ok(());
+            return Ok(b"");
         }
         let command = line.trim_end();
         let verb = command.to_ascii_uppercase();
@@ -218,18 +223,17 @@ fn converse(
                 let content = dotted(&mut reader)?;
                 match accept(script, mails, &sender, &mut recipients, content) {
                     Some(reply) => reply,
-                    None => return Ok(()),
+                    None => return Ok(b""),
                 }
             }
         } else if verb.starts_with("BDAT ") {
             let content = chunk(&mut reader, &verb)?;
             match accept(script, mails, &sender, &mut recipients, content) {
                 Some(reply) => reply,
-                None => return Ok(()),
+                None => return Ok(b""),
             }
         } else if verb.starts_with("QUIT") {
-            write!(stream, "221 2.0.0 bye\r\n")?;
-            return Ok(());
+            return Ok(b"221 2.0.0 bye\r\n");
         } else {
             "500 5.5.2 what?".to_owned()
         };
