@@ -20,6 +20,7 @@ pub mod op;
 mod read;
 pub mod record;
 mod recover;
+pub(crate) mod rest;
 mod segments;
 pub mod sim;
 mod types;
@@ -28,6 +29,7 @@ pub use content::{ContentFile, PIECE_BYTES};
 pub use id::{BadId, SpoolId};
 pub use log::Log;
 pub use recover::{RecoverError, Recovered, RecoveredMessage, Recovery, RecoveryReport};
+pub use rest::Hop;
 pub use types::{
     Accepted, BodyKind, Content, Envelope, Event, MessageKey, Outcome, ReadError, ReadTicket,
     Recipient, Refusal, Ret, Settings, Source, Stats, Status, ThreadState,
