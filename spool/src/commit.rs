@@ -495,6 +495,9 @@ impl Log {
     fn apply(&mut self, commit: &InFlight) {
         let header = &commit.header;
         self.link = header.link();
+        self.committed = header.sequence;
+        self.committed_batch = commit.batch;
+        self.checkpoints.grown = (self.checkpoints.grown).saturating_add(header.length.into());
         self.stats.commits += 1;
         if let Some(segment) = self.segments.get_mut(&header.segment) {
             segment.commits += 1;

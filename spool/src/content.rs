@@ -297,7 +297,8 @@ impl Log {
         self.room_for(record::HEADER_BYTES + payload.len(), report)?;
         let key = self.next_key();
         let batch = self.staging.large(now, key, report, &payload);
-        self.live.insert(key, Live::large(id, content.len));
+        self.live
+            .insert(key, Live::large(id, envelope, content.len));
         self.contents.incoming.remove(&id);
         let file = FileId::Content(id.bits());
         let opened = Opened::new(0, Access::Ready);
@@ -613,10 +614,10 @@ fn verified(piece: &Piece, bytes: &[u8]) -> Result<Vec<u8>, ReadError> {
 }
 
 impl Live {
-    fn large(id: SpoolId, content_len: u64) -> Self {
+    fn large(id: SpoolId, envelope: &Envelope, content_len: u64) -> Self {
         Self {
             has_file: true,
-            ..Self::new(id, Place::Staged, content_len)
+            ..Self::new(id, envelope, Place::Staged, content_len)
         }
     }
 }

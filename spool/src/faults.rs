@@ -42,6 +42,16 @@ pub enum Fault {
     OneHeader,
     /// The first commit of the generation before stays in a recycled segment.
     KeepFirstCommit,
+    /// The header of a checkpoint does not wait for the rest of it.
+    CheckpointUnsynced,
+    /// The header of a checkpoint does not wait for the commits with what it says.
+    CheckpointAhead,
+    /// A start from a checkpoint does not look into the segment that was being written.
+    CheckpointSealsAll,
+    /// Entries of a checkpoint count whatever became of their segment.
+    CheckpointAnyGeneration,
+    /// Messages that move while a checkpoint is made are not looked at again.
+    CheckpointForgetsMoved,
 }
 
 impl Settings {

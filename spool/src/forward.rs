@@ -53,7 +53,7 @@ impl Log {
         let Some(segment) = self.segments.get(&oldest) else {
             return false;
         };
-        if Some(oldest) == self.active || segment.live_count == 0 {
+        if Some(oldest) == self.active || segment.live_count == 0 || self.loading.is_some() {
             return false;
         }
         let sparse = segment.live_bytes < self.settings.segment_bytes / COPY_LIVE_SHARE;

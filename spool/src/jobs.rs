@@ -208,6 +208,10 @@ impl Log {
         let Some(segment) = self.segments.get(&oldest) else {
             return false;
         };
+        if self.loading.is_some() && segment.commits > 0 {
+            // What is live in it is not known yet.
+            return false;
+        }
         let (damaged, generation) = (segment.damaged, segment.generation + 1);
         // What is stuck does not count at the next start, whether its segment is set aside or not.
         let stuck = damaged && segment.live_count == segment.stuck_count;

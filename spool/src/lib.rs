@@ -8,6 +8,7 @@
 
 pub mod blocking;
 pub mod buffer;
+pub(crate) mod checkpoint;
 mod commit;
 mod content;
 pub mod faults;
@@ -28,7 +29,9 @@ mod types;
 pub use content::{ContentFile, PIECE_BYTES};
 pub use id::{BadId, SpoolId};
 pub use log::Log;
-pub use recover::{RecoverError, Recovered, RecoveredMessage, Recovery, RecoveryReport};
+pub use recover::{
+    CheckpointUse, RecoverError, Recovered, RecoveredMessage, Recovery, RecoveryReport,
+};
 pub use rest::Hop;
 pub use types::{
     Accepted, BodyKind, Content, Envelope, Event, MessageKey, Outcome, ReadError, ReadTicket,

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use crate::checkpoint::load::Loading;
+use crate::checkpoint::write::Checkpoints;
 use crate::commit::{InFlight, Staging, What};
 use crate::content::Contents;
 use crate::faults::Fault;
@@ -13,6 +15,7 @@ use crate::jobs::{Job, Pauses, Planned};
 use crate::op::{Completion, Request, Token};
 use crate::read::Read;
 use crate::record::{self, Kind, MessageHead};
+use crate::rest::Resting;
 use crate::segments::Segment;
 use crate::types::{
     Accepted, Content, Envelope, Event, MessageKey, Outcome, Refusal, Settings, Stats, ThreadState,
@@ -72,6 +75,10 @@ pub(crate) struct Live {
     pub(crate) id: SpoolId,
     pub(crate) place: Place,
     pub(crate) content_len: u64,
+    /// Seconds since 1970.
+    pub(crate) arrival_s: u32,
+    /// Of the envelope.
+    pub(crate) recipients_count: u32,
     /// The content is in a file of its own.
     pub(crate) has_file: bool,
     /// Outcomes so far, for a copy-forward; the latest of each recipient.
@@ -85,11 +92,13 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new(id: SpoolId, place: Place, content_len: u64) -> Self {
+    pub(crate) fn new(id: SpoolId, envelope: &Envelope, place: Place, content_len: u64) -> Self {
         Self {
             id,
             place,
             content_len,
+            arrival_s: u32::try_from(envelope.arrival_ms / 1000).unwrap_or(u32::MAX),
+            recipients_count: envelope.recipients.len() as u32,
             has_file: false,
             outcomes: Vec::new(),
             done: false,
@@ -124,6 +133,13 @@ pub struct Log {
     pub(crate) sequence_next: u64,
     pub(crate) link: u32,
     pub(crate) live: FastMap<MessageKey, Live>,
+    pub(crate) resting: Resting,
+    pub(crate) checkpoints: Checkpoints,
+    /// The checkpoint that this run started from, until all of it is in.
+    pub(crate) loading: Option<Loading>,
+    /// The last commit that succeeded, and its batch.
+    pub(crate) committed: u64,
+    pub(crate) committed_batch: u64,
     pub(crate) threads: BTreeMap<ThreadName, ThreadPlace>,
     pub(crate) thread_version: u64,
     pub(crate) staging: Staging,
@@ -170,6 +186,11 @@ impl Log {
             sequence_next: 1,
             link: 0,
             live: FastMap::default(),
+            resting: Resting::default(),
+            checkpoints: Checkpoints::default(),
+            loading: None,
+            committed: 0,
+            committed_batch: 0,
             threads: BTreeMap::new(),
             thread_version: 0,
             staging: Staging::new(),
@@ -275,7 +296,7 @@ impl Log {
         let live = Live {
             has_file: kind == Kind::Large,
             outcomes: outcomes.to_vec(),
-            ..Live::new(id, Place::Staged, content_len)
+            ..Live::new(id, envelope, Place::Staged, content_len)
         };
         self.live.insert(key, live);
         Ok(key)
@@ -304,7 +325,7 @@ impl Log {
         let batch = self
             .staging
             .message(now, key, report, &fixed, &head, content);
-        let live = Live::new(id, Place::Staged, content.len() as u64);
+        let live = Live::new(id, envelope, Place::Staged, content.len() as u64);
         self.live.insert(key, live);
         Ok(Accepted { key, id, batch })
     }
@@ -395,6 +416,8 @@ impl Log {
             .or_else(|| self.poll_read())
             .or_else(|| self.poll_content())
             .or_else(|| self.poll_job(now))
+            .or_else(|| self.poll_loading(now))
+            .or_else(|| self.poll_checkpoint(now))
     }
 
     /// An answer of the disk.
@@ -407,7 +430,11 @@ impl Log {
             self.committed(now, completion);
         } else if let Some(read) = self.reading.remove(&completion.token) {
             self.read_done(read, completion);
-        } else if let Some(completion) = self.content_done(completion) {
+        } else if let Some(completion) = self
+            .content_done(completion)
+            .and_then(|completion| self.loading_done(now, completion))
+            .and_then(|completion| self.checkpoint_done(now, completion))
+        {
             self.job_done(now, &completion);
         }
     }
@@ -450,7 +477,7 @@ impl Log {
         let mut stats = self.stats;
         stats.segments = self.segments.len() as u64;
         stats.bytes = stats.segments * self.settings.segment_bytes;
-        stats.messages = self.live.len() as u64;
+        stats.messages = self.live.len() as u64 + self.resting.len() + self.loading_count();
         stats.free_segments = self.free.len() as u64;
         stats.accepting = self.accepting;
         stats.staged_bytes = self.staging.len() as u64;

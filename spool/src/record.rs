@@ -137,7 +137,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A string with a 16-bit length.
-    fn text(&mut self) -> Result<Vec<u8>, DecodeError> {
+    pub(crate) fn text(&mut self) -> Result<Vec<u8>, DecodeError> {
         let len = self.u16()?;
         self.bytes(len.into()).map(<[u8]>::to_vec)
     }
@@ -341,24 +341,30 @@ pub fn put_thread(out: &mut Vec<u8>, state: &ThreadState) {
     out.text(&state.reply);
 }
 
+/// Appends a string with a 16-bit length; what is longer is cut.
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &[u8]) {
+    out.text(text);
+}
+
 /// Reads a thread state that fills `bytes`.
 ///
 /// # Errors
 /// See [`DecodeError`].
 pub fn thread(bytes: &[u8]) -> Result<ThreadState, DecodeError> {
     let mut reader = Reader(bytes);
-    let channel = reader.text()?;
-    let host = reader.text()?;
-    let attempt = reader.u32()?;
-    let next_ms = reader.u64()?;
-    let reply = reader.text()?;
+    let state = take_thread(&mut reader)?;
     reader.end()?;
+    Ok(state)
+}
+
+/// Takes a thread state off the front.
+pub(crate) fn take_thread(reader: &mut Reader<'_>) -> Result<ThreadState, DecodeError> {
     Ok(ThreadState {
-        channel,
-        host,
-        attempt,
-        next_ms,
-        reply,
+        channel: reader.text()?,
+        host: reader.text()?,
+        attempt: reader.u32()?,
+        next_ms: reader.u64()?,
+        reply: reader.text()?,
     })
 }
 

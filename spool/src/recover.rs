@@ -5,6 +5,7 @@
 //! are removed, so a cut at any step changes nothing for the next start.
 
 mod build;
+mod checkpoint;
 mod state;
 
 use core::fmt;
@@ -21,6 +22,8 @@ use crate::op::{Completion, FileId, Op, Request, Token};
 use crate::record::{self, DecodeError, HEADER_BYTES};
 use crate::types::{Envelope, MessageKey, Outcome, Settings, ThreadState};
 
+pub use checkpoint::CheckpointUse;
+use checkpoint::{Known, Search};
 use state::{FoundCommit, found_record};
 
 const READ_BYTES: u64 = 1 << 20;
@@ -70,6 +73,8 @@ pub struct RecoveryReport {
     pub bytes: u64,
     /// Messages whose file with content is not there.
     pub missing: Vec<SpoolId>,
+    /// What spared reading all of it.
+    pub checkpoint: CheckpointUse,
 }
 
 /// Why a log cannot be opened.
@@ -145,6 +150,8 @@ struct Bad {
 #[derive(Debug)]
 enum Step {
     List,
+    /// For a checkpoint.
+    Search,
     Open,
     Header,
     Data,
@@ -175,10 +182,13 @@ pub struct Recovery {
     segment_next: u32,
     /// Files with content.
     contents: BTreeSet<u128>,
+    wants_checkpoint: bool,
+    search: Search,
+    known: Option<Known>,
 }
 
 impl Recovery {
-    /// Begins.
+    /// Begins; the whole log will be read.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
@@ -199,6 +209,19 @@ impl Recovery {
             error: None,
             segment_next: 0,
             contents: BTreeSet::new(),
+            wants_checkpoint: false,
+            search: Search::default(),
+            known: None,
+        }
+    }
+
+    /// Begins from the latest checkpoint, if there is one: only what follows it is read here, the
+    /// messages in it come in behind the start ([`Event::Loaded`](crate::Event::Loaded)).
+    #[must_use]
+    pub fn from_checkpoint(settings: Settings) -> Self {
+        Self {
+            wants_checkpoint: true,
+            ..Self::new(settings)
         }
     }
 
@@ -232,6 +255,11 @@ impl Recovery {
         let Some((_, file)) = self.flying.take() else {
             return;
         };
+        if self.step.is_search() {
+            // A checkpoint that cannot be read only costs time.
+            self.search_answer(&completion);
+            return;
+        }
         let number = match file {
             FileId::Segment(number) => number,
             FileId::Checkpoint(_) | FileId::Content(_) | FileId::Foreign { .. } => 0,
@@ -264,7 +292,7 @@ impl Recovery {
                     }
                 }
             }
-            Step::Sync | Step::Finished => {}
+            Step::Search | Step::Sync | Step::Finished => {}
         }
     }
 
@@ -289,6 +317,7 @@ impl Recovery {
                 _ => None,
             })
             .collect();
+        self.look_for_checkpoints(files);
         numbers.sort_unstable();
         self.segment_next = numbers.last().map_or(0, |last| last + 1);
         self.files = numbers.into();
@@ -296,7 +325,11 @@ impl Recovery {
 
     fn next_step(&mut self) -> Option<()> {
         match self.step {
-            Step::List => {
+            Step::List => self.step = Step::Search,
+            Step::Search => {
+                if self.search_step().is_some() {
+                    return Some(());
+                }
                 self.step = Step::Open;
                 let files = self.files.iter();
                 self.queue = files
@@ -318,17 +351,20 @@ impl Recovery {
             }
             Step::Header => {
                 self.step = Step::Data;
+                self.check_known();
                 let aside = &self.report.aside;
                 let files = self.lengths.keys().copied();
-                self.files = files.filter(|file| !aside.contains(file)).collect();
+                let files = files.filter(|file| !aside.contains(file));
+                self.files = files.filter(|file| !self.is_spared(*file)).collect();
                 self.next_data();
             }
             Step::Data => {
                 if self.files.is_empty() {
                     self.step = Step::Sync;
-                    self.queue = self
-                        .headers
-                        .keys()
+                    // What the checkpoint spares was on disk before it was written.
+                    let read = self.headers.keys();
+                    self.queue = read
+                        .filter(|file| !self.is_spared(**file))
                         .map(|file| Op::SyncFile {
                             file: FileId::Segment(*file),
                         })

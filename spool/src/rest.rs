@@ -65,7 +65,19 @@ impl Standing {
         })
     }
 
-    fn of(status: Status) -> Self {
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+        let all = [
+            Self::Untried,
+            Self::Delivered,
+            Self::Deferred,
+            Self::Failed,
+            Self::Expired,
+            Self::Held,
+        ];
+        all.into_iter().find(|standing| *standing as u8 == byte)
+    }
+
+    pub(crate) fn of(status: Status) -> Self {
         match status {
             Status::Delivered => Self::Delivered,
             Status::Deferred => Self::Deferred,
@@ -77,7 +89,7 @@ impl Standing {
 }
 
 /// A recipient of a resting message.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RestRecipient {
     /// Wall time before which it is not tried.
     pub(crate) next_ms: u64,
@@ -129,17 +141,21 @@ impl Rest {
             payload_len: self.payload_len.into(),
         }
     }
+}
 
-    /// Wall time before which nothing of it is tried: the earliest of its open recipients.
-    pub(crate) fn due_ms(&self) -> u64 {
-        let recipients = self.recipients.as_slice().iter();
-        let open = recipients.filter(|recipient| {
-            matches!(recipient.standing, Standing::Untried | Standing::Deferred)
-        });
-        open.map(|recipient| recipient.next_ms)
-            .min()
-            .unwrap_or(u64::MAX)
-    }
+/// Wall time before which nothing of a message is tried: the earliest of its open recipients. One whose
+/// recipients are all finished is due at once: only its done record is missing.
+pub(crate) fn due_ms(recipients: &[RestRecipient]) -> u64 {
+    let open = recipients
+        .iter()
+        .filter(|recipient| matches!(recipient.standing, Standing::Untried | Standing::Deferred));
+    let held = |recipient: &RestRecipient| recipient.standing == Standing::Held;
+    let first = open.map(|recipient| recipient.next_ms).min();
+    first.unwrap_or(if recipients.iter().any(held) {
+        u64::MAX
+    } else {
+        0
+    })
 }
 
 /// Keys that follow each other, with their messages in the same order.
@@ -244,6 +260,22 @@ impl Resting {
             .map(MessageKey)
     }
 
+    /// The lowest key that is not below `key`.
+    pub(crate) fn first_from(&self, key: u64) -> Option<MessageKey> {
+        let (number, first) = (key / PAGE_KEYS, low(MessageKey(key)));
+        self.pages
+            .range(number..)
+            .find_map(|(page, Page { keys, .. })| {
+                let at = if *page == number {
+                    keys.partition_point(|low| *low < first)
+                } else {
+                    0
+                };
+                let low = keys.get(at)?;
+                Some(MessageKey(page * PAGE_KEYS + u64::from(*low)))
+            })
+    }
+
     /// The id of a message.
     pub(crate) fn id(&self, rest: &Rest) -> Option<SpoolId> {
         let (shard, epoch) = self.origins.get((rest.id >> SEQUENCE_BITS) as u32)?;
@@ -333,14 +365,7 @@ impl Resting {
     }
 
     pub(crate) fn outcome(&self, recipient: &RestRecipient) -> Option<Outcome> {
-        let status = recipient.standing.status()?;
-        Some(Outcome {
-            recipient: recipient.number,
-            attempt: recipient.attempt.into(),
-            status,
-            next_ms: recipient.next_ms,
-            reply: self.reply(recipient.reply).to_vec(),
-        })
+        outcome(recipient, self.reply(recipient.reply))
     }
 
     pub(crate) fn reply(&self, number: u32) -> &[u8] {
@@ -354,6 +379,17 @@ impl Resting {
             self.replies.give_back(recipient.reply);
         }
     }
+}
+
+/// The outcome of a recipient; none: it was not tried.
+pub(crate) fn outcome(recipient: &RestRecipient, reply: &[u8]) -> Option<Outcome> {
+    Some(Outcome {
+        recipient: recipient.number,
+        attempt: recipient.attempt.into(),
+        status: recipient.standing.status()?,
+        next_ms: recipient.next_ms,
+        reply: reply.to_vec(),
+    })
 }
 
 fn low(key: MessageKey) -> u8 {

@@ -27,6 +27,8 @@ pub struct Settings {
     pub outcome_delay_ns: u64,
     /// Bytes staged at most, one larger message excepted.
     pub staging_bytes_max: u64,
+    /// The log grows by at least this much before a checkpoint is made; 0: none is.
+    pub checkpoint_bytes: u64,
     /// Random number of this run in the ids of its messages; everybody may know it.
     pub epoch: u64,
     /// Random number of this run in its commits. It must never leave the segments: it is what makes
@@ -49,6 +51,7 @@ impl Default for Settings {
             commit_delay_ns: None,
             outcome_delay_ns: 100_000_000,
             staging_bytes_max: 4 << 20,
+            checkpoint_bytes: 64 << 20,
             epoch: 1,
             secret: 1,
             #[cfg(feature = "faults")]
@@ -277,6 +280,11 @@ pub enum Event {
         /// Whether it is.
         result: Result<(), i32>,
     },
+    /// Messages of the checkpoint that was started from are there, resting.
+    Loaded {
+        /// Which.
+        keys: Vec<MessageKey>,
+    },
     /// New mail is accepted again, or not any more.
     Accepting(bool),
     /// For the operator.
@@ -296,6 +304,8 @@ pub struct Stats {
     pub messages: u64,
     /// Commits.
     pub commits: u64,
+    /// Checkpoints written.
+    pub checkpoints: u64,
     /// Writes and syncs that waited for the disk.
     pub flushes: u64,
     /// Bytes written.

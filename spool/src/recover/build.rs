@@ -24,6 +24,15 @@ impl Recovery {
         commits.sort_by_key(|commit| (commit.header.sequence, commit.header.segment));
         // A commit written twice (a failed first write that reached the disk) counts once.
         commits.dedup_by_key(|commit| commit.header.sequence);
+        let places: Vec<(u64, u32)> = commits
+            .iter()
+            .map(|commit| (commit.header.sequence, commit.header.segment))
+            .collect();
+        let covered = self.covered();
+        if let Some((covered, _)) = covered {
+            commits.retain(|commit| commit.header.sequence > covered);
+            self.bad.retain(|bad| bad.sequence > covered);
+        }
         let voided: BTreeSet<u64> = commits
             .iter()
             .flat_map(|commit| &commit.records)
@@ -34,15 +43,19 @@ impl Recovery {
             .collect();
         self.judge_bad(&commits, &voided);
         self.judge_chain(&commits, &voided);
-        let mut state = State::default();
+        let mut state = State {
+            threads: self.known_threads(),
+            ..State::default()
+        };
+        commits.retain(|commit| !voided.contains(&commit.header.sequence));
         for commit in &commits {
-            if !voided.contains(&commit.header.sequence) {
-                self.report.commits += 1;
-                state.apply(commit);
-            }
+            self.report.commits += 1;
+            state.apply(commit);
         }
-        let used = self.in_order(&commits);
-        Ok(self.build(state, &used, commits.last()))
+        let used = self.in_order(places);
+        let last = commits.last();
+        let last = last.map(|last| (last.header.sequence, last.header.link()));
+        Ok(self.build(state, &used, &commits, last.or(covered)))
     }
 
     /// Damaged, when something valid was written after it; else the unfinished end of a run. One
@@ -71,48 +84,65 @@ impl Recovery {
     /// the segment that the next one is in.
     fn judge_chain(&mut self, commits: &[FoundCommit], voided: &BTreeSet<u64>) {
         let named: BTreeSet<u64> = self.bad.iter().map(|bad| bad.sequence).collect();
-        let mut counted: Option<&FoundCommit> = None;
+        let mut before = self.link_before(commits);
         for commit in commits {
-            if voided.contains(&commit.header.sequence) {
+            let header = &commit.header;
+            if voided.contains(&header.sequence) {
                 continue;
             }
-            if let Some(before) = counted {
-                let header = &before.header;
-                let mut between = header.sequence + 1..commit.header.sequence;
+            if let Some(before) = &before {
+                let mut between = before.sequence + 1..header.sequence;
                 let missing = between.any(|sequence| !voided.contains(&sequence));
-                let all_named = (header.sequence + 1..commit.header.sequence)
+                let all_named = (before.sequence + 1..header.sequence)
                     .all(|sequence| voided.contains(&sequence) || named.contains(&sequence));
-                let unlinked = !missing && commit.header.previous != header.link();
+                let unlinked = !missing && header.previous != before.link;
                 if (missing && !all_named) || unlinked {
-                    let place = (header.segment, before.offset + u64::from(header.length));
-                    self.report.damaged.push(place);
+                    self.report.damaged.push(before.end);
+                    self.tainted.insert(before.end.0);
                     self.tainted.insert(header.segment);
-                    self.tainted.insert(commit.header.segment);
                 }
             }
-            counted = Some(commit);
+            before = Some(Link::of(commit));
         }
+    }
+
+    /// What the first commit has to follow, where that is known: what a checkpoint covers.
+    fn link_before(&self, commits: &[FoundCommit]) -> Option<Link> {
+        let (sequence, link) = self.covered().filter(|_| self.is_continuous())?;
+        let first = commits.first()?;
+        Some(Link {
+            sequence,
+            link,
+            end: (first.header.segment, first.offset),
+        })
     }
 
     /// Segments with commits, good or damaged, oldest first.
-    fn in_order(&self, commits: &[FoundCommit]) -> Vec<u32> {
-        let good = commits
-            .iter()
-            .map(|commit| (commit.header.sequence, commit.header.segment));
-        let damaged = self.bad.iter().map(|bad| (bad.sequence, bad.segment));
-        let mut places: Vec<(u64, u32)> = good.chain(damaged).collect();
+    fn in_order(&self, mut places: Vec<(u64, u32)>) -> Vec<u32> {
+        places.extend(self.bad.iter().map(|bad| (bad.sequence, bad.segment)));
         places.sort_unstable();
+        let spared = self.spared();
+        let read = places.into_iter().map(|(_, segment)| segment);
         let mut seen = BTreeSet::new();
-        places.retain(|(_, segment)| seen.insert(*segment));
-        places.into_iter().map(|(_, segment)| segment).collect()
+        let all = spared.into_iter().chain(read);
+        all.filter(|segment| seen.insert(*segment)).collect()
     }
 
-    fn build(mut self, state: State, used: &[u32], last: Option<&FoundCommit>) -> (Log, Recovered) {
+    /// `last` is the sequence and the link of the last commit that counts.
+    fn build(
+        mut self,
+        state: State,
+        used: &[u32],
+        commits: &[FoundCommit],
+        last: Option<(u64, u32)>,
+    ) -> (Log, Recovered) {
         let mut log = Log::empty(self.settings.clone());
-        if let Some(last) = last {
-            log.sequence_next = last.header.sequence + 1;
-            log.link = last.header.link();
+        if let Some((sequence, link)) = last {
+            log.sequence_next = sequence + 1;
+            log.committed = sequence;
+            log.link = link;
         }
+        log.key_next = self.key_next();
         log.segment_next = self.segment_next;
         // A commit that did not get to disk may have left anything in a segment that looks unused:
         // nothing is written before every segment without a commit has a new generation. They go
@@ -136,7 +166,7 @@ impl Recovery {
             log.segments.insert(*number, segment);
         }
         if log.settings.faulty(Fault::AcceptRemains)
-            && let Some(last) = last
+            && let Some(last) = commits.last()
             && let Some(segment) = log.segments.get_mut(&last.header.segment)
         {
             segment.end = last.offset + u64::from(last.header.length);
@@ -147,6 +177,7 @@ impl Recovery {
         for number in &self.tainted {
             log.mark_damaged(*number);
         }
+        let changes = self.changes(commits, &state);
         let mut messages = Vec::new();
         for (id, message) in state.messages {
             if message.has_file && !self.contents.remove(&id.bits()) {
@@ -154,12 +185,14 @@ impl Recovery {
             }
             messages.push(enter(&mut log, id, message));
         }
+        let unclaimed = std::mem::take(&mut self.contents);
+        let unclaimed = self.begin_loading(&mut log, changes, unclaimed);
         if log.stats.damaged > 0 {
             // What named them may be in what is damaged.
-            self.report.unclaimed = self.contents.len() as u64;
+            self.report.unclaimed = unclaimed.map_or(0, |unclaimed| unclaimed.len() as u64);
         } else {
             // Every record that could speak of them has been read, and what was read is on disk.
-            for id in self.contents {
+            for id in unclaimed.into_iter().flatten() {
                 log.content_remove(SpoolId::from_bits(id));
             }
         }
@@ -183,6 +216,25 @@ impl Recovery {
     }
 }
 
+/// A commit as the next one refers to it.
+struct Link {
+    sequence: u64,
+    link: u32,
+    /// Segment and offset behind it.
+    end: (u32, u64),
+}
+
+impl Link {
+    fn of(commit: &FoundCommit) -> Self {
+        let header = &commit.header;
+        Self {
+            sequence: header.sequence,
+            link: header.link(),
+            end: (header.segment, commit.offset + u64::from(header.length)),
+        }
+    }
+}
+
 /// Enters a live message that has been found.
 fn enter(log: &mut Log, id: SpoolId, message: StateMessage) -> RecoveredMessage {
     let StateMessage {
@@ -203,15 +255,12 @@ fn enter(log: &mut Log, id: SpoolId, message: StateMessage) -> RecoveredMessage 
             *slot = Some(outcome.clone());
         }
     }
-    let place = Place::Disk(location);
-    log.live.insert(
-        key,
-        Live {
-            has_file,
-            outcomes,
-            ..Live::new(id, place, content_len)
-        },
-    );
+    let live = Live {
+        has_file,
+        outcomes,
+        ..Live::new(id, &envelope, Place::Disk(location), content_len)
+    };
+    log.live.insert(key, live);
     RecoveredMessage {
         key,
         id,
