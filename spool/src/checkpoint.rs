@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::buffer::{ALIGN_BYTES, AlignedBuf};
 use crate::id::SpoolId;
 use crate::layout::aligned;
-use crate::log::ThreadName;
+use crate::log::{Log, ThreadName};
 use crate::record::{self, DecodeError, Reader};
 use crate::rest::{RestRecipient, Standing};
 use crate::types::ThreadState;
@@ -126,6 +126,7 @@ impl Header {
 pub(crate) struct KnownSegment {
     pub(crate) number: u32,
     pub(crate) generation: u64,
+    pub(crate) tag: u32,
     /// It was in use when the covered commit was the last one.
     pub(crate) before: bool,
     /// No commit behind the covered one is in it.
@@ -138,7 +139,7 @@ pub(crate) struct KnownSegment {
 pub(crate) struct KnownThread {
     pub(crate) state: ThreadState,
     pub(crate) segment: u32,
-    pub(crate) generation: u64,
+    pub(crate) tag: u32,
 }
 
 /// A chunk of entries.
@@ -175,6 +176,7 @@ impl Directory {
         for segment in &self.segments {
             out.extend_from_slice(&segment.number.to_le_bytes());
             out.extend_from_slice(&segment.generation.to_le_bytes());
+            out.extend_from_slice(&segment.tag.to_le_bytes());
             let flags = [segment.sealed, segment.damaged, segment.before];
             let bits = flags.iter().rev();
             out.push(bits.fold(0, |all, flag| all << 1 | u8::from(*flag)));
@@ -182,7 +184,7 @@ impl Directory {
         count(&mut out, self.threads.len());
         for thread in &self.threads {
             out.extend_from_slice(&thread.segment.to_le_bytes());
-            out.extend_from_slice(&thread.generation.to_le_bytes());
+            out.extend_from_slice(&thread.tag.to_le_bytes());
             record::put_thread(&mut out, &thread.state);
         }
         count(&mut out, self.hops.len());
@@ -215,7 +217,7 @@ impl Directory {
             threads: many(reader, |reader| {
                 Ok(KnownThread {
                     segment: reader.u32()?,
-                    generation: reader.u64()?,
+                    tag: reader.u32()?,
                     state: record::take_thread(reader)?,
                 })
             })?,
@@ -239,10 +241,12 @@ impl Directory {
 }
 
 fn segment(reader: &mut Reader<'_>) -> Result<KnownSegment, DecodeError> {
-    let (number, generation, flags) = (reader.u32()?, reader.u64()?, reader.u8()?);
+    let (number, generation) = (reader.u32()?, reader.u64()?);
+    let (tag, flags) = (reader.u32()?, reader.u8()?);
     Ok(KnownSegment {
         number,
         generation,
+        tag,
         sealed: flags & 1 != 0,
         damaged: flags & 2 != 0,
         before: flags & 4 != 0,
@@ -265,8 +269,8 @@ pub(crate) struct Entry {
     pub(crate) origin: u16,
     pub(crate) sequence: u64,
     pub(crate) segment: u32,
-    /// Its lower half: what was reused meanwhile is told by it.
-    pub(crate) generation: u32,
+    /// Of the segment: what was reused meanwhile is told by it.
+    pub(crate) tag: u32,
     pub(crate) payload: u32,
     pub(crate) payload_len: u32,
     pub(crate) content_len: u64,
@@ -283,7 +287,7 @@ impl Entry {
         out.extend_from_slice(&id.to_le_bytes());
         for value in [
             self.segment,
-            self.generation,
+            self.tag,
             self.payload,
             self.payload_len,
             self.arrival_s,
@@ -310,7 +314,7 @@ impl Entry {
             origin: (id >> 48) as u16,
             sequence: id & ((1 << 48) - 1),
             segment: reader.u32()?,
-            generation: reader.u32()?,
+            tag: reader.u32()?,
             payload: reader.u32()?,
             payload_len: reader.u32()?,
             arrival_s: reader.u32()?,
@@ -346,6 +350,23 @@ pub(crate) fn entries(bytes: &[u8], chunk: &Chunk) -> Result<Vec<Entry>, DecodeE
     (0..chunk.entries)
         .map(|_| Entry::take(&mut reader))
         .collect()
+}
+
+/// What tells the life of a segment from every other one of any segment.
+pub(crate) fn tag(segment: u32, generation: u64, secret: u64) -> u32 {
+    let mut bytes = Vec::with_capacity(20);
+    bytes.extend_from_slice(&segment.to_le_bytes());
+    bytes.extend_from_slice(&generation.to_le_bytes());
+    bytes.extend_from_slice(&secret.to_le_bytes());
+    crc32c::crc32c(&bytes)
+}
+
+impl Log {
+    /// The tag of a segment as it is now.
+    pub(crate) fn tag(&self, segment: u32) -> u32 {
+        let known = self.segments.get(&segment);
+        known.map_or(0, |known| tag(segment, known.generation, known.secret))
+    }
 }
 
 /// In whole blocks.

@@ -49,7 +49,7 @@ pub enum Fault {
     /// A start from a checkpoint does not look into the segment that was being written.
     CheckpointSealsAll,
     /// Entries of a checkpoint count whatever became of their segment.
-    CheckpointAnyGeneration,
+    CheckpointAnyTag,
     /// Messages that move while a checkpoint is made are not looked at again.
     CheckpointForgetsMoved,
 }

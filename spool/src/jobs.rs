@@ -344,6 +344,7 @@ impl Log {
     fn made(&mut self, number: u32, generation: u64) {
         let segment = Segment {
             generation,
+            secret: self.settings.secret,
             end: DATA_START,
             ..Segment::default()
         };

@@ -137,6 +137,10 @@ impl Owner {
     fn of(generation: u64, secret: u64) -> Self {
         Self { generation, secret }
     }
+
+    fn tag(self, segment: u32) -> u32 {
+        crate::checkpoint::tag(segment, self.generation, self.secret)
+    }
 }
 
 /// A commit with a good header and damaged records.
@@ -255,7 +259,7 @@ impl Recovery {
         let Some((_, file)) = self.flying.take() else {
             return;
         };
-        if self.step.is_search() {
+        if matches!(self.step, Step::Search) {
             // A checkpoint that cannot be read only costs time.
             self.search_answer(&completion);
             return;

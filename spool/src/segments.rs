@@ -26,6 +26,8 @@ pub(crate) enum Room {
 #[derive(Debug, Default)]
 pub(crate) struct Segment {
     pub(crate) generation: u64,
+    /// Of the run that wrote its header.
+    pub(crate) secret: u64,
     /// End of what has been written in this generation.
     pub(crate) end: u64,
     /// Commits in it that succeeded.

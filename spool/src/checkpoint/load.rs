@@ -163,10 +163,10 @@ impl Log {
         let id = super::id_of(&entry, &loading.origins)?;
         let change = loading.changes.get(&id);
         let key = MessageKey(entry.key);
-        let same = self.generation(entry.segment) as u32 == entry.generation
+        let same = self.tag(entry.segment) == entry.tag
             || self
                 .settings
-                .faulty(crate::faults::Fault::CheckpointAnyGeneration);
+                .faulty(crate::faults::Fault::CheckpointAnyTag);
         let known = self.resting.get(key).is_some() || self.live.contains_key(&key);
         if !same || known || matches!(change, Some(Change::Gone)) {
             return None;

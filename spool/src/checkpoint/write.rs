@@ -294,7 +294,7 @@ impl Log {
             origin,
             sequence,
             segment: rest.segment,
-            generation: self.generation(rest.segment) as u32,
+            tag: self.tag(rest.segment),
             payload: rest.payload,
             payload_len: rest.payload_len,
             content_len: rest.content_len.into(),
@@ -313,6 +313,7 @@ impl Log {
             Some(KnownSegment {
                 number: *number,
                 generation: segment.generation,
+                tag: self.tag(*number),
                 before: before.is_some(),
                 sealed: before.is_some_and(|(_, sealed)| *sealed),
                 damaged: segment.damaged,
@@ -325,7 +326,7 @@ impl Log {
             Some(KnownThread {
                 state: thread.state.clone(),
                 segment,
-                generation: self.generation(segment),
+                tag: self.tag(segment),
             })
         });
         writing.directory.threads = threads.collect();

@@ -159,6 +159,7 @@ impl Recovery {
             let end = log.settings.segment_bytes;
             let segment = Segment {
                 generation: owner.generation,
+                secret: owner.secret,
                 end,
                 commits: u64::from(in_use.contains(number)),
                 ..Segment::default()

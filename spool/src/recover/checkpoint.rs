@@ -14,8 +14,8 @@ use crate::log::{Log, ThreadName};
 use crate::op::{Completion, FileId, Op};
 use crate::types::{Outcome, ThreadState};
 
+use super::Recovery;
 use super::state::{FoundCommit, FoundRecord, State};
-use super::{Recovery, Step};
 
 /// What a start used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -174,8 +174,13 @@ impl Recovery {
             let mut sealed = known.directory.segments.iter();
             sealed.find(|segment| {
                 let now = self.headers.get(&segment.number);
-                let older = now.is_none_or(|now| now.generation < segment.generation);
-                older && segment.before && !aside.contains(&segment.number)
+                // Whoever recycled it has given it a higher generation.
+                let other = now.is_none_or(|now| {
+                    let same = now.generation == segment.generation;
+                    now.generation < segment.generation
+                        || (same && now.tag(segment.number) != segment.tag)
+                });
+                other && segment.before && !aside.contains(&segment.number)
             })
         });
         if let Some(segment) = missing
@@ -204,7 +209,7 @@ impl Recovery {
         let owner = self.headers.get(&number);
         known
             .zip(owner)
-            .is_some_and(|(known, owner)| known.sealed && known.generation == owner.generation)
+            .is_some_and(|(known, owner)| known.sealed && known.tag == owner.tag(number))
     }
 
     /// Segments that the checkpoint spares, oldest first.
@@ -228,7 +233,7 @@ impl Recovery {
         let mut segments = known.flat_map(|known| &known.directory.segments);
         segments.any(|segment| {
             let owner = self.headers.get(&segment.number);
-            segment.before && owner.is_some_and(|owner| owner.generation == segment.generation)
+            segment.before && owner.is_some_and(|owner| owner.tag(segment.number) == segment.tag)
         })
     }
 
@@ -239,7 +244,7 @@ impl Recovery {
         threads
             .filter(|thread| {
                 let owner = self.headers.get(&thread.segment);
-                owner.is_some_and(|owner| owner.generation == thread.generation)
+                owner.is_some_and(|owner| owner.tag(thread.segment) == thread.tag)
             })
             .map(|thread| {
                 let state = thread.state.clone();
@@ -287,7 +292,7 @@ impl Recovery {
         log.checkpoints.file = Some(file);
         log.checkpoints.size = header.directory.offset;
         for segment in &directory.segments {
-            let same = log.generation(segment.number) == segment.generation;
+            let same = log.tag(segment.number) == segment.tag;
             if segment.damaged && same {
                 log.mark_damaged(segment.number);
             }
@@ -324,12 +329,5 @@ fn later(changes: &mut HashMap<SpoolId, Change>, id: SpoolId, outcome: &Outcome)
     if let Change::Outcomes(outcomes) = change {
         outcomes.retain(|other| other.recipient != outcome.recipient);
         outcomes.push(outcome.clone());
-    }
-}
-
-/// Where a start from a checkpoint is.
-impl Step {
-    pub(super) fn is_search(&self) -> bool {
-        matches!(self, Self::Search)
     }
 }
