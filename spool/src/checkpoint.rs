@@ -8,6 +8,9 @@
 pub(crate) mod load;
 pub(crate) mod write;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use crate::buffer::{ALIGN_BYTES, AlignedBuf};

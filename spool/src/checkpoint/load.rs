@@ -164,9 +164,7 @@ impl Log {
         let change = loading.changes.get(&id);
         let key = MessageKey(entry.key);
         let same = self.tag(entry.segment) == entry.tag
-            || self
-                .settings
-                .faulty(crate::faults::Fault::CheckpointAnyTag);
+            || self.settings.faulty(crate::faults::Fault::CheckpointAnyTag);
         let known = self.resting.get(key).is_some() || self.live.contains_key(&key);
         if !same || known || matches!(change, Some(Change::Gone)) {
             return None;

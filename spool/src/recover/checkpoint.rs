@@ -82,6 +82,8 @@ impl Recovery {
     pub(super) fn search_step(&mut self) -> Option<()> {
         if let Some(file) = self.search.files.pop_front() {
             self.search.asked = Some(file);
+            let opened = FileId::Checkpoint(file);
+            self.queue.push_back(Op::Open { file: opened });
             self.ask_for(file, 0, ALIGN_BYTES as u64);
             return Some(());
         }
@@ -114,6 +116,10 @@ impl Recovery {
     }
 
     pub(super) fn search_answer(&mut self, completion: &Completion) {
+        if completion.buf.is_none() {
+            // Of opening it. What cannot be opened cannot be read either.
+            return;
+        }
         let read = match (completion.result, &completion.buf) {
             (Ok(len), Some(buf)) => buf.get(..len as usize).unwrap_or_default(),
             _ => &[],
@@ -126,6 +132,8 @@ impl Recovery {
                     self.search.found.push((file, header));
                     self.search.found.sort_by_key(|(_, header)| header.number);
                 }
+                // One that was being made has none yet.
+                None if read.iter().all(|byte| *byte == 0) => {}
                 None => self.unusable(file, "has no valid header"),
             }
             return;

@@ -1,0 +1,239 @@
+//! A start from a checkpoint finds what a start without one finds, wherever the power was cut.
+
+use std::collections::BTreeMap;
+
+use crate::faults::Fault;
+use crate::id::SpoolId;
+use crate::log::Log;
+use crate::recover::{CheckpointUse, Recovered, Recovery};
+use crate::sim::{Persistence, Rng, SimDisk};
+use crate::types::{Envelope, MessageKey, Outcome, Recipient, Settings, Status, ThreadState};
+
+/// What is known of a message: place of its record, outcomes without replies nobody needs.
+type Facts = BTreeMap<SpoolId, ((u32, u64), Vec<Outcome>)>;
+
+fn settings(epoch: u64, fault: Option<Fault>) -> Settings {
+    Settings {
+        fault,
+        segment_bytes: 64 << 10,
+        segments_max: 12,
+        batch_bytes: 16 << 10,
+        staging_bytes_max: 48 << 10,
+        checkpoint_bytes: 24 << 10,
+        epoch,
+        secret: epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        ..Settings::default()
+    }
+}
+
+fn start(disk: &mut SimDisk, mut recovery: Recovery) -> (Log, Recovered) {
+    while let Some(request) = recovery.poll_op() {
+        disk.submit(request);
+        while let Some(done) = disk.complete_one() {
+            recovery.complete(done);
+        }
+    }
+    recovery.finish().expect("a start")
+}
+
+struct Run {
+    disk: SimDisk,
+    log: Log,
+    now: u64,
+    alive: Vec<MessageKey>,
+    /// How the start began.
+    begun: CheckpointUse,
+    fault: Option<Fault>,
+}
+
+impl Run {
+    fn on(mut disk: SimDisk, epoch: u64, fault: Option<Fault>) -> Self {
+        let recovery = Recovery::from_checkpoint(settings(epoch, fault));
+        let (log, recovered) = start(&mut disk, recovery);
+        Self {
+            disk,
+            log,
+            now: 1,
+            alive: recovered.messages.iter().map(|found| found.key).collect(),
+            begun: recovered.report.checkpoint,
+            fault,
+        }
+    }
+
+    fn step(&mut self) -> bool {
+        while let Some(request) = self.log.poll_op(self.now) {
+            self.disk.submit(request);
+        }
+        let done = self.disk.complete_one();
+        let some = done.is_some();
+        if let Some(done) = done {
+            self.log.complete(self.now, done);
+        }
+        while self.log.poll_event().is_some() {}
+        some
+    }
+
+    fn happening(&mut self, rng: &mut Rng) {
+        self.now += 20_000_000;
+        let some = (!self.alive.is_empty()).then(|| rng.index(self.alive.len()));
+        match (rng.below(8), some) {
+            (0..4, _) | (_, None) => self.accept(rng),
+            (4, Some(at)) => {
+                let outcome = outcome(rng, 0, Status::Deferred);
+                self.log.outcome(self.now, self.alive[at], outcome);
+            }
+            (5 | 6, Some(at)) => {
+                let key = self.alive.swap_remove(at);
+                let outcome = outcome(rng, 0, Status::Delivered);
+                self.log.outcome(self.now, key, outcome);
+                self.log.done(self.now, key);
+            }
+            (_, Some(_)) => {
+                let state = ThreadState {
+                    channel: b"smtp".to_vec(),
+                    host: vec![b'a' + rng.below(3) as u8],
+                    attempt: rng.below(2) as u32,
+                    next_ms: rng.below(1000),
+                    reply: b"451 later".to_vec(),
+                };
+                self.log.thread_state(self.now, state);
+            }
+        }
+    }
+
+    fn accept(&mut self, rng: &mut Rng) {
+        let id = self.log.reserve_id();
+        let envelope = Envelope {
+            recipients: vec![Recipient::default(); 1 + rng.index(3)],
+            ..Envelope::default()
+        };
+        let content = vec![b'x'; rng.index(6000)];
+        if let Ok(accepted) = self.log.accept(self.now, id, &envelope, &content) {
+            self.alive.push(accepted.key);
+        }
+    }
+}
+
+fn outcome(rng: &mut Rng, recipient: u32, status: Status) -> Outcome {
+    Outcome {
+        recipient,
+        attempt: 1 + rng.below(9) as u32,
+        status,
+        next_ms: rng.below(10_000),
+        reply: format!("451 4.0.{} later", rng.below(4)).into_bytes(),
+    }
+}
+
+fn essential(outcomes: &[Outcome]) -> Vec<Outcome> {
+    let short = |outcome: &Outcome| {
+        let mut outcome = outcome.clone();
+        if !matches!(outcome.status, Status::Deferred | Status::Held) {
+            outcome.reply.clear();
+        }
+        outcome
+    };
+    outcomes.iter().map(short).collect()
+}
+
+fn facts(log: &Log) -> Facts {
+    let awake = log.live.values().map(|live| {
+        let place = match live.place {
+            crate::log::Place::Disk(place) => (place.segment, place.payload),
+            crate::log::Place::Staged => (u32::MAX, 0),
+        };
+        (live.id, (place, essential(&live.outcomes)))
+    });
+    let resting = log.resting.keys(..).map(|key| {
+        let rest = log.resting.get(key).expect("its key is there");
+        let place = (rest.segment, rest.payload.into());
+        let outcomes = essential(&log.resting.outcomes(rest));
+        (log.resting.id(rest).expect("an id"), (place, outcomes))
+    });
+    awake.chain(resting).collect()
+}
+
+fn threads(log: &Log) -> Vec<ThreadState> {
+    log.threads
+        .values()
+        .map(|thread| thread.state.clone())
+        .collect()
+}
+
+/// Segments with what is live in them.
+fn live(log: &Log) -> Vec<(u32, u64, u64)> {
+    let segments = log.segments.iter();
+    segments
+        .filter(|(_, segment)| segment.live_count > 0)
+        .map(|(number, segment)| (*number, segment.live_count, segment.live_bytes))
+        .collect()
+}
+
+/// Both ways of a start on what a power cut leaves.
+fn compare(run: &Run, rng: &mut Rng) -> Result<SimDisk, String> {
+    let mut persistence = Persistence::seeded(rng.next_u64());
+    let disk = run.disk.power_cut(&mut persistence);
+    let mut whole_disk = disk.power_cut(&mut Persistence::keep_all());
+    let whole = Recovery::new(settings(77, run.fault));
+    let (whole, _) = start(&mut whole_disk, whole);
+    let copy = disk.power_cut(&mut Persistence::keep_all());
+    let mut run = Run::on(copy, 77, run.fault);
+    if let CheckpointUse::Unusable(why) = &run.begun {
+        return Err(why.clone());
+    }
+    while run.log.loading.is_some() && run.step() {}
+    if facts(&run.log) != facts(&whole) {
+        return Err("other messages".to_owned());
+    }
+    if threads(&run.log) != threads(&whole) || live(&run.log) != live(&whole) {
+        return Err("other next hops or segments".to_owned());
+    }
+    Ok(disk)
+}
+
+/// Some runs one after the other; says how many began with a checkpoint.
+fn days(seed: u64, fault: Option<Fault>) -> Result<usize, String> {
+    let mut rng = Rng::new(seed);
+    let mut run = Run::on(SimDisk::new(seed), 1, fault);
+    let mut spared = 0;
+    for epoch in 2..8 {
+        for _ in 0..100 + rng.below(300) {
+            if rng.below(3) == 0 {
+                run.happening(&mut rng);
+            }
+            for _ in 0..rng.below(4) {
+                run.step();
+            }
+            if rng.below(40) == 0 {
+                compare(&run, &mut rng)?;
+            }
+        }
+        let disk = compare(&run, &mut rng)?;
+        run = Run::on(disk, epoch, fault);
+        spared += usize::from(matches!(run.begun, CheckpointUse::From { .. }));
+    }
+    Ok(spared)
+}
+
+#[test]
+fn a_start_from_a_checkpoint_finds_what_a_whole_one_finds() {
+    let spared: usize = (0..60)
+        .map(|seed| days(seed, None).unwrap_or_else(|error| panic!("seed {seed}: {error}")))
+        .sum();
+    assert!(spared > 180, "{spared} of 360 from a checkpoint");
+}
+
+#[test]
+fn faults_of_checkpoints_are_caught() {
+    for fault in [
+        Fault::CheckpointUnsynced,
+        Fault::CheckpointAhead,
+        Fault::CheckpointSealsAll,
+        Fault::CheckpointAnyTag,
+    ] {
+        let seeds = 0..60;
+        let caught = seeds
+            .filter(|seed| days(*seed, Some(fault)).is_err())
+            .count();
+        assert!(caught >= 2, "{fault:?}: {caught} of 60 seeds");
+    }
+}
