@@ -19,7 +19,7 @@ use crate::layout::aligned;
 use crate::log::{Log, ThreadName};
 use crate::record::{self, DecodeError, Reader};
 use crate::rest::{RestRecipient, Standing};
-use crate::types::ThreadState;
+use crate::types::{Source, ThreadState};
 
 const MAGIC: [u8; 8] = *b"\0ZMLCP01";
 
@@ -166,6 +166,8 @@ pub(crate) struct Directory {
     pub(crate) origins: Vec<(u16, u64)>,
     /// Replies, by number.
     pub(crate) replies: Vec<Arc<[u8]>>,
+    /// Files that messages were taken from and that may still be there.
+    pub(crate) sources: Vec<(u64, Source)>,
     pub(crate) chunks: Vec<Chunk>,
 }
 
@@ -204,6 +206,11 @@ impl Directory {
         for reply in &self.replies {
             record::put_text(&mut out, reply);
         }
+        count(&mut out, self.sources.len());
+        for (key, source) in &self.sources {
+            out.extend_from_slice(&key.to_le_bytes());
+            record::put_source(&mut out, Some(*source));
+        }
         count(&mut out, self.chunks.len());
         for chunk in &self.chunks {
             chunk.extent.put(&mut out);
@@ -227,6 +234,11 @@ impl Directory {
             hops: many(reader, |reader| Ok((reader.text()?, reader.text()?)))?,
             origins: many(reader, |reader| Ok((reader.u16()?, reader.u64()?)))?,
             replies: many(reader, |reader| Ok(reader.text()?.into()))?,
+            sources: many(reader, |reader| {
+                let key = reader.u64()?;
+                let source = record::take_source(reader)?;
+                Ok((key, source.ok_or(DecodeError::Value)?))
+            })?,
             chunks: many(reader, |reader| {
                 Ok(Chunk {
                     extent: Extent::take(reader)?,

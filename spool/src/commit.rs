@@ -552,6 +552,7 @@ impl Log {
     }
 
     pub(crate) fn forget(&mut self, key: MessageKey) {
+        self.sources.remove(&key);
         let Some(live) = self.live.remove(&key) else {
             return;
         };
@@ -564,6 +565,7 @@ impl Log {
     }
 
     fn give_up_message(&mut self, key: MessageKey) {
+        self.sources.remove(&key);
         if let Some(live) = self.live.remove(&key)
             && live.has_file
         {

@@ -297,8 +297,7 @@ impl Log {
         self.room_for(record::HEADER_BYTES + payload.len(), report)?;
         let key = self.next_key();
         let batch = self.staging.large(now, key, report, &payload);
-        self.live
-            .insert(key, Live::large(id, envelope, content.len));
+        self.enter(key, envelope, Live::large(id, envelope, content.len));
         self.contents.incoming.remove(&id);
         let file = FileId::Content(id.bits());
         let opened = Opened::new(0, Access::Ready);

@@ -18,7 +18,8 @@ use crate::record::{self, Kind, MessageHead};
 use crate::rest::Resting;
 use crate::segments::Segment;
 use crate::types::{
-    Accepted, Content, Envelope, Event, MessageKey, Outcome, Refusal, Settings, Stats, ThreadState,
+    Accepted, Content, Envelope, Event, MessageKey, Outcome, Refusal, Settings, Source, Stats,
+    ThreadState,
 };
 
 /// Bytes of a reply that an outcome keeps.
@@ -134,6 +135,8 @@ pub struct Log {
     pub(crate) link: u32,
     pub(crate) live: FastMap<MessageKey, Live>,
     pub(crate) resting: Resting,
+    /// Files that messages were taken from and that may still be there.
+    pub(crate) sources: BTreeMap<MessageKey, Source>,
     pub(crate) checkpoints: Checkpoints,
     /// The checkpoint that this run started from, until all of it is in.
     pub(crate) loading: Option<Loading>,
@@ -187,6 +190,7 @@ impl Log {
             link: 0,
             live: FastMap::default(),
             resting: Resting::default(),
+            sources: BTreeMap::new(),
             checkpoints: Checkpoints::default(),
             loading: None,
             committed: 0,
@@ -298,8 +302,16 @@ impl Log {
             outcomes: outcomes.to_vec(),
             ..Live::new(id, envelope, Place::Staged, content_len)
         };
-        self.live.insert(key, live);
+        self.enter(key, envelope, live);
         Ok(key)
+    }
+
+    /// Enters a message that is new here.
+    pub(crate) fn enter(&mut self, key: MessageKey, envelope: &Envelope, live: Live) {
+        self.live.insert(key, live);
+        if let Some(source) = envelope.source {
+            self.sources.insert(key, source);
+        }
     }
 
     fn stage_message(
@@ -326,7 +338,7 @@ impl Log {
             .staging
             .message(now, key, report, &fixed, &head, content);
         let live = Live::new(id, envelope, Place::Staged, content.len() as u64);
-        self.live.insert(key, live);
+        self.enter(key, envelope, live);
         Ok(Accepted { key, id, batch })
     }
 
@@ -469,6 +481,22 @@ impl Log {
     #[must_use]
     pub fn id(&self, key: MessageKey) -> Option<SpoolId> {
         self.live.get(&key).map(|live| live.id)
+    }
+
+    /// Files that messages were taken from and that may still be there: they are not to be taken again.
+    pub fn sources(&self) -> impl Iterator<Item = (MessageKey, Source)> {
+        self.sources.iter().map(|(key, source)| (*key, *source))
+    }
+
+    /// Whether the file of a message may still be there.
+    #[must_use]
+    pub fn has_source(&self, key: MessageKey) -> bool {
+        self.sources.contains_key(&key)
+    }
+
+    /// The file of a message is gone for good.
+    pub fn source_gone(&mut self, key: MessageKey) {
+        self.sources.remove(&key);
     }
 
     /// Counters.

@@ -215,7 +215,7 @@ pub fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope) {
     }
 }
 
-fn put_source(out: &mut Vec<u8>, source: Option<Source>) {
+pub(crate) fn put_source(out: &mut Vec<u8>, source: Option<Source>) {
     let Some(source) = source else {
         out.put(&[0]);
         return;
@@ -223,6 +223,19 @@ fn put_source(out: &mut Vec<u8>, source: Option<Source>) {
     out.put(&[1]);
     for number in [source.device, source.inode, source.changed_ns, source.size] {
         out.put(&number.to_le_bytes());
+    }
+}
+
+pub(crate) fn take_source(reader: &mut Reader<'_>) -> Result<Option<Source>, DecodeError> {
+    match reader.u8()? {
+        0 => Ok(None),
+        1 => Ok(Some(Source {
+            device: reader.u64()?,
+            inode: reader.u64()?,
+            changed_ns: reader.u64()?,
+            size: reader.u64()?,
+        })),
+        _ => Err(DecodeError::Value),
     }
 }
 
@@ -251,16 +264,7 @@ pub fn envelope(bytes: &[u8]) -> Result<Envelope, DecodeError> {
     let client = reader.text()?;
     let helo = reader.text()?;
     let protocol = reader.text()?;
-    let source = match reader.u8()? {
-        0 => None,
-        1 => Some(Source {
-            device: reader.u64()?,
-            inode: reader.u64()?,
-            changed_ns: reader.u64()?,
-            size: reader.u64()?,
-        }),
-        _ => return Err(DecodeError::Value),
-    };
+    let source = take_source(&mut reader)?;
     let count = reader.u32()? as usize;
     // A recipient takes four bytes at least: a count that cannot be true allocates nothing.
     if count > reader.0.len() / 4 {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::thread;
 
 use spool::blocking::BlockingDisk;
-use spool::{Log, MessageKey, RecoverError, Recovered, Recovery, RecoveryReport, Source};
+use spool::{
+    CheckpointUse, Log, MessageKey, RecoverError, Recovered, Recovery, RecoveryReport, Source,
+};
 
 use super::daemon::Plan;
 use super::{absorb, agent, exit, run};
@@ -71,14 +73,10 @@ pub(super) fn run_all(plan: Plan, listeners: Vec<Vec<TcpListener>>) -> Result<()
 
 /// Files of `router/` whose messages have been recovered.
 fn known_files(logs: &[(Log, Recovered)]) -> HashMap<Source, (u16, MessageKey)> {
-    let all = logs
-        .iter()
-        .zip(0_u16..)
-        .flat_map(|((_, recovered), shard)| {
-            let messages = recovered.messages.iter();
-            messages
-                .filter_map(move |message| Some((message.envelope.source?, (shard, message.key))))
-        });
+    let all = logs.iter().zip(0_u16..).flat_map(|((log, _), shard)| {
+        let sources = log.sources();
+        sources.map(move |(key, source)| (source, (shard, key)))
+    });
     all.collect()
 }
 
@@ -227,7 +225,6 @@ fn spool_dir(config: &Config, shard: usize) -> PathBuf {
 /// Recovers the logs of all shards, after moving into them what directories beyond their number hold.
 fn recover_all(plan: &Plan) -> Result<Vec<(Log, Recovered)>, Failure> {
     let config = &plan.config;
-    let mut logs = Vec::new();
     for shard in 0..plan.shards {
         let dir = spool_dir(config, shard);
         fs::create_dir_all(&dir).map_err(|error| unavailable(&dir, error))?;
@@ -237,13 +234,21 @@ fn recover_all(plan: &Plan) -> Result<Vec<(Log, Recovered)>, Failure> {
     for surplus in surplus_dirs(config, plan.shards)? {
         absorb_surplus(config, surplus, surplus % plan.shards)?;
     }
-    for shard in 0..plan.shards {
-        logs.push(recover(
-            &spool_dir(config, shard),
-            log_settings(config, shard),
-        )?);
-    }
-    Ok(logs)
+    std::thread::scope(|scope| {
+        let starts = (0..plan.shards).map(|shard| {
+            let settings = log_settings(config, shard);
+            scope.spawn(move || {
+                let recovery = Recovery::from_checkpoint(settings);
+                recover(&spool_dir(config, shard), recovery)
+            })
+        });
+        // All begin before the first is waited for.
+        let starts: Vec<_> = starts.collect();
+        let ended = starts.into_iter().map(std::thread::ScopedJoinHandle::join);
+        ended
+            .map(|end| end.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
 }
 
 /// Numbers of the spool directories that no shard has.
@@ -261,8 +266,8 @@ fn surplus_dirs(config: &Config, shards: usize) -> Result<Vec<usize>, Failure> {
 
 fn absorb_surplus(config: &Config, surplus: usize, shard: usize) -> Result<(), Failure> {
     let (from, into) = (spool_dir(config, surplus), spool_dir(config, shard));
-    let (source, found) = recover(&from, log_settings(config, surplus))?;
-    let (target, present) = recover(&into, log_settings(config, shard))?;
+    let (source, found) = recover(&from, Recovery::new(log_settings(config, surplus)))?;
+    let (target, present) = recover(&into, Recovery::new(log_settings(config, shard)))?;
     let moved = absorb::absorb((&from, source, &found), (&into, target, &present))
         .map_err(|error| (exit::UNAVAILABLE, format!("{}: {error}", from.display())))?;
     tracing::info!("moved {moved} messages of shard {surplus} to shard {shard}");
@@ -270,9 +275,8 @@ fn absorb_surplus(config: &Config, surplus: usize, shard: usize) -> Result<(), F
 }
 
 /// The log in `dir` and what it holds.
-fn recover(dir: &Path, settings: spool::Settings) -> Result<(Log, Recovered), Failure> {
+fn recover(dir: &Path, mut recovery: Recovery) -> Result<(Log, Recovered), Failure> {
     let mut disk = BlockingDisk::open(dir).map_err(|error| unavailable(dir, error))?;
-    let mut recovery = Recovery::new(settings);
     disk.drive(&mut recovery);
     let (log, recovered) = recovery.finish().map_err(|error| {
         let code = match error {
@@ -282,17 +286,28 @@ fn recover(dir: &Path, settings: spool::Settings) -> Result<(Log, Recovered), Fa
         (code, format!("{}: {error}", dir.display()))
     })?;
     let report = &recovered.report;
-    if report.commits > 0 || !report.damaged.is_empty() {
+    if log.stats().messages > 0 || report.commits > 0 || !report.damaged.is_empty() {
         tracing::info!(
-            messages = recovered.messages.len(),
+            messages = log.stats().messages,
             commits = report.commits,
             unfinished = report.torn,
-            "recovered {}",
-            dir.display()
+            "recovered {}{}",
+            dir.display(),
+            begun(&report.checkpoint)
         );
+    }
+    if let CheckpointUse::Unusable(why) = &report.checkpoint {
+        tracing::error!("{}: {why}; the whole log was read instead", dir.display());
     }
     complain(dir, report);
     Ok((log, recovered))
+}
+
+fn begun(checkpoint: &CheckpointUse) -> String {
+    match checkpoint {
+        CheckpointUse::From { covered, .. } => format!(" from the checkpoint of commit {covered}"),
+        CheckpointUse::None | CheckpointUse::Unusable(_) => String::new(),
+    }
 }
 
 /// Tells the operator what is damaged.

@@ -330,6 +330,11 @@ impl Log {
             })
         });
         writing.directory.threads = threads.collect();
+        let placed = self.sources().filter(|(key, _)| {
+            let live = self.live.get(key);
+            live.is_none_or(|live| live.place != Place::Staged)
+        });
+        writing.directory.sources = placed.map(|(key, source)| (key.0, source)).collect();
         writing.directory.hops = self.resting.hops().to_vec();
         let bytes = writing.directory.encode();
         writing.header.directory = writing.extent(&bytes);

@@ -261,7 +261,7 @@ fn enter(log: &mut Log, id: SpoolId, message: StateMessage) -> RecoveredMessage 
         outcomes,
         ..Live::new(id, &envelope, Place::Disk(location), content_len)
     };
-    log.live.insert(key, live);
+    log.enter(key, &envelope, live);
     RecoveredMessage {
         key,
         id,

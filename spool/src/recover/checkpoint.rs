@@ -12,7 +12,7 @@ use crate::id::SpoolId;
 use crate::layout::aligned;
 use crate::log::{Log, ThreadName};
 use crate::op::{Completion, FileId, Op};
-use crate::types::{Outcome, ThreadState};
+use crate::types::{MessageKey, Outcome, ThreadState};
 
 use super::Recovery;
 use super::state::{FoundCommit, FoundRecord, State};
@@ -305,6 +305,9 @@ impl Recovery {
                 log.mark_damaged(segment.number);
             }
         }
+        let sources = directory.sources.iter();
+        log.sources
+            .extend(sources.map(|(key, source)| (MessageKey(*key), *source)));
         let hops = directory.hops.iter();
         let hops = hops.map(|(channel, host)| log.resting.hop(channel, host));
         let hops = hops.collect();
