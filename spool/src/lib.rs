@@ -29,8 +29,8 @@ pub use content::{ContentFile, PIECE_BYTES};
 pub use id::{BadId, SpoolId};
 pub use log::Log;
 pub use recover::{RecoverError, Recovered, RecoveredMessage, Recovery, RecoveryReport};
-pub use rest::Hop;
+pub use rest::{Hop, RestView, RestingRecipient};
 pub use types::{
-    Accepted, BodyKind, Content, Envelope, Event, MessageKey, Outcome, ReadError, ReadTicket,
-    Recipient, Refusal, Ret, Settings, Source, Stats, Status, ThreadState,
+    Accepted, Awake, BodyKind, Content, Envelope, Event, MessageKey, Outcome, ReadError,
+    ReadTicket, Recipient, Refusal, Ret, Settings, Source, Stats, Status, ThreadState,
 };

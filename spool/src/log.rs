@@ -13,6 +13,7 @@ use crate::jobs::{Job, Pauses, Planned};
 use crate::op::{Completion, Request, Token};
 use crate::read::Read;
 use crate::record::{self, Kind, MessageHead};
+use crate::rest::Resting;
 use crate::segments::Segment;
 use crate::types::{
     Accepted, Content, Envelope, Event, MessageKey, Outcome, Refusal, Settings, Stats, ThreadState,
@@ -124,6 +125,8 @@ pub struct Log {
     pub(crate) sequence_next: u64,
     pub(crate) link: u32,
     pub(crate) live: FastMap<MessageKey, Live>,
+    /// Live messages that the caller has no use for now; the others are in `live`.
+    pub(crate) resting: Resting,
     pub(crate) threads: BTreeMap<ThreadName, ThreadPlace>,
     pub(crate) thread_version: u64,
     pub(crate) staging: Staging,
@@ -170,6 +173,7 @@ impl Log {
             sequence_next: 1,
             link: 0,
             live: FastMap::default(),
+            resting: Resting::default(),
             threads: BTreeMap::new(),
             thread_version: 0,
             staging: Staging::new(),
@@ -429,10 +433,11 @@ impl Log {
     /// The content's length of a live message.
     #[must_use]
     pub fn content_len(&self, key: MessageKey) -> Option<u64> {
-        self.live.get(&key).map(|live| live.content_len)
+        let live = self.live.get(&key).map(|live| live.content_len);
+        live.or_else(|| self.resting.get(key).map(|rest| rest.content_len.into()))
     }
 
-    /// The latest outcomes of a live message, by number of the recipient.
+    /// The latest outcomes of a live message that does not rest, by number of the recipient.
     #[must_use]
     pub fn outcomes(&self, key: MessageKey) -> &[Outcome] {
         self.live.get(&key).map_or(&[], |live| &live.outcomes)
@@ -441,7 +446,8 @@ impl Log {
     /// The id of a live message.
     #[must_use]
     pub fn id(&self, key: MessageKey) -> Option<SpoolId> {
-        self.live.get(&key).map(|live| live.id)
+        let rest = || self.resting.id(self.resting.get(key)?);
+        self.live.get(&key).map(|live| live.id).or_else(rest)
     }
 
     /// Counters.
@@ -450,7 +456,7 @@ impl Log {
         let mut stats = self.stats;
         stats.segments = self.segments.len() as u64;
         stats.bytes = stats.segments * self.settings.segment_bytes;
-        stats.messages = self.live.len() as u64;
+        stats.messages = self.live.len() as u64 + self.resting.len();
         stats.free_segments = self.free.len() as u64;
         stats.accepting = self.accepting;
         stats.staged_bytes = self.staging.len() as u64;

@@ -214,6 +214,20 @@ pub enum Content {
     File(Arc<ContentFile>),
 }
 
+/// A message that was woken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Awake {
+    /// Its envelope.
+    pub envelope: Envelope,
+    /// Its content.
+    pub content: Content,
+    /// Bytes of the content.
+    pub content_len: u64,
+    /// The latest outcome of each recipient, by its number. The replies to those that are finished are
+    /// not kept.
+    pub outcomes: Vec<Option<Outcome>>,
+}
+
 /// Names a read under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadTicket(pub u64);
@@ -258,6 +272,29 @@ pub enum Event {
         /// Verified content.
         content: Result<Content, ReadError>,
     },
+    /// The answer to [`Log::wake`](crate::Log::wake): the message is live again, or it rests on.
+    Awake {
+        /// Which read.
+        ticket: ReadTicket,
+        /// Which message.
+        key: MessageKey,
+        /// All there is of it, verified.
+        result: Result<Awake, ReadError>,
+    },
+    /// The answer to [`Log::inspect`](crate::Log::inspect).
+    Inspected {
+        /// Which read.
+        ticket: ReadTicket,
+        /// Which message.
+        key: MessageKey,
+        /// Its envelope.
+        result: Result<Envelope, ReadError>,
+    },
+    /// Messages that were found behind the start; they rest.
+    Loaded {
+        /// Which.
+        keys: Vec<MessageKey>,
+    },
     /// The answer to a read of a piece.
     Piece {
         /// Which read.
@@ -292,7 +329,7 @@ pub struct Stats {
     pub bytes: u64,
     /// Bytes of live messages.
     pub live_bytes: u64,
-    /// Live messages.
+    /// Live messages, resting ones among them.
     pub messages: u64,
     /// Commits.
     pub commits: u64,
