@@ -540,11 +540,14 @@ impl Log {
     }
 
     fn placed(&mut self, key: MessageKey, location: Location) {
-        let Some(live) = self.live.get_mut(&key) else {
+        let (before, stuck) = if let Some(live) = self.live.get_mut(&key) {
+            let before = std::mem::replace(&mut live.place, Place::Disk(location));
+            (before, std::mem::take(&mut live.is_stuck))
+        } else if let Some((before, stuck)) = self.resting.placed(key, location) {
+            (Place::Disk(before), stuck)
+        } else {
             return;
         };
-        let before = std::mem::replace(&mut live.place, Place::Disk(location));
-        let stuck = std::mem::take(&mut live.is_stuck);
         self.record_arrives(key, location);
         if let Place::Disk(old) = before {
             self.record_leaves(old, stuck);

@@ -11,6 +11,7 @@ use crate::layout::aligned;
 use crate::log::{Live, Location, Log, Place};
 use crate::op::{Completion, FileId, Op};
 use crate::record::{self, Kind};
+use crate::rest::Rest;
 use crate::types::{Event, MessageKey};
 
 /// Copying forward begins when more segments than this are in use...
@@ -66,16 +67,26 @@ impl Log {
         if segment.keys.is_empty() && self.pauses.copy_until == 0 {
             segment.keys.extend(segment.unread.drain(..));
         }
-        while let Some(key) = segment.keys.pop_front() {
-            if let Some(live) = self.live.get(&key)
-                && let Place::Disk(place) = live.place
-                && place.segment == oldest
-                && !live.done
-            {
+        while let Some(key) = self.segments.get_mut(&oldest)?.keys.pop_front() {
+            let place = self.place_to_copy(key);
+            if let Some(place) = place.filter(|place| place.segment == oldest) {
                 return Some((key, place));
             }
         }
         None
+    }
+
+    /// Where the record of a message is that may be copied.
+    fn place_to_copy(&self, key: MessageKey) -> Option<Location> {
+        match self.live.get(&key) {
+            Some(Live {
+                place: Place::Disk(place),
+                done: false,
+                ..
+            }) => Some(*place),
+            Some(_) => None,
+            None => self.resting.get(key).map(Rest::location),
+        }
     }
 
     /// Whether the log has to be compacted whatever the oldest segment holds: only the reserve is
@@ -96,15 +107,7 @@ impl Log {
     }
 
     pub(crate) fn copied(&mut self, now: u64, completion: &Completion, key: MessageKey) {
-        let Some(live) = self.live.get(&key) else {
-            return;
-        };
-        let Live {
-            place: Place::Disk(place),
-            done: false,
-            ..
-        } = live
-        else {
+        let Some(place) = self.place_to_copy(key) else {
             return;
         };
         let at = (place.payload % ALIGN_BYTES as u64) as usize;
@@ -113,23 +116,44 @@ impl Log {
             .as_ref()
             .filter(|_| completion.result.is_ok());
         let payload = read.and_then(|buf| buf.get(at..at + place.payload_len as usize));
-        let copy = payload.and_then(|payload| copy_of(live, payload));
+        let copy = payload.and_then(|payload| self.copy_of(key, payload));
         match copy {
             Some((kind, payload)) => self.staging.copy(now, key, kind, &payload),
             None => self.damaged(key),
         }
     }
 
+    /// The record that a message has in a later segment.
+    fn copy_of(&self, key: MessageKey, payload: &[u8]) -> Option<(Kind, Vec<u8>)> {
+        let kept;
+        let (has_file, outcomes) = match self.live.get(&key) {
+            Some(live) => (live.has_file, &live.outcomes),
+            None => {
+                let rest = self.resting.get(key)?;
+                kept = self.resting.outcomes(rest);
+                (rest.has_file, &kept)
+            }
+        };
+        let (kind, copy) = if has_file {
+            let copy = record::copy_large_payload(payload, outcomes);
+            (Kind::Large, copy)
+        } else {
+            let copy = record::copy_payload(payload, outcomes);
+            (Kind::CopyForward, copy)
+        };
+        copy.ok().map(|copy| (kind, copy))
+    }
+
     /// The record of a message is damaged: it cannot be copied.
     fn damaged(&mut self, key: MessageKey) {
-        let Some(live) = self.live.get_mut(&key) else {
+        let (Some(id), Some(place)) = (self.id(key), self.place_to_copy(key)) else {
             return;
         };
-        let id = live.id;
-        live.is_stuck = true;
-        if let Place::Disk(place) = live.place
-            && let Some(segment) = self.segments.get_mut(&place.segment)
-        {
+        match self.live.get_mut(&key) {
+            Some(live) => live.is_stuck = true,
+            None => self.resting.mark(key).is_stuck = true,
+        }
+        if let Some(segment) = self.segments.get_mut(&place.segment) {
             segment.stuck_count += 1;
             self.mark_damaged(place.segment);
         }
@@ -140,14 +164,15 @@ impl Log {
 
     /// The record of a message cannot be read.
     pub(crate) fn unreadable(&mut self, now: u64, key: MessageKey, errno: i32) {
-        let Some(live) = self.live.get_mut(&key) else {
+        let (Some(id), Some(place)) = (self.id(key), self.place_to_copy(key)) else {
             return;
         };
-        let id = live.id;
-        let told = std::mem::replace(&mut live.is_reported, true);
-        if let Place::Disk(place) = live.place
-            && let Some(segment) = self.segments.get_mut(&place.segment)
-        {
+        let told = match self.live.get_mut(&key) {
+            Some(live) => &mut live.is_reported,
+            None => &mut self.resting.mark(key).is_reported,
+        };
+        let told = std::mem::replace(told, true);
+        if let Some(segment) = self.segments.get_mut(&place.segment) {
             segment.unread.push(key);
         }
         self.pauses.copy_until = now + COPY_RETRY_NS;
@@ -157,16 +182,4 @@ impl Log {
             )));
         }
     }
-}
-
-/// The record that a message has in a later segment.
-fn copy_of(live: &Live, payload: &[u8]) -> Option<(Kind, Vec<u8>)> {
-    let (kind, copy) = if live.has_file {
-        let copy = record::copy_large_payload(payload, &live.outcomes);
-        (Kind::Large, copy)
-    } else {
-        let copy = record::copy_payload(payload, &live.outcomes);
-        (Kind::CopyForward, copy)
-    };
-    copy.ok().map(|copy| (kind, copy))
 }

@@ -32,8 +32,8 @@ pub use log::Log;
 pub use recover::{
     CheckpointUse, RecoverError, Recovered, RecoveredMessage, Recovery, RecoveryReport,
 };
-pub use rest::Hop;
+pub use rest::{Hop, RestView, RestingRecipient};
 pub use types::{
-    Accepted, BodyKind, Content, Envelope, Event, MessageKey, Outcome, ReadError, ReadTicket,
-    Recipient, Refusal, Ret, Settings, Source, Stats, Status, ThreadState,
+    Accepted, Awake, BodyKind, Content, Envelope, Event, MessageKey, Outcome, ReadError,
+    ReadTicket, Recipient, Refusal, Ret, Settings, Source, Stats, Status, ThreadState,
 };

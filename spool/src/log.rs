@@ -134,6 +134,7 @@ pub struct Log {
     pub(crate) sequence_next: u64,
     pub(crate) link: u32,
     pub(crate) live: FastMap<MessageKey, Live>,
+    /// Live messages that the caller has no use for now; the others are in `live`.
     pub(crate) resting: Resting,
     /// Files that messages were taken from and that may still be there.
     pub(crate) sources: BTreeMap<MessageKey, Source>,
@@ -468,10 +469,11 @@ impl Log {
     /// The content's length of a live message.
     #[must_use]
     pub fn content_len(&self, key: MessageKey) -> Option<u64> {
-        self.live.get(&key).map(|live| live.content_len)
+        let live = self.live.get(&key).map(|live| live.content_len);
+        live.or_else(|| self.resting.get(key).map(|rest| rest.content_len.into()))
     }
 
-    /// The latest outcomes of a live message, by number of the recipient.
+    /// The latest outcomes of a live message that does not rest, by number of the recipient.
     #[must_use]
     pub fn outcomes(&self, key: MessageKey) -> &[Outcome] {
         self.live.get(&key).map_or(&[], |live| &live.outcomes)
@@ -480,7 +482,8 @@ impl Log {
     /// The id of a live message.
     #[must_use]
     pub fn id(&self, key: MessageKey) -> Option<SpoolId> {
-        self.live.get(&key).map(|live| live.id)
+        let rest = || self.resting.id(self.resting.get(key)?);
+        self.live.get(&key).map(|live| live.id).or_else(rest)
     }
 
     /// Files that messages were taken from and that may still be there: they are not to be taken again.

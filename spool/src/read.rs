@@ -1,4 +1,4 @@
-//! Reading content back: aligned ranges, several for large content, verified before it is given out.
+//! Reading records back: aligned ranges, several for large content, verified before anything of it is given out.
 
 use std::sync::Arc;
 
@@ -8,11 +8,25 @@ use crate::id::SpoolId;
 use crate::layout::aligned;
 use crate::log::{Location, Log, Place};
 use crate::op::{Completion, FileId, Op, Request};
-use crate::record;
-use crate::types::{Content, Event, MessageKey, ReadError, ReadTicket};
+use crate::record::{self, HEADER_BYTES, MESSAGE_HEAD_BYTES, MessageHead, Reader};
+use crate::types::{Content, Envelope, Event, MessageKey, ReadError, ReadTicket};
 
 /// Bytes of one read request.
 const READ_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes of a record that hold most envelopes.
+const HEAD_BYTES: u64 = 1024;
+
+/// What a record is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The content of a live message.
+    Content,
+    /// All of a resting message.
+    Wake,
+    /// The envelope of a resting message.
+    Inspect,
+}
 
 /// A read under way.
 #[derive(Debug)]
@@ -23,17 +37,57 @@ pub(crate) struct Read {
     place: Location,
     /// The content is in a file: what is read is the record that speaks of it.
     has_file: bool,
-    /// What has been read, from the block the payload begins in.
+    purpose: Purpose,
+    /// What has been read, from the block the record begins in.
     bytes: Vec<u8>,
 }
 
 impl Read {
-    fn from(&self) -> u64 {
-        self.place.payload / ALIGN_BYTES as u64 * ALIGN_BYTES as u64
+    /// The record begins here.
+    fn start(&self) -> u64 {
+        self.place.payload - HEADER_BYTES as u64
     }
 
+    fn from(&self) -> u64 {
+        self.start() / ALIGN_BYTES as u64 * ALIGN_BYTES as u64
+    }
+
+    /// Bytes to be read in all, as far as is known.
     fn wanted(&self) -> u64 {
-        aligned((self.place.payload + self.place.payload_len - self.from()) as usize) as u64
+        let len = match self.purpose {
+            Purpose::Content | Purpose::Wake => self.place.payload_len,
+            Purpose::Inspect => self.head_len().min(self.place.payload_len),
+        };
+        aligned((self.place.payload + len - self.from()) as usize) as u64
+    }
+
+    /// Bytes of the payload with the envelope in them.
+    fn head_len(&self) -> u64 {
+        let payload = self.payload();
+        if payload.len() < MESSAGE_HEAD_BYTES {
+            return HEAD_BYTES;
+        }
+        let head = MessageHead::decode(&mut Reader(payload));
+        head.map_or(0, |head| {
+            (MESSAGE_HEAD_BYTES + head.envelope_len as usize) as u64
+        })
+    }
+
+    /// As much of the payload as has been read.
+    fn payload(&self) -> &[u8] {
+        let at = (self.place.payload - self.from()) as usize;
+        let end = at + self.place.payload_len as usize;
+        let end = end.min(self.bytes.len());
+        self.bytes.get(at..end).unwrap_or_default()
+    }
+
+    fn whole_payload(&self) -> Result<&[u8], ReadError> {
+        let payload = self.payload();
+        if payload.len() as u64 == self.place.payload_len {
+            Ok(payload)
+        } else {
+            Err(ReadError::Damaged)
+        }
     }
 }
 
@@ -45,6 +99,17 @@ impl Log {
         let Place::Disk(place) = live.place else {
             return None;
         };
+        Some(self.start_read(key, id, place, has_file, Purpose::Content))
+    }
+
+    pub(crate) fn start_read(
+        &mut self,
+        key: MessageKey,
+        id: SpoolId,
+        place: Location,
+        has_file: bool,
+        purpose: Purpose,
+    ) -> ReadTicket {
         self.ticket_next += 1;
         let ticket = ReadTicket(self.ticket_next);
         self.reads.push_back(Read {
@@ -53,9 +118,10 @@ impl Log {
             id,
             place,
             has_file,
+            purpose,
             bytes: Vec::new(),
         });
-        Some(ticket)
+        ticket
     }
 
     pub(crate) fn poll_read(&mut self) -> Option<Request> {
@@ -74,26 +140,50 @@ impl Log {
     }
 
     pub(crate) fn read_done(&mut self, mut read: Read, completion: Completion) {
-        let content = match (completion.result, completion.buf) {
+        let read_all = match (completion.result, completion.buf) {
             (Ok(len), Some(buf)) if len == buf.len() as u64 => {
                 read.bytes.extend_from_slice(&buf);
                 if (read.bytes.len() as u64) < read.wanted() {
                     self.reads.push_back(read);
                     return;
                 }
-                verified(&read, self.settings.shard)
+                Ok(())
             }
             (Ok(_), _) => Err(ReadError::Damaged),
             (Err(errno), _) => Err(ReadError::Disk(errno)),
         };
-        if content == Err(ReadError::Damaged) {
-            self.mark_damaged(read.place.segment);
+        let (ticket, key, segment) = (read.ticket, read.key, read.place.segment);
+        let damaged = match read.purpose {
+            Purpose::Content => {
+                let content = read_all.and_then(|()| verified(&read, self.settings.shard));
+                let damaged = content == Err(ReadError::Damaged);
+                self.events.push_back(Event::Content {
+                    ticket,
+                    key,
+                    content,
+                });
+                damaged
+            }
+            Purpose::Wake => {
+                let all = read_all.and_then(|()| whole(&read, self.settings.shard));
+                let damaged = all == Err(ReadError::Damaged);
+                self.woken(ticket, key, all);
+                damaged
+            }
+            Purpose::Inspect => {
+                let result = read_all.and_then(|()| inspected(&read));
+                let damaged = result == Err(ReadError::Damaged);
+                self.events.push_back(Event::Inspected {
+                    ticket,
+                    key,
+                    result,
+                });
+                damaged
+            }
+        };
+        if damaged {
+            self.mark_damaged(segment);
         }
-        self.events.push_back(Event::Content {
-            ticket: read.ticket,
-            key: read.key,
-            content,
-        });
     }
 
     /// Whether a read of `segment` is under way; its bytes have to stay until then.
@@ -103,10 +193,29 @@ impl Log {
     }
 }
 
+/// Envelope and content; every byte of the record is verified.
+fn whole(read: &Read, shard: u16) -> Result<(Envelope, Content), ReadError> {
+    let at = (read.start() - read.from()) as usize;
+    let end = (read.place.payload + read.place.payload_len - read.from()) as usize;
+    let mut bytes = read.bytes.get(at..end).ok_or(ReadError::Damaged)?;
+    record::take_frame(&mut bytes).map_err(|_| ReadError::Damaged)?;
+    let content = verified(read, shard)?;
+    Ok((inspected(read)?, content))
+}
+
+/// The envelope, of which the id is verified.
+fn inspected(read: &Read) -> Result<Envelope, ReadError> {
+    let mut reader = Reader(read.payload());
+    let envelope = MessageHead::decode(&mut reader)
+        .ok()
+        .filter(|head| head.id == read.id)
+        .and_then(|head| reader.bytes(head.envelope_len as usize).ok())
+        .and_then(|bytes| record::envelope(bytes).ok());
+    envelope.ok_or(ReadError::Damaged)
+}
+
 fn verified(read: &Read, shard: u16) -> Result<Content, ReadError> {
-    let at = (read.place.payload - read.from()) as usize;
-    let end = at + read.place.payload_len as usize;
-    let payload = read.bytes.get(at..end).ok_or(ReadError::Damaged)?;
+    let payload = read.whole_payload()?;
     if read.has_file {
         return file_of(read, payload, shard).ok_or(ReadError::Damaged);
     }

@@ -6,6 +6,8 @@
 //! hops) are kept once.
 
 pub(crate) mod names;
+mod transit;
+mod view;
 
 use std::collections::BTreeMap;
 use std::ops::RangeBounds;
@@ -16,6 +18,8 @@ use crate::log::{Location, ThreadName};
 use crate::types::{MessageKey, Outcome, Status};
 
 use names::Shared;
+
+pub use view::{RestView, RestingRecipient};
 
 /// Different replies kept; of further ones only the codes are, see [`codes`].
 const REPLIES_MAX: usize = 1 << 16;
@@ -178,6 +182,17 @@ pub(crate) struct Resting {
     replies: Shared<Arc<[u8]>>,
     hops: Vec<ThreadName>,
     hop_numbers: BTreeMap<ThreadName, u32>,
+    /// Of the few messages that something is wrong with.
+    marks: BTreeMap<MessageKey, Mark>,
+}
+
+/// What is known of a record that was to be copied.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mark {
+    /// It is damaged: it cannot be copied.
+    pub(crate) is_stuck: bool,
+    /// The operator knows that it cannot be read.
+    pub(crate) is_reported: bool,
 }
 
 impl Resting {
@@ -196,6 +211,38 @@ impl Resting {
         let page = self.pages.get_mut(&(key.0 / PAGE_KEYS))?;
         let at = page.keys.binary_search(&low(key)).ok()?;
         page.rests.get_mut(at)
+    }
+
+    /// The highest key.
+    pub(crate) fn newest(&self) -> Option<MessageKey> {
+        let (number, page) = self.pages.last_key_value()?;
+        let low = page.keys.last()?;
+        Some(MessageKey(number * PAGE_KEYS + u64::from(*low)))
+    }
+
+    pub(crate) fn mark(&mut self, key: MessageKey) -> &mut Mark {
+        self.marks.entry(key).or_default()
+    }
+
+    pub(crate) fn take_mark(&mut self, key: MessageKey) -> Mark {
+        self.marks.remove(&key).unwrap_or_default()
+    }
+
+    /// The record of a message is at `location` from now on: where it was, and whether it was stuck there.
+    pub(crate) fn placed(
+        &mut self,
+        key: MessageKey,
+        location: Location,
+    ) -> Option<(Location, bool)> {
+        let rest = self.get_mut(key)?;
+        let before = rest.location();
+        // A segment in which this does not fit lets no message rest.
+        rest.segment = location.segment;
+        rest.payload = location.payload as u32;
+        rest.payload_len = location.payload_len as u32;
+        let mark = self.marks.get_mut(&key);
+        let stuck = mark.map(|mark| std::mem::take(&mut mark.is_stuck));
+        Some((before, stuck.unwrap_or(false)))
     }
 
     /// Enters a message whose id, replies and hops have been given numbers.

@@ -60,7 +60,7 @@ impl Log {
     }
 
     /// Bytes left in the active segment.
-    fn rest(&self) -> u64 {
+    fn room_left(&self) -> u64 {
         let active = self.active.and_then(|active| self.segments.get(&active));
         active.map_or(0, |segment| {
             self.settings.segment_bytes.saturating_sub(segment.end)
@@ -71,7 +71,8 @@ impl Log {
     pub(crate) fn has_space(&self, staged: u64) -> bool {
         let length = aligned(staged as usize) as u64;
         // A write that fails goes to a fresh segment and takes the active one with it.
-        let here = self.in_flight.is_none() && length <= self.rest() && self.reserve_is_whole();
+        let here =
+            self.in_flight.is_none() && length <= self.room_left() && self.reserve_is_whole();
         here || self.free.len() > self.reserve() || self.can_grow()
     }
 
@@ -91,7 +92,7 @@ impl Log {
     /// Whether there is a place for a commit. One that carries clients' mail leaves the reserve whole,
     /// whatever else is in it.
     pub(crate) fn room(&self, length: u64, mail: bool) -> Room {
-        let fits = length <= self.rest();
+        let fits = length <= self.room_left();
         let now = if mail && !self.settings.faulty(Fault::MailTakesReserve) {
             (fits && self.reserve_is_whole()) || self.free.len() > self.reserve()
         } else {

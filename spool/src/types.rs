@@ -217,6 +217,20 @@ pub enum Content {
     File(Arc<ContentFile>),
 }
 
+/// A message that was woken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Awake {
+    /// Its envelope.
+    pub envelope: Envelope,
+    /// Its content.
+    pub content: Content,
+    /// Bytes of the content.
+    pub content_len: u64,
+    /// The latest outcome of each recipient, by its number. The replies to those that are finished are
+    /// not kept.
+    pub outcomes: Vec<Option<Outcome>>,
+}
+
 /// Names a read under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadTicket(pub u64);
@@ -261,6 +275,29 @@ pub enum Event {
         /// Verified content.
         content: Result<Content, ReadError>,
     },
+    /// The answer to [`Log::wake`](crate::Log::wake): the message is live again, or it rests on.
+    Awake {
+        /// Which read.
+        ticket: ReadTicket,
+        /// Which message.
+        key: MessageKey,
+        /// All there is of it, verified.
+        result: Result<Awake, ReadError>,
+    },
+    /// The answer to [`Log::inspect`](crate::Log::inspect).
+    Inspected {
+        /// Which read.
+        ticket: ReadTicket,
+        /// Which message.
+        key: MessageKey,
+        /// Its envelope.
+        result: Result<Envelope, ReadError>,
+    },
+    /// Messages that were found behind the start; they rest.
+    Loaded {
+        /// Which.
+        keys: Vec<MessageKey>,
+    },
     /// The answer to a read of a piece.
     Piece {
         /// Which read.
@@ -280,11 +317,6 @@ pub enum Event {
         /// Whether it is.
         result: Result<(), i32>,
     },
-    /// Messages of the checkpoint that was started from are there, resting.
-    Loaded {
-        /// Which.
-        keys: Vec<MessageKey>,
-    },
     /// New mail is accepted again, or not any more.
     Accepting(bool),
     /// For the operator.
@@ -300,7 +332,7 @@ pub struct Stats {
     pub bytes: u64,
     /// Bytes of live messages.
     pub live_bytes: u64,
-    /// Live messages.
+    /// Live messages, resting ones among them.
     pub messages: u64,
     /// Commits.
     pub commits: u64,

@@ -177,12 +177,35 @@ impl Filter {
     /// Whether the recipient is meant.
     #[must_use]
     pub fn matches(&self, subject: &Subject<'_>) -> bool {
-        match self {
+        self.judge(subject, true) == Some(true)
+    }
+
+    /// The same when sender and recipient may not be known: none, when they decide.
+    #[must_use]
+    pub fn judge(&self, subject: &Subject<'_>, addresses_known: bool) -> Option<bool> {
+        let judge = |one: &Self| one.judge(subject, addresses_known);
+        Some(match self {
             Self::All => true,
-            Self::Or(one, other) => one.matches(subject) || other.matches(subject),
-            Self::And(one, other) => one.matches(subject) && other.matches(subject),
-            Self::Not(one) => !one.matches(subject),
+            Self::Or(one, other) => match judge(one) {
+                Some(true) => true,
+                Some(false) => return judge(other),
+                None if judge(other) == Some(true) => true,
+                None => return None,
+            },
+            Self::And(one, other) => match judge(one) {
+                Some(true) => return judge(other),
+                Some(false) => false,
+                None if judge(other) == Some(false) => false,
+                None => return None,
+            },
+            Self::Not(one) => !judge(one)?,
+            Self::Among(_) if !addresses_known => return None,
             Self::Among(noted) => noted.contains(subject),
+            Self::Text(TextKey::Sender | TextKey::Recipient | TextKey::Domain, ..)
+                if !addresses_known =>
+            {
+                return None;
+            }
             Self::Text(key, test, value) => key.matches(subject, *test, value.as_bytes()),
             Self::Number(key, test, value) => {
                 let number = match key {
@@ -196,7 +219,7 @@ impl Filter {
                     NumberTest::Is => number == *value,
                 }
             }
-        }
+        })
     }
 }
 

@@ -15,7 +15,7 @@ use crate::base::clock::Now;
 use crate::base::slab::Key;
 
 /// Vertices forwarded within a second, or waiting, that make a thread hot.
-const HOT_COUNT: u32 = 8;
+const HOT_COUNT: usize = 8;
 
 /// The second of [`HOT_COUNT`].
 const HOT_NS: u64 = 1_000_000_000;
@@ -80,7 +80,7 @@ impl Scheduler {
                 .map(ThreadKey)
                 .filter(|key| {
                     let thread = &self.threads[key.0 as usize];
-                    thread.owner == to && thread.waiting_count > 0
+                    thread.owner == to && thread.has_work()
                 })
                 .collect();
             for key in waiting {
@@ -97,17 +97,14 @@ impl Scheduler {
             thread.forwarded_since = now.mono_ns;
             thread.forwarded_count = 0;
         }
-        let hot = thread.waiting_count as u32 + thread.forwarded_count >= HOT_COUNT;
+        let here = thread.waiting_count + thread.waking + thread.resting.len();
+        let hot = here + thread.forwarded_count as usize >= HOT_COUNT;
         let asks = !thread.asked && !thread.is_paused(now.mono_ns);
         if hot && asks && self.share(key) > 0 {
             self.threads[key.0 as usize].asked = true;
             self.say(key, owner, LeaseKind::Want);
         }
-        while self
-            .credits
-            .get(usize::from(owner))
-            .is_some_and(|credits| *credits > 0)
-        {
+        while self.has_credits(key) {
             let Some((vertex, payload)) = self.take(now, key) else {
                 break;
             };
@@ -122,6 +119,13 @@ impl Scheduler {
                 owner,
             });
         }
+    }
+
+    /// Whether a vertex can be passed on to the owner.
+    pub(super) fn has_credits(&self, key: ThreadKey) -> bool {
+        let owner = self.threads[key.0 as usize].owner;
+        let credits = self.credits.get(usize::from(owner));
+        credits.is_some_and(|credits| *credits > 0)
     }
 
     /// A suspended thread keeps no guests: handles that wait, wait at home.
@@ -181,7 +185,7 @@ impl Scheduler {
     /// Borrower: without work and connections the slots go back.
     pub(super) fn return_idle_slots(&mut self, key: ThreadKey) {
         let thread = &self.threads[key.0 as usize];
-        if thread.connections == 0 && thread.waiting_count == 0 {
+        if thread.connections == 0 && !thread.has_work() {
             self.return_slots(key);
         }
     }
@@ -239,6 +243,7 @@ impl Scheduler {
                 let until = now.after_ns(delay_ns.saturating_add(50_000_000));
                 self.threads[key.0 as usize].suspend(attempt, next_ms, until, reply);
                 self.alarms.insert((until, key), ());
+                self.actions.push_back(Action::Settle { thread: key });
             }
         }
         self.touch(key);

@@ -19,6 +19,7 @@
 pub mod filter;
 mod lease;
 mod queue;
+mod resting;
 mod rule;
 mod thread;
 
@@ -26,7 +27,7 @@ mod thread;
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::base::clock::Now;
@@ -34,6 +35,7 @@ use crate::base::slab::{Key, Slab};
 
 pub use lease::{LeaseKind, LeaseMessage};
 pub use queue::Standing;
+pub use resting::Repose;
 pub use rule::Rule;
 use thread::Thread;
 
@@ -87,6 +89,10 @@ pub enum Action {
         payload: u64,
         owner: u16,
     },
+    /// A message that rests can be used. It is being woken until [`Scheduler::wake_ended`].
+    Wake { thread: ThreadKey, message: u64 },
+    /// Nothing of the thread goes for a while: what waits in it may rest.
+    Settle { thread: ThreadKey },
     /// A guest goes home untried; it is gone here.
     GiveBack { vertex: VertexKey, payload: u64 },
     /// Send to another shard, in order.
@@ -151,6 +157,8 @@ struct State {
     place: Place,
     /// In the agenda: the time (monotonic) it waits for. Other entries of it there mean nothing.
     due_ns: u64,
+    /// The same as a wall time.
+    due_ms: u64,
     guest: bool,
 }
 
@@ -163,6 +171,12 @@ pub struct Scheduler {
     vertices: Slab<State>,
     /// Vertices that wait for a time (monotonic).
     agenda: BinaryHeap<Reverse<(u64, u64)>>,
+    /// Entries at which those that mean nothing are dropped.
+    agenda_limit: usize,
+    /// Messages that rest and wait for a time (wall).
+    due: BTreeSet<(u64, u64)>,
+    /// The latest instant heard of.
+    seen: Now,
     /// Wall times at which vertices expire; entries of vertices that are gone mean nothing.
     expiries: BinaryHeap<Reverse<(u64, u64)>>,
     /// Entries at which finished ones are dropped.
@@ -179,8 +193,8 @@ pub struct Scheduler {
 /// A vertex past its expiry that still gets an attempt is looked at again after this.
 const EXPIRY_LOOK_MS: u64 = 60_000;
 
-/// Expiries kept before finished ones are looked for.
-const EXPIRIES_MIN: usize = 1024;
+/// Entries of a list kept before those that mean nothing are looked for.
+const ENTRIES_MIN: usize = 1024;
 
 /// More vertices than any spool holds.
 const VERTICES_MAX: usize = 1 << 30;
@@ -197,8 +211,11 @@ impl Scheduler {
             names: HashMap::new(),
             vertices: Slab::new(VERTICES_MAX),
             agenda: BinaryHeap::new(),
+            agenda_limit: ENTRIES_MIN,
+            due: BTreeSet::new(),
+            seen: Now::default(),
             expiries: BinaryHeap::new(),
-            expiries_limit: EXPIRIES_MIN,
+            expiries_limit: ENTRIES_MIN,
             alarms: BTreeMap::new(),
             dirty: VecDeque::new(),
             actions: VecDeque::new(),
@@ -278,7 +295,7 @@ impl Scheduler {
             let vertices = &self.vertices;
             self.expiries
                 .retain(|Reverse((_, key))| vertices.get(Key(*key)).is_some());
-            self.expiries_limit = EXPIRIES_MIN.max(2 * self.expiries.len());
+            self.expiries_limit = ENTRIES_MIN.max(2 * self.expiries.len());
         }
         self.expiries.push(Reverse((expiry_ms, vertex.0)));
     }
@@ -318,6 +335,7 @@ impl Scheduler {
             attempt,
             place: Place::Granted,
             due_ns: 0,
+            due_ms: 0,
             guest,
         };
         match self.vertices.insert(state) {
@@ -352,6 +370,8 @@ impl Scheduler {
             let thread = &mut self.threads[state.thread.0 as usize];
             thread.waiting_count -= 1;
             thread.guests_waiting -= usize::from(state.guest);
+            let key = state.thread;
+            self.touch_resting(key);
         }
     }
 
@@ -362,6 +382,15 @@ impl Scheduler {
         state.place = Place::Agenda;
         let due_ns = now.after_ns(due_ms.saturating_sub(now.wall_ms).saturating_mul(1_000_000));
         state.due_ns = due_ns;
+        state.due_ms = due_ms;
+        if self.agenda.len() >= self.agenda_limit {
+            let vertices = &self.vertices;
+            self.agenda.retain(|Reverse((due_ns, vertex))| {
+                let state = vertices.get(Key(*vertex));
+                state.is_some_and(|state| state.place == Place::Agenda && state.due_ns == *due_ns)
+            });
+            self.agenda_limit = ENTRIES_MIN.max(2 * self.agenda.len());
+        }
         self.agenda.push(Reverse((due_ns, vertex.0)));
     }
 
@@ -375,6 +404,7 @@ impl Scheduler {
 
     /// What to do next; call until it is `None`.
     pub fn poll(&mut self, now: Now) -> Option<Action> {
+        self.seen = now;
         self.wake_due(now);
         loop {
             if let Some(action) = self.actions.pop_front() {
@@ -557,7 +587,7 @@ impl Scheduler {
         }
         let agenda = self.agenda.peek().map(|Reverse((at, _))| *at);
         let alarm = self.alarms.first_key_value().map(|((at, _), ())| *at);
-        [agenda, alarm].into_iter().flatten().min()
+        [agenda, alarm, self.due_at()].into_iter().flatten().min()
     }
 
     /// Counts.

@@ -51,6 +51,36 @@ impl Scheduler {
         })
     }
 
+    /// Where a recipient of a resting message stands that may be tried from `own_ms` on.
+    #[must_use]
+    pub fn thread_standing(&self, now: Now, thread: ThreadKey, own_ms: u64) -> Standing {
+        let thread = &self.threads[thread.0 as usize];
+        let thread_ms = if thread.is_suspended(now.mono_ns) {
+            thread.next_ms
+        } else {
+            0
+        };
+        let own_ms = if own_ms > now.wall_ms { own_ms } else { 0 };
+        Standing {
+            granted: false,
+            next_ms: own_ms.max(thread_ms),
+            attempts: 0,
+            thread_attempts: thread.attempt,
+            thread_reply: thread.reply.clone(),
+            channel: Arc::clone(&thread.channel),
+            host: Arc::clone(&thread.host),
+        }
+    }
+
+    /// The wall time that a vertex waits for by itself; 0: none.
+    #[must_use]
+    pub fn due_ms(&self, vertex: VertexKey) -> u64 {
+        let state = self.vertices.get(Key(vertex.0));
+        state
+            .filter(|state| state.place == Place::Agenda)
+            .map_or(0, |state| state.due_ms)
+    }
+
     /// Takes a vertex out. False, and nothing is changed, while it is granted.
     pub fn withdraw(&mut self, vertex: VertexKey) -> bool {
         let granted = self
@@ -61,7 +91,9 @@ impl Scheduler {
             return false;
         }
         self.leave_waiting(vertex);
-        self.vertices.remove(Key(vertex.0));
+        if let Some(state) = self.vertices.remove(Key(vertex.0)) {
+            self.shrink_waiting(state.thread);
+        }
         true
     }
 

@@ -216,7 +216,7 @@ fn entries_of_finished_vertices_do_not_pile_up() {
         scheduler.report(at(1), vertex, Verdict::Finished);
     }
     assert!(
-        scheduler.expiries.len() <= EXPIRIES_MIN,
+        scheduler.expiries.len() <= ENTRIES_MIN,
         "{}",
         scheduler.expiries.len()
     );

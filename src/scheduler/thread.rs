@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::resting::Numbers;
 use super::rule::Rule;
 use super::{Action, ConnectionEnd, Scheduler, ThreadKey, VertexKey};
 use crate::base::clock::Now;
@@ -25,6 +26,10 @@ pub(super) struct Thread {
     pub(super) waiting: VecDeque<VertexKey>,
     pub(super) waiting_count: usize,
     pub(super) guests_waiting: usize,
+    /// Messages that rest and wait for a slot.
+    pub(super) resting: Numbers,
+    /// Messages being woken.
+    pub(super) waking: usize,
     pub(super) connections: u32,
     pub(super) opening: u32,
     /// Failed attempts in a row; 0: healthy.
@@ -63,6 +68,8 @@ impl Thread {
             waiting: VecDeque::new(),
             waiting_count: 0,
             guests_waiting: 0,
+            resting: Numbers::new(),
+            waking: 0,
             connections: 0,
             opening: 0,
             attempt: 0,
@@ -147,13 +154,17 @@ impl Scheduler {
             return;
         }
         let owned = thread.owner == self.settings.shard;
-        if thread.is_paused(now.mono_ns) && thread.waiting_count > 0 {
+        if thread.is_paused(now.mono_ns) && thread.has_work() {
             self.alarms.insert((thread.pause_until, key), ());
         }
         if owned {
             self.serve_wanting(key);
         }
-        if !owned && self.threads[key.0 as usize].borrowed == 0 {
+        let cold = !owned && self.threads[key.0 as usize].borrowed == 0;
+        if !cold || self.has_credits(key) {
+            self.wake_resting(key);
+        }
+        if cold {
             self.forward_waiting(now, key);
             return;
         }
@@ -223,6 +234,7 @@ impl Scheduler {
         let next_ms = now.wall_ms + delay_ms;
         self.threads[key.0 as usize].suspend(attempt, next_ms, until, reply);
         self.actions.push_back(Action::StateChanged { thread: key });
+        self.actions.push_back(Action::Settle { thread: key });
         self.tell_peers_suspended(key);
         self.touch(key);
     }

@@ -180,6 +180,10 @@ impl<D: Driver> Shard<D> {
                 } => {
                     self.forward(owner, vertex, payload);
                 }
+                Action::Wake { thread, message } => {
+                    self.wake(MessageKey(message), Some(thread));
+                }
+                Action::Settle { thread } => self.settle_thread(thread),
                 Action::Send { to, message } => self.send_lease(to, message),
             }
         }

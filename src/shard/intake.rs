@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use spool::{Accepted, Envelope, Event, MessageKey, Refusal, SpoolId};
+use spool::{Accepted, Envelope, Event, MessageKey, Outcome, Refusal, SpoolId, Status};
 
 use super::inbound::Phase;
 use super::{Shard, dispatch};
@@ -88,6 +88,35 @@ pub(super) struct Live {
     pub(super) held: Vec<u32>,
     /// Attempts that an earlier run of the daemon made, by recipient; empty for new messages.
     pub(super) attempts: Vec<u32>,
+}
+
+impl Live {
+    /// A message of which something is known already; the file it was taken from is gone.
+    pub(super) fn known(
+        id: SpoolId,
+        envelope: Envelope,
+        content: Option<Arc<Vec<u8>>>,
+        outcomes: &[Option<Outcome>],
+        held: Vec<u32>,
+    ) -> Self {
+        let is_open = |outcome: &&Option<Outcome>| match outcome {
+            None => true,
+            Some(outcome) => matches!(outcome.status, Status::Deferred | Status::Held),
+        };
+        let attempts = outcomes.iter();
+        Self {
+            id,
+            envelope,
+            content,
+            open_count: outcomes.iter().filter(is_open).count() as u32,
+            has_file: false,
+            work: Vec::new(),
+            held,
+            attempts: attempts
+                .map(|outcome| outcome.as_ref().map_or(0, |outcome| outcome.attempt))
+                .collect(),
+        }
+    }
 }
 
 impl<D: Driver> Shard<D> {
@@ -201,6 +230,9 @@ impl<D: Driver> Shard<D> {
                 key,
                 content,
             } => self.content_loaded(ticket, key, content),
+            Event::Awake { key, result, .. } => self.awake(key, result),
+            Event::Inspected { key, result, .. } => self.inspected(key, result),
+            Event::Loaded { keys } => self.loaded(&keys),
             Event::Piece { ticket, content } => self.piece_loaded(ticket, content),
             Event::ContentWritten { id } => self.spill_written(id),
             Event::ContentStored { id, result } => self.content_stored(id, result),
@@ -369,6 +401,7 @@ impl<D: Driver> Shard<D> {
             due_ms: 0,
         });
         self.route(key, recipients.collect());
+        self.maybe_rest(key, true);
     }
 }
 

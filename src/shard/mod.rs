@@ -12,6 +12,7 @@ mod bounce;
 mod dispatch;
 mod handoff;
 mod inbound;
+mod inquiry;
 mod intake;
 mod large;
 mod memory;
@@ -19,6 +20,7 @@ mod outbound;
 mod queue;
 mod queued;
 mod reload;
+mod rest;
 mod result;
 mod settings;
 mod shared;
@@ -88,10 +90,13 @@ pub struct Shard<D: Driver> {
     inbound: Slab<Inbound>,
     outbound: Slab<Outbound>,
     roles: FastMap<Socket, Role>,
-    /// Accepted and committed messages with recipients that are not finished.
+    /// Accepted and committed messages with recipients that are not finished; others rest, see `rest`.
     live: BTreeMap<MessageKey, Live>,
     work: Slab<dispatch::Work>,
     queued: queued::Queued,
+    rests: rest::Rests,
+    /// An inquiry whose page waits for messages to be read.
+    asking: Option<inquiry::Asking>,
     threads: Vec<Thread>,
     /// Threads that got something to do since the last dispatch.
     eager: Vec<ThreadKey>,
@@ -150,14 +155,16 @@ impl<D: Driver> Shard<D> {
         self.watch_memory();
         self.exchange();
         self.spool_turn();
+        self.rest_turn();
         self.dispatch();
         self.spool_turn();
         self.mail_log_turn();
         // Who has a 250 never finds an empty queue before its message is gone.
-        let fills = self.published_empty && !self.live.is_empty();
+        let empty = self.messages_count() == 0;
+        let fills = self.published_empty && !empty;
         if quiet || fills || self.now.mono_ns >= self.published_ns + PUBLISH_NS {
             self.published_ns = self.now.mono_ns;
-            self.published_empty = self.live.is_empty();
+            self.published_empty = empty;
             self.publish();
         }
         self.shutdown_turn()

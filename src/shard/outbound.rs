@@ -32,6 +32,8 @@ pub(super) struct Thread {
     pub(super) channel: Arc<str>,
     pub(super) host: Arc<str>,
     next_hop: Result<NextHop, String>,
+    /// Its number in the log, once a message has rested.
+    pub(super) hop: Option<spool::Hop>,
     /// Connections that are open and have nothing to do.
     idle: Vec<Key>,
     pub(super) eager: bool,
@@ -182,6 +184,7 @@ impl<D: Driver> Shard<D> {
                 channel,
                 host,
                 next_hop,
+                hop: None,
                 idle: Vec::new(),
                 eager: false,
             });

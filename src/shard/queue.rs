@@ -1,11 +1,9 @@
-//! The operator's view of this shard's queue, and what is done to it: pages of a listing, hold,
-//! release, retry, delete, bounce.
+//! The queued recipients of a message, and what an operator does to them: hold, release, retry, delete,
+//! bounce.
 //!
-//! A page looks at [`SCAN_MAX`] messages at most, one page a turn, so that a long listing never holds
-//! up delivery. An action is recorded as an outcome of the recipient, so it survives a restart.
+//! An action is recorded as an outcome of the recipient, so it survives a restart.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use spool::{MessageKey, Outcome, Status};
 
@@ -13,106 +11,24 @@ use super::Shard;
 use super::bounce::Failure;
 use super::dispatch::{Due, Work};
 use crate::base::slab::Key;
-use crate::control::queue::{Act, Entry, EntryRecipient, Inquiry, Page};
+use crate::control::queue::{Act, EntryRecipient};
 use crate::io::Driver;
 use crate::scheduler::Standing;
-use crate::scheduler::filter::Subject;
-
-/// Messages looked at for one page.
-const SCAN_MAX: usize = 256;
 
 /// What an operator reads when a recipient was never tried.
 const HELD: &[u8] = b"held by the operator";
 
 /// A queued recipient that was found.
-struct Found {
-    recipient: u32,
+pub(super) struct Found {
+    pub(super) recipient: u32,
     /// The vertex it belongs to; none: it is held.
-    work: Option<Key>,
-    entry: EntryRecipient,
+    pub(super) work: Option<Key>,
+    pub(super) entry: EntryRecipient,
 }
 
 impl<D: Driver> Shard<D> {
-    /// Answers one inquiry.
-    pub(super) fn take_inquiry(&mut self) {
-        if let Some(inquiry) = self.outside.inquiries.pop() {
-            let page = self.inquire(&inquiry);
-            // A full queue drops the page; the tool says that it got no answer.
-            (self.outside.page)(page);
-        }
-    }
-
-    fn inquire(&mut self, inquiry: &Inquiry) -> Page {
-        let range = (
-            Bound::Excluded(MessageKey(inquiry.after)),
-            Bound::Included(MessageKey(inquiry.upto)),
-        );
-        let keys: Vec<MessageKey> = if inquiry.after < inquiry.upto {
-            self.live
-                .range(range)
-                .take(SCAN_MAX)
-                .map(|(key, _)| *key)
-                .collect()
-        } else {
-            Vec::new()
-        };
-        let newest = self.live.last_key_value().map_or(0, |(key, _)| key.0);
-        let mut page = Page {
-            token: inquiry.token,
-            newest,
-            next: (keys.len() == SCAN_MAX).then(|| keys.last().map_or(0, |key| key.0)),
-            ..Page::default()
-        };
-        for key in keys {
-            self.look(key, inquiry, &mut page);
-        }
-        page
-    }
-
-    fn look(&mut self, message: MessageKey, inquiry: &Inquiry, page: &mut Page) {
-        let Some(live) = self.live.get(&message) else {
-            return;
-        };
-        let id = live.id.to_string();
-        let age_ms = self.now.wall_ms.saturating_sub(live.envelope.arrival_ms);
-        let size_bytes = self.log.content_len(message).unwrap_or(0);
-        let mut found = self.queued(message);
-        let live = &self.live[&message];
-        found.retain(|found| {
-            inquiry.filter.matches(&Subject {
-                id: &id,
-                sender: &live.envelope.sender,
-                recipient: &found.entry.address,
-                channel: &found.entry.channel,
-                host: &found.entry.host,
-                state: found.entry.state,
-                age_ms,
-                size_bytes,
-                attempts: found.entry.attempts.into(),
-            })
-        });
-        if found.is_empty() {
-            return;
-        }
-        page.messages += 1;
-        page.recipients += found.len() as u64;
-        page.bytes += size_bytes;
-        if inquiry.list {
-            page.entries.push(Entry {
-                id,
-                sender: live.envelope.sender.clone(),
-                arrival_ms: live.envelope.arrival_ms,
-                size_bytes,
-                recipients: found.iter().map(|found| found.entry.clone()).collect(),
-            });
-        }
-        if let Some(act) = inquiry.act {
-            page.acted += self.act(message, act, &found);
-        }
-    }
-
     /// The recipients of a message that are not finished, by number.
-    fn queued(&self, message: MessageKey) -> Vec<Found> {
+    pub(super) fn queued(&self, message: MessageKey) -> Vec<Found> {
         let Some(live) = self.live.get(&message) else {
             return Vec::new();
         };
@@ -164,7 +80,7 @@ impl<D: Driver> Shard<D> {
 
     /// Does something to recipients of a message; says to how many. Those that are being delivered
     /// at this moment are left alone.
-    fn act(&mut self, message: MessageKey, act: Act, found: &[Found]) -> u64 {
+    pub(super) fn act(&mut self, message: MessageKey, act: Act, found: &[Found]) -> u64 {
         let mut by_work: BTreeMap<Option<Key>, Vec<u32>> = BTreeMap::new();
         for one in found {
             by_work.entry(one.work).or_default().push(one.recipient);
@@ -214,10 +130,7 @@ impl<D: Driver> Shard<D> {
             return;
         };
         let (thread, vertex) = (home.thread, home.vertex);
-        let due_ms = self
-            .scheduler
-            .standing(self.now, vertex)
-            .map_or(0, |standing| standing.next_ms);
+        let due_ms = self.scheduler.due_ms(vertex);
         if !self.scheduler.withdraw(vertex) {
             return;
         }
@@ -321,7 +234,11 @@ impl<D: Driver> Shard<D> {
     }
 }
 
-fn entry(address: Vec<u8>, standing: &Standing, outcome: Option<&Outcome>) -> EntryRecipient {
+pub(super) fn entry(
+    address: Vec<u8>,
+    standing: &Standing,
+    outcome: Option<&Outcome>,
+) -> EntryRecipient {
     let attempts = outcome.map_or(standing.attempts, |outcome| outcome.attempt);
     let thread_failing = standing.thread_attempts > 0;
     let reply = match outcome {

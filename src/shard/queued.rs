@@ -62,7 +62,7 @@ impl<D: Driver> Shard<D> {
         let queued = &self.queued;
         let placed = queued.smtp + queued.lmtp + queued.local;
         QueueReading {
-            messages: self.live.len() as u64,
+            messages: self.messages_count(),
             recipients: queued.recipients,
             smtp: queued.smtp,
             lmtp: queued.lmtp,

@@ -68,6 +68,7 @@ impl<D: Driver> Shard<D> {
             self.scheduler
                 .report(self.now, vertex, Verdict::NotAttempted);
             self.make_eager(thread);
+            self.maybe_rest(message, false);
             return;
         }
         let recipients = home.recipients.clone();
@@ -250,7 +251,8 @@ impl<D: Driver> Shard<D> {
         self.finish_home(payload, results, None);
     }
 
-    /// Ends a message whose last recipient is finished and whose file, if it had one, is gone.
+    /// Ends a message whose last recipient is finished and whose file, if it had one, is gone. Another
+    /// rests if it can.
     pub(super) fn end_if_finished(&mut self, message: MessageKey) {
         if self
             .live
@@ -260,6 +262,8 @@ impl<D: Driver> Shard<D> {
             self.uncache(message);
             self.live.remove(&message);
             self.log.done(self.now.mono_ns, message);
+        } else {
+            self.maybe_rest(message, false);
         }
     }
 

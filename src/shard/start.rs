@@ -77,6 +77,8 @@ impl<D: Driver> Shard<D> {
             live: BTreeMap::new(),
             work: Slab::new(WORK_MAX),
             queued: super::queued::Queued::default(),
+            rests: super::rest::Rests::default(),
+            asking: None,
             threads: Vec::new(),
             eager: Vec::new(),
             waiting: VecDeque::new(),
@@ -130,30 +132,19 @@ impl<D: Driver> Shard<D> {
         let due = still_open(&outcomes);
         let held = held(&outcomes);
         let open_count = (due.len() + held.len()) as u32;
-        let has_file = envelope.source.is_some();
+        let has_file = self.log.has_source(key);
         self.queued.open(open_count);
-        let attempts = outcomes
-            .iter()
-            .map(|outcome| outcome.as_ref().map_or(0, |outcome| outcome.attempt))
-            .collect();
-        self.live.insert(
-            key,
-            Live {
-                id,
-                envelope,
-                content: None,
-                open_count,
-                has_file,
-                work: Vec::new(),
-                held,
-                attempts,
-            },
-        );
+        let live = Live {
+            has_file,
+            ..Live::known(id, envelope, None, &outcomes, held)
+        };
+        self.live.insert(key, live);
         if open_count == 0 {
             // The crash came between the last outcome and the done record.
             self.end_if_finished(key);
         } else {
             self.route(key, due);
+            self.maybe_rest(key, false);
         }
     }
 
@@ -174,7 +165,7 @@ impl<D: Driver> Shard<D> {
 }
 
 /// The recipients that an operator holds.
-fn held(outcomes: &[Option<Outcome>]) -> Vec<u32> {
+pub(super) fn held(outcomes: &[Option<Outcome>]) -> Vec<u32> {
     let all = outcomes.iter().flatten();
     all.filter(|outcome| outcome.status == Status::Held)
         .map(|outcome| outcome.recipient)
@@ -182,7 +173,7 @@ fn held(outcomes: &[Option<Outcome>]) -> Vec<u32> {
 }
 
 /// The recipients without a final outcome, with the time before which they are not tried.
-fn still_open(outcomes: &[Option<Outcome>]) -> Vec<Due> {
+pub(super) fn still_open(outcomes: &[Option<Outcome>]) -> Vec<Due> {
     outcomes
         .iter()
         .enumerate()

@@ -57,6 +57,7 @@ impl<D: Driver> Shard<D> {
 
     /// The file of a message is gone for good: the message may be done.
     fn release_source(&mut self, message: MessageKey) {
+        self.log.source_gone(message);
         if let Some(live) = self.live.get_mut(&message) {
             live.has_file = false;
             self.end_if_finished(message);

@@ -234,6 +234,7 @@ impl Day {
                     owed.batch = staged;
                 }
             }
+            Event::Awake { .. } | Event::Inspected { .. } | Event::Loaded { .. } => {}
             Event::Content { key, content, .. } => {
                 let id = self.known[&key];
                 match content.map_err(|error| format!("content of {id}: {error}"))? {
