@@ -28,9 +28,6 @@ const VERSION: u16 = 1;
 /// Bytes of a header that its checksum covers.
 const HEADER_BYTES: usize = 72;
 
-/// Entries of one chunk, at most.
-pub(crate) const CHUNK_ENTRIES: u32 = 1024;
-
 /// More bytes than a directory can have: a million chunks, next hops or replies.
 const DIRECTORY_BYTES_MAX: u64 = 1 << 30;
 

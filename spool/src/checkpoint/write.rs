@@ -11,13 +11,13 @@ use crate::op::{Completion, FileId, Op, Request, Token};
 use crate::rest::{Rest, RestRecipient, Standing};
 use crate::types::{Event, MessageKey};
 
-use super::{CHUNK_ENTRIES, Chunk, Directory, Entry, Extent, Header, KnownSegment, KnownThread};
+use super::{Chunk, Directory, Entry, Extent, Header, KnownSegment, KnownThread};
 
 /// A chunk is not made longer than about this.
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// The log grows by so many times a checkpoint's size before the next one is made...
-const GROWTH: u64 = 8;
+const GROWTH: u64 = 4;
 
 /// ... but by no more than this: it is what a start has to read.
 const TAIL_BYTES_MAX: u64 = 512 << 20;
@@ -207,7 +207,7 @@ impl Log {
     fn next_entries(&mut self, writing: &mut Writing) -> Option<Op> {
         let mut bytes = Vec::new();
         let (mut entries, mut due_ms) = (0, u64::MAX);
-        while entries < CHUNK_ENTRIES && bytes.len() < CHUNK_BYTES {
+        while entries < self.settings.chunk_entries && bytes.len() < CHUNK_BYTES {
             let Some(key) = self.next_to_write(writing) else {
                 break;
             };

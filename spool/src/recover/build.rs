@@ -1,6 +1,6 @@
 //! The end of a start: what was found is judged, and becomes the state of a log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::faults::Fault;
 use crate::id::SpoolId;
@@ -43,19 +43,19 @@ impl Recovery {
             .collect();
         self.judge_bad(&commits, &voided);
         self.judge_chain(&commits, &voided);
+        commits.retain(|commit| !voided.contains(&commit.header.sequence));
+        let used = self.in_order(places);
+        let last = commits.last().map(Link::of);
         let mut state = State {
             threads: self.known_threads(),
+            changes: covered.map(|_| HashMap::new()),
             ..State::default()
         };
-        commits.retain(|commit| !voided.contains(&commit.header.sequence));
-        for commit in &commits {
+        for commit in commits {
             self.report.commits += 1;
             state.apply(commit);
         }
-        let used = self.in_order(places);
-        let last = commits.last();
-        let last = last.map(|last| (last.header.sequence, last.header.link()));
-        Ok(self.build(state, &used, &commits, last.or(covered)))
+        Ok(self.build(state, &used, last.as_ref()))
     }
 
     /// Damaged, when something valid was written after it; else the unfinished end of a run. One
@@ -128,15 +128,12 @@ impl Recovery {
         all.filter(|segment| seen.insert(*segment)).collect()
     }
 
-    /// `last` is the sequence and the link of the last commit that counts.
-    fn build(
-        mut self,
-        state: State,
-        used: &[u32],
-        commits: &[FoundCommit],
-        last: Option<(u64, u32)>,
-    ) -> (Log, Recovered) {
+    /// `last` is the last commit that counts.
+    fn build(mut self, state: State, used: &[u32], last: Option<&Link>) -> (Log, Recovered) {
         let mut log = Log::empty(self.settings.clone());
+        let end = last.map(|last| last.end);
+        let covered = self.covered();
+        let last = last.map(|last| (last.sequence, last.link)).or(covered);
         if let Some((sequence, link)) = last {
             log.sequence_next = sequence + 1;
             log.committed = sequence;
@@ -167,18 +164,18 @@ impl Recovery {
             log.segments.insert(*number, segment);
         }
         if log.settings.faulty(Fault::AcceptRemains)
-            && let Some(last) = commits.last()
-            && let Some(segment) = log.segments.get_mut(&last.header.segment)
+            && let Some((number, end)) = end
+            && let Some(segment) = log.segments.get_mut(&number)
         {
-            segment.end = last.offset + u64::from(last.header.length);
-            log.active = Some(last.header.segment);
+            segment.end = end;
+            log.active = Some(number);
         }
         self.report.aside.sort_unstable();
         log.stats.damaged = self.report.aside.len() as u64;
         for number in &self.tainted {
             log.mark_damaged(*number);
         }
-        let changes = self.changes(commits, &state);
+        let changes = state.changes.unwrap_or_default();
         let mut messages = Vec::new();
         for (id, message) in state.messages {
             if message.has_file && !self.contents.remove(&id.bits()) {

@@ -12,10 +12,9 @@ use crate::id::SpoolId;
 use crate::layout::aligned;
 use crate::log::{Log, ThreadName};
 use crate::op::{Completion, FileId, Op};
-use crate::types::{MessageKey, Outcome, ThreadState};
+use crate::types::{MessageKey, ThreadState};
 
 use super::Recovery;
-use super::state::{FoundCommit, FoundRecord, State};
 
 /// What a start used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -268,18 +267,6 @@ impl Recovery {
         known.map_or(1, |known| known.header.key_next.max(1))
     }
 
-    /// What commits behind the checkpoint say of messages in it.
-    pub(super) fn changes(
-        &self,
-        commits: &[FoundCommit],
-        state: &State,
-    ) -> HashMap<SpoolId, Change> {
-        if self.known.is_none() {
-            return HashMap::new();
-        }
-        changes(commits, state)
-    }
-
     /// Leaves the entries to the log, with what is known of them. Gives the files without a message
     /// back when there is no checkpoint.
     pub(super) fn begin_loading(
@@ -313,32 +300,5 @@ impl Recovery {
         let hops = hops.collect();
         log.loading = Some(Loading::new(file, directory, hops, changes, unclaimed));
         None
-    }
-}
-
-/// What commits behind a checkpoint say of messages before it.
-fn changes(commits: &[FoundCommit], state: &State) -> HashMap<SpoolId, Change> {
-    let mut changes: HashMap<SpoolId, Change> = HashMap::new();
-    for record in commits.iter().flat_map(|commit| &commit.records) {
-        match record {
-            FoundRecord::Done(id) => {
-                changes.insert(*id, Change::Gone);
-            }
-            FoundRecord::Outcome { id, outcome } => later(&mut changes, *id, outcome),
-            FoundRecord::Message { .. } | FoundRecord::Thread(_) | FoundRecord::Void(_) => {}
-        }
-    }
-    let entered = state.messages.keys().map(|id| (*id, Change::Gone));
-    changes.extend(entered);
-    changes
-}
-
-fn later(changes: &mut HashMap<SpoolId, Change>, id: SpoolId, outcome: &Outcome) {
-    let change = changes
-        .entry(id)
-        .or_insert_with(|| Change::Outcomes(Vec::new()));
-    if let Change::Outcomes(outcomes) = change {
-        outcomes.retain(|other| other.recipient != outcome.recipient);
-        outcomes.push(outcome.clone());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::checkpoint::load::Change;
 use crate::id::SpoolId;
 use crate::layout::CommitHeader;
 use crate::log::{Location, ThreadName};
@@ -48,12 +49,14 @@ pub(super) struct StateMessage {
 pub(super) struct State {
     pub(super) messages: BTreeMap<SpoolId, StateMessage>,
     pub(super) threads: HashMap<ThreadName, (ThreadState, u32)>,
+    /// What is said of messages that may be in a checkpoint; none: there is none.
+    pub(super) changes: Option<HashMap<SpoolId, Change>>,
 }
 
 impl State {
-    pub(super) fn apply(&mut self, commit: &FoundCommit) {
+    pub(super) fn apply(&mut self, commit: FoundCommit) {
         let segment = commit.header.segment;
-        for record in &commit.records {
+        for record in commit.records {
             match record {
                 FoundRecord::Message {
                     id,
@@ -66,43 +69,62 @@ impl State {
                 } => {
                     let location = Location {
                         segment,
-                        payload: *payload,
-                        payload_len: *payload_len,
+                        payload,
+                        payload_len,
                     };
-                    let (envelope, outcomes) = (envelope.clone(), outcomes.clone());
-                    let (content_len, has_file) = (*content_len, *has_file);
-                    self.messages.insert(
-                        *id,
-                        StateMessage {
-                            location,
-                            envelope,
-                            outcomes,
-                            content_len,
-                            has_file,
-                        },
-                    );
+                    let message = StateMessage {
+                        location,
+                        envelope,
+                        outcomes,
+                        content_len,
+                        has_file,
+                    };
+                    self.messages.insert(id, message);
+                    self.is_gone(id);
                 }
-                FoundRecord::Outcome { id, outcome } => {
-                    if let Some(message) = self.messages.get_mut(id) {
-                        message
-                            .outcomes
-                            .retain(|other| other.recipient != outcome.recipient);
-                        message.outcomes.push(outcome.clone());
-                    }
-                }
+                FoundRecord::Outcome { id, outcome } => self.outcome(id, outcome),
                 FoundRecord::Thread(thread) => {
                     let key = (thread.channel.clone(), thread.host.clone());
                     if thread.attempt == 0 {
                         self.threads.remove(&key);
                     } else {
-                        self.threads.insert(key, (thread.clone(), segment));
+                        self.threads.insert(key, (thread, segment));
                     }
                 }
                 FoundRecord::Done(id) => {
-                    self.messages.remove(id);
+                    self.messages.remove(&id);
+                    self.is_gone(id);
                 }
                 FoundRecord::Void(_) => {}
             }
+        }
+    }
+
+    fn outcome(&mut self, id: SpoolId, outcome: Outcome) {
+        let outcomes = match self.messages.get_mut(&id) {
+            Some(message) => &mut message.outcomes,
+            None => match self.later(id) {
+                Some(outcomes) => outcomes,
+                None => return,
+            },
+        };
+        outcomes.retain(|other| other.recipient != outcome.recipient);
+        outcomes.push(outcome);
+    }
+
+    /// The outcomes of a message that may be in a checkpoint.
+    fn later(&mut self, id: SpoolId) -> Option<&mut Vec<Outcome>> {
+        let change = self.changes.as_mut()?.entry(id);
+        match change.or_insert_with(|| Change::Outcomes(Vec::new())) {
+            Change::Outcomes(outcomes) => Some(outcomes),
+            Change::Gone => None,
+        }
+    }
+
+    /// What a checkpoint says of a message does not count any more.
+    fn is_gone(&mut self, id: SpoolId) {
+        if let Some(changes) = &mut self.changes {
+            changes.insert(id, Change::Gone);
         }
     }
 }
