@@ -234,7 +234,7 @@ fn recover_all(plan: &Plan) -> Result<Vec<(Log, Recovered)>, Failure> {
     for surplus in surplus_dirs(config, plan.shards)? {
         absorb_surplus(config, surplus, surplus % plan.shards)?;
     }
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let starts = (0..plan.shards).map(|shard| {
             let settings = log_settings(config, shard);
             scope.spawn(move || {
@@ -244,7 +244,7 @@ fn recover_all(plan: &Plan) -> Result<Vec<(Log, Recovered)>, Failure> {
         });
         // All begin before the first is waited for.
         let starts: Vec<_> = starts.collect();
-        let ended = starts.into_iter().map(std::thread::ScopedJoinHandle::join);
+        let ended = starts.into_iter().map(thread::ScopedJoinHandle::join);
         ended
             .map(|end| end.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect()
@@ -343,6 +343,7 @@ fn log_settings(config: &Config, shard: usize) -> spool::Settings {
         batch_messages: config.spool.batch_messages,
         batch_bytes: config.spool.batch_bytes,
         commit_delay_ns: config.spool.commit_delay_ns,
+        checkpoint_bytes: config.spool.checkpoint_bytes,
         epoch: random(),
         secret: random(),
         ..spool::Settings::default()

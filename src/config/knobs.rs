@@ -145,6 +145,16 @@ pub(super) const KNOBS: &[Knob] = &[
         "Longest wait of a message for others to share its commit; 0: twice the measured latency, 100us to 2ms.",
     ),
     knob(
+        "spool",
+        "checkpoint",
+        Size {
+            min: 0,
+            max: 16 << 30,
+        },
+        "64MiB",
+        "A checkpoint is made when the log has grown by this, or by four times its size; 0: never.",
+    ),
+    knob(
         "smtpserver",
         "listen",
         List(Address),

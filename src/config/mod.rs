@@ -86,6 +86,8 @@ pub struct Spool {
     pub batch_bytes: u64,
     /// Longest wait for others; none: measured.
     pub commit_delay_ns: Option<u64>,
+    /// Growth of the log between checkpoints.
+    pub checkpoint_bytes: u64,
 }
 
 /// One set of listeners with its limits.
@@ -296,6 +298,7 @@ fn spool(values: &Values) -> Spool {
         batch_messages: spool.number("batch_messages") as u32,
         batch_bytes: spool.number("batch_size"),
         commit_delay_ns: (delay > 0).then_some(delay),
+        checkpoint_bytes: spool.number("checkpoint"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Stories of the running daemon, one file each.
 
 mod bounce;
+mod checkpoint;
 mod commands;
 mod dialogs;
 mod disk;
