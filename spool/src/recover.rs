@@ -177,6 +177,10 @@ pub struct Recovery {
     /// Segments with nothing in them, their header included.
     empty: Vec<u32>,
     current: Vec<u8>,
+    /// Of the segment that is being read: its number, offset, bytes.
+    reads: VecDeque<(u32, u64, usize)>,
+    /// A buffer that a read has given back.
+    spare: Option<AlignedBuf>,
     commits: Vec<FoundCommit>,
     bad: Vec<Bad>,
     /// Segments in which something is damaged.
@@ -206,6 +210,8 @@ impl Recovery {
             headers: BTreeMap::new(),
             empty: Vec::new(),
             current: Vec::new(),
+            reads: VecDeque::new(),
+            spare: None,
             commits: Vec::new(),
             bad: Vec::new(),
             tainted: BTreeSet::new(),
@@ -234,10 +240,13 @@ impl Recovery {
         if self.flying.is_some() || self.error.is_some() {
             return None;
         }
-        while self.queue.is_empty() {
+        while self.queue.is_empty() && self.reads.is_empty() {
             self.next_step()?;
         }
-        let op = self.queue.pop_front()?;
+        let op = match self.queue.pop_front() {
+            Some(op) => op,
+            None => self.next_read()?,
+        };
         self.token += 1;
         let token = Token(self.token);
         let file = match &op {
@@ -291,8 +300,11 @@ impl Recovery {
                     self.report.bytes += value;
                     self.current
                         .extend_from_slice(buf.get(..value as usize).unwrap_or_default());
-                    if self.queue.is_empty() {
-                        self.scan(number);
+                    self.spare = Some(buf);
+                    if self.reads.is_empty() {
+                        let data = std::mem::take(&mut self.current);
+                        self.scan(number, &data);
+                        self.current = data;
                     }
                 }
             }
@@ -400,14 +412,21 @@ impl Recovery {
         let mut offset = DATA_START;
         while offset < length {
             let len = READ_BYTES.min(length - offset);
-            let buf = AlignedBuf::zeroed(aligned(len as usize));
-            self.queue.push_back(Op::Read {
-                file: FileId::Segment(file),
-                offset,
-                buf,
-            });
+            self.reads.push_back((file, offset, len as usize));
             offset += len;
         }
+    }
+
+    /// The next read of a segment. One buffer does for all: memory that is new has to be zeroed.
+    fn next_read(&mut self) -> Option<Op> {
+        let (file, offset, len) = self.reads.pop_front()?;
+        let len = aligned(len);
+        let spare = self.spare.take().filter(|buf| buf.len() == len);
+        Some(Op::Read {
+            file: FileId::Segment(file),
+            offset,
+            buf: spare.unwrap_or_else(|| AlignedBuf::zeroed(len)),
+        })
     }
 
     /// Whose commits count is what the header of the highest generation says. The first commit is a third
@@ -470,11 +489,10 @@ impl Recovery {
         }
     }
 
-    /// Takes the commits of the segment in `self.current`.
-    fn scan(&mut self, number: u32) {
-        let data = std::mem::take(&mut self.current);
+    /// Takes the commits of a segment.
+    fn scan(&mut self, number: u32, data: &[u8]) {
         let Some(owner) = self.headers.get(&number).copied() else {
-            self.unknown(number, &data);
+            self.unknown(number, data);
             return;
         };
         let mut at = 0;
