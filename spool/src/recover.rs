@@ -24,7 +24,7 @@ use crate::types::{Envelope, MessageKey, Outcome, Settings, ThreadState};
 
 pub use checkpoint::CheckpointUse;
 use checkpoint::{Known, Search};
-use state::{FoundCommit, found_record};
+use state::{FoundCommit, FoundRecord, found_record};
 
 const READ_BYTES: u64 = 1 << 20;
 
@@ -191,6 +191,10 @@ pub struct Recovery {
     /// Files with content.
     contents: BTreeSet<u128>,
     wants_checkpoint: bool,
+    /// Message records found.
+    envelopes: u64,
+    /// Bytes of commits that no checkpoint covers.
+    tail_bytes: u64,
     search: Search,
     known: Option<Known>,
 }
@@ -220,6 +224,8 @@ impl Recovery {
             segment_next: 0,
             contents: BTreeSet::new(),
             wants_checkpoint: false,
+            envelopes: 0,
+            tail_bytes: 0,
             search: Search::default(),
             known: None,
         }
@@ -552,8 +558,23 @@ impl Recovery {
         generation && secret
     }
 
+    /// Whether the caller knows what to do with messages that rest.
+    fn may_rest(&self) -> bool {
+        self.wants_checkpoint && self.settings.segment_bytes <= u64::from(u32::MAX)
+    }
+
+    /// Drops the envelope when there are too many.
+    fn slim(&mut self, record: &mut FoundRecord) {
+        if let FoundRecord::Message(message) = record {
+            self.envelopes += 1;
+            if self.envelopes > self.settings.envelopes_max && self.may_rest() {
+                message.envelope = None;
+            }
+        }
+    }
+
     fn commit(
-        &self,
+        &mut self,
         number: u32,
         offset: u64,
         header: CommitHeader,
@@ -580,7 +601,9 @@ impl Recovery {
                 frame => frame?,
             };
             let payload = offset + (COMMIT_HEADER_BYTES + at + HEADER_BYTES) as u64;
-            found.push(found_record(&frame, payload)?);
+            let mut record = found_record(&frame, number, payload)?;
+            self.slim(&mut record);
+            found.push(record);
         }
         Ok(FoundCommit {
             header,

@@ -114,6 +114,13 @@ pub(crate) enum RestRecipients {
 }
 
 impl RestRecipients {
+    pub(crate) fn of(recipients: Vec<RestRecipient>) -> Self {
+        match recipients.as_slice() {
+            [one] => Self::One(*one),
+            _ => Self::Many(recipients.into_boxed_slice()),
+        }
+    }
+
     pub(crate) fn as_slice(&self) -> &[RestRecipient] {
         match self {
             Self::One(recipient) => core::slice::from_ref(recipient),

@@ -29,6 +29,8 @@ pub struct Settings {
     pub staging_bytes_max: u64,
     /// The log grows by at least this much before a checkpoint is made; 0: none is.
     pub checkpoint_bytes: u64,
+    /// Messages beyond so many come in resting behind a start that asked for a checkpoint.
+    pub envelopes_max: u64,
     /// Messages that are entered into a checkpoint at a time, at most.
     pub chunk_entries: u32,
     /// Random number of this run in the ids of its messages; everybody may know it.
@@ -54,6 +56,7 @@ impl Default for Settings {
             outcome_delay_ns: 100_000_000,
             staging_bytes_max: 4 << 20,
             checkpoint_bytes: 64 << 20,
+            envelopes_max: 1 << 16,
             chunk_entries: 1024,
             epoch: 1,
             secret: 1,

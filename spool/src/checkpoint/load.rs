@@ -188,40 +188,35 @@ impl Log {
             let resting = &mut self.resting;
             recipients.push(resting.take_recipient(number, hop, outcome.as_ref()));
         }
-        self.enter_rest(key, id, &entry, recipients)
-    }
-
-    fn enter_rest(
-        &mut self,
-        key: MessageKey,
-        id: SpoolId,
-        entry: &Entry,
-        mut recipients: Vec<RestRecipient>,
-    ) -> Option<MessageKey> {
-        let one = recipients.pop().filter(|_| recipients.is_empty());
-        let recipients = match one {
-            Some(recipient) => RestRecipients::One(recipient),
-            None => RestRecipients::Many(recipients.into()),
-        };
-        let short = self.resting.take_id(id);
         let rest = Rest {
-            id: short.unwrap_or_default(),
+            id: 0,
             segment: entry.segment,
             payload: entry.payload,
             payload_len: entry.payload_len,
             content_len: u32::try_from(entry.content_len).unwrap_or(u32::MAX),
             arrival_s: entry.arrival_s,
             has_file: entry.has_file,
-            recipients,
+            recipients: RestRecipients::of(recipients),
         };
+        self.enter_rest(key, id, rest)
+    }
+
+    /// Enters a message that rests from the start on; gives its key back.
+    pub(crate) fn enter_rest(
+        &mut self,
+        key: MessageKey,
+        id: SpoolId,
+        mut rest: Rest,
+    ) -> Option<MessageKey> {
         // Its segment holds it, even if it has no place here.
         self.record_arrives(key, rest.location());
-        if short.is_none() {
+        let Some(short) = self.resting.take_id(id) else {
             self.events.push_back(Event::Trouble(format!(
                 "message {id} stays on disk until the next start: messages of too many runs rest"
             )));
             return None;
-        }
+        };
+        rest.id = short;
         self.resting.insert(key, rest);
         Some(key)
     }

@@ -23,6 +23,7 @@ fn settings(epoch: u64, fault: Option<Fault>) -> Settings {
         staging_bytes_max: 48 << 10,
         checkpoint_bytes: 24 << 10,
         chunk_entries: 3,
+        envelopes_max: 20,
         epoch,
         secret: epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15),
         ..Settings::default()

@@ -5,11 +5,15 @@ use std::collections::{BTreeSet, HashMap};
 use crate::faults::Fault;
 use crate::id::SpoolId;
 use crate::log::{Live, Log, Place, ThreadPlace};
+use crate::rest::{Hop, Rest, RestRecipients};
 use crate::segments::Segment;
-use crate::types::MessageKey;
+use crate::types::{Envelope, Event, MessageKey};
 
-use super::state::{FoundCommit, FoundRecord, State, StateMessage};
+use super::state::{FoundCommit, FoundMessage, FoundRecord, State};
 use super::{RecoverError, Recovered, RecoveredMessage, Recovery};
+
+/// Messages that the caller hears of in one event.
+const KEYS_AT_A_TIME: usize = 1024;
 
 impl Recovery {
     /// The log and what it holds.
@@ -53,6 +57,7 @@ impl Recovery {
         };
         for commit in commits {
             self.report.commits += 1;
+            self.tail_bytes += u64::from(commit.header.length);
             state.apply(commit);
         }
         Ok(self.build(state, &used, last.as_ref()))
@@ -140,6 +145,8 @@ impl Recovery {
             log.link = link;
         }
         log.key_next = self.key_next();
+        // What had to be read this time need not be the next.
+        log.checkpoints.grown = self.tail_bytes;
         log.segment_next = self.segment_next;
         // A commit that did not get to disk may have left anything in a segment that looks unused:
         // nothing is written before every segment without a commit has a new generation. They go
@@ -177,12 +184,17 @@ impl Recovery {
         }
         let changes = state.changes.unwrap_or_default();
         let mut messages = Vec::new();
+        let mut resting = Vec::new();
         for (id, message) in state.messages {
             if message.has_file && !self.contents.remove(&id.bits()) {
                 self.report.missing.push(id);
             }
-            messages.push(enter(&mut log, id, message));
+            resting.extend(enter(&mut log, *message, &mut messages));
         }
+        let loaded = resting.chunks(KEYS_AT_A_TIME).map(|keys| Event::Loaded {
+            keys: keys.to_vec(),
+        });
+        log.events.extend(loaded);
         let unclaimed = std::mem::take(&mut self.contents);
         let unclaimed = self.begin_loading(&mut log, changes, unclaimed);
         if log.stats.damaged > 0 {
@@ -233,19 +245,73 @@ impl Link {
     }
 }
 
-/// Enters a live message that has been found.
-fn enter(log: &mut Log, id: SpoolId, message: StateMessage) -> RecoveredMessage {
-    let StateMessage {
+/// Enters a live message that has been found; gives its key back when it rests.
+fn enter(
+    log: &mut Log,
+    message: FoundMessage,
+    messages: &mut Vec<RecoveredMessage>,
+) -> Option<MessageKey> {
+    let key = log.next_key();
+    match message.envelope {
+        Some(envelope) => {
+            let message = FoundMessage {
+                envelope: None,
+                ..message
+            };
+            messages.push(enter_awake(log, key, message, envelope));
+            None
+        }
+        None => {
+            if let Some(source) = message.source {
+                log.sources.insert(key, source);
+            }
+            enter_resting(log, key, message)
+        }
+    }
+}
+
+fn enter_resting(log: &mut Log, key: MessageKey, message: FoundMessage) -> Option<MessageKey> {
+    let FoundMessage {
+        id,
         location,
-        envelope,
+        mut outcomes,
+        ..
+    } = message;
+    outcomes.sort_by_key(|outcome| outcome.recipient);
+    let mut outcomes = outcomes.iter().peekable();
+    let recipients = (0..message.recipients_count).map(|number| {
+        let outcome = outcomes.next_if(|outcome| outcome.recipient == number);
+        log.resting.take_recipient(number, Hop::NONE, outcome)
+    });
+    let rest = Rest {
+        id: 0,
+        segment: location.segment,
+        payload: location.payload as u32,
+        payload_len: location.payload_len as u32,
+        content_len: u32::try_from(message.content_len).unwrap_or(u32::MAX),
+        arrival_s: message.arrival_s,
+        has_file: message.has_file,
+        recipients: RestRecipients::of(recipients.collect()),
+    };
+    log.enter_rest(key, id, rest)
+}
+
+fn enter_awake(
+    log: &mut Log,
+    key: MessageKey,
+    message: FoundMessage,
+    envelope: Envelope,
+) -> RecoveredMessage {
+    let FoundMessage {
+        id,
+        location,
         mut outcomes,
         content_len,
         has_file,
+        ..
     } = message;
     // Records come in any order of recipients; the log keeps them by number.
     outcomes.sort_by_key(|outcome| outcome.recipient);
-    let key = MessageKey(log.key_next);
-    log.key_next += 1;
     log.record_arrives(key, location);
     let mut latest = vec![None; envelope.recipients.len()];
     for outcome in &outcomes {

@@ -6,8 +6,8 @@ use crate::checkpoint::load::Change;
 use crate::id::SpoolId;
 use crate::layout::CommitHeader;
 use crate::log::{Location, ThreadName};
-use crate::record::{self, DecodeError, Frame, Kind};
-use crate::types::{Envelope, Outcome, ThreadState};
+use crate::record::{self, DecodeError, Frame, Kind, MessageHead};
+use crate::types::{Envelope, Outcome, Source, ThreadState};
 
 #[derive(Debug)]
 pub(super) struct FoundCommit {
@@ -18,36 +18,33 @@ pub(super) struct FoundCommit {
 
 #[derive(Debug)]
 pub(super) enum FoundRecord {
-    Message {
-        id: SpoolId,
-        envelope: Envelope,
-        outcomes: Vec<Outcome>,
-        content_len: u64,
-        has_file: bool,
-        payload: u64,
-        payload_len: u64,
-    },
-    Outcome {
-        id: SpoolId,
-        outcome: Outcome,
-    },
+    Message(Box<FoundMessage>),
+    Outcome { id: SpoolId, outcome: Outcome },
     Thread(ThreadState),
     Done(SpoolId),
     Void(u64),
 }
 
+/// A message record.
 #[derive(Debug)]
-pub(super) struct StateMessage {
-    pub(super) location: Location,
-    pub(super) envelope: Envelope,
+pub(super) struct FoundMessage {
+    pub(super) id: SpoolId,
+    /// None: there are too many to keep all; it can be read again.
+    pub(super) envelope: Option<Envelope>,
+    /// What is needed of an envelope that is not kept.
+    pub(super) recipients_count: u32,
+    pub(super) arrival_s: u32,
+    pub(super) source: Option<Source>,
+    /// The latest of each recipient.
     pub(super) outcomes: Vec<Outcome>,
     pub(super) content_len: u64,
     pub(super) has_file: bool,
+    pub(super) location: Location,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) messages: BTreeMap<SpoolId, StateMessage>,
+    pub(super) messages: BTreeMap<SpoolId, Box<FoundMessage>>,
     pub(super) threads: HashMap<ThreadName, (ThreadState, u32)>,
     /// What is said of messages that may be in a checkpoint; none: there is none.
     pub(super) changes: Option<HashMap<SpoolId, Change>>,
@@ -58,27 +55,8 @@ impl State {
         let segment = commit.header.segment;
         for record in commit.records {
             match record {
-                FoundRecord::Message {
-                    id,
-                    envelope,
-                    outcomes,
-                    content_len,
-                    has_file,
-                    payload,
-                    payload_len,
-                } => {
-                    let location = Location {
-                        segment,
-                        payload,
-                        payload_len,
-                    };
-                    let message = StateMessage {
-                        location,
-                        envelope,
-                        outcomes,
-                        content_len,
-                        has_file,
-                    };
+                FoundRecord::Message(message) => {
+                    let id = message.id;
                     self.messages.insert(id, message);
                     self.is_gone(id);
                 }
@@ -129,32 +107,27 @@ impl State {
     }
 }
 
-pub(super) fn found_record(frame: &Frame<'_>, payload: u64) -> Result<FoundRecord, DecodeError> {
-    let payload_len = frame.payload.len() as u64;
+/// What a record at `payload` of a segment says.
+pub(super) fn found_record(
+    frame: &Frame<'_>,
+    segment: u32,
+    payload: u64,
+) -> Result<FoundRecord, DecodeError> {
+    let location = Location {
+        segment,
+        payload,
+        payload_len: frame.payload.len() as u64,
+    };
     Ok(match frame.kind {
         Kind::Message | Kind::CopyForward => {
             let parts = record::message(frame.payload)?;
-            FoundRecord::Message {
-                id: parts.head.id,
-                envelope: record::envelope(parts.envelope)?,
-                outcomes: parts.outcomes,
-                content_len: parts.head.content_len,
-                has_file: false,
-                payload,
-                payload_len,
-            }
+            let envelope = record::envelope(parts.envelope)?;
+            found_message(&parts.head, envelope, parts.outcomes, false, location)
         }
         Kind::Large => {
             let parts = record::large(frame.payload)?;
-            FoundRecord::Message {
-                id: parts.head.id,
-                envelope: record::envelope(parts.envelope)?,
-                outcomes: parts.outcomes,
-                content_len: parts.head.content_len,
-                has_file: true,
-                payload,
-                payload_len,
-            }
+            let envelope = record::envelope(parts.envelope)?;
+            found_message(&parts.head, envelope, parts.outcomes, true, location)
         }
         Kind::Outcome => {
             let (id, mut reader) = record::id_and_rest(frame.payload)?;
@@ -170,4 +143,24 @@ pub(super) fn found_record(frame: &Frame<'_>, payload: u64) -> Result<FoundRecor
             return Err(DecodeError::UnknownKind(kind as u8));
         }
     })
+}
+
+fn found_message(
+    head: &MessageHead,
+    envelope: Envelope,
+    outcomes: Vec<Outcome>,
+    has_file: bool,
+    location: Location,
+) -> FoundRecord {
+    FoundRecord::Message(Box::new(FoundMessage {
+        id: head.id,
+        recipients_count: envelope.recipients.len() as u32,
+        arrival_s: u32::try_from(envelope.arrival_ms / 1000).unwrap_or(u32::MAX),
+        source: envelope.source,
+        envelope: Some(envelope),
+        outcomes,
+        content_len: head.content_len,
+        has_file,
+        location,
+    }))
 }

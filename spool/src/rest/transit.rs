@@ -180,10 +180,7 @@ impl super::Resting {
             recipients.push(self.take_recipient(*number, *hop, None));
         }
         recipients.sort_unstable_by_key(|recipient| recipient.number);
-        match recipients.as_slice() {
-            [one] => RestRecipients::One(*one),
-            _ => RestRecipients::Many(recipients.into_boxed_slice()),
-        }
+        RestRecipients::of(recipients)
     }
 }
 
