@@ -17,6 +17,7 @@ mod pickup;
 mod programs;
 mod queue;
 mod relay;
+mod rest;
 mod retry;
 mod ring;
 mod scenarios;
