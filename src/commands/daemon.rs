@@ -309,6 +309,7 @@ impl control::Daemon for Daemon {
             "subsystems": { "smtpserver": "running", "router": "running", "scheduler": "running" },
             "queue": {
                 "messages": all.queue_messages,
+                "resting": all.queue_resting,
                 "recipients": all.queue_recipients,
                 "bytes": all.queue_bytes,
                 "by_channel": {

@@ -51,6 +51,7 @@ metrics! {
     sessions: "clients now",
     connections: "connections to next hops now",
     queue_messages: "messages queued now",
+    queue_resting: "those of them that rest: in the index, not in memory",
     queue_recipients: "recipients queued now",
     queue_smtp: "those of channel smtp",
     queue_lmtp: "those of channel lmtp",
@@ -75,6 +76,8 @@ metrics! {
 pub struct QueueReading {
     /// Messages.
     pub messages: u64,
+    /// Those of them that rest.
+    pub resting: u64,
     /// Recipients without a final outcome.
     pub recipients: u64,
     /// Those that go out by SMTP.
@@ -128,6 +131,7 @@ impl ShardMetrics {
         let cells = &self.0;
         let pairs = [
             (&cells.queue_messages, queue.messages),
+            (&cells.queue_resting, queue.resting),
             (&cells.queue_recipients, queue.recipients),
             (&cells.queue_smtp, queue.smtp),
             (&cells.queue_lmtp, queue.lmtp),

@@ -17,6 +17,9 @@ use crate::base::slab::Key;
 /// Vertices forwarded within a second, or waiting, that make a thread hot.
 const HOT_COUNT: usize = 8;
 
+/// By so much other shards are later than the owner after a suspension.
+const LATER_NS: u64 = 250_000_000;
+
 /// The second of [`HOT_COUNT`].
 const HOT_NS: u64 = 1_000_000_000;
 
@@ -239,8 +242,8 @@ impl Scheduler {
                 let delay_ns = next_ms
                     .saturating_sub(now.wall_ms)
                     .saturating_mul(1_000_000);
-                // A little later than the owner, which probes first.
-                let until = now.after_ns(delay_ns.saturating_add(50_000_000));
+                // Later than the owner, which probes first and may have to read a message back for it.
+                let until = now.after_ns(delay_ns.saturating_add(LATER_NS));
                 self.threads[key.0 as usize].suspend(attempt, next_ms, until, reply);
                 self.alarms.insert((until, key), ());
                 self.actions.push_back(Action::Settle { thread: key });

@@ -268,3 +268,164 @@ fn the_last_connection_to_fail_suspends_the_thread() {
     assert_eq!(scheduler.take(at(2), thread), None);
     assert_eq!(scheduler.thread_state(thread).0, 1);
 }
+
+/// Numbers that are to be woken, and how many connections are opened.
+fn woken(scheduler: &mut Scheduler, now: Now) -> (Vec<u64>, usize) {
+    let (mut numbers, mut opened) = (Vec::new(), 0);
+    while let Some(action) = scheduler.poll(now) {
+        match action {
+            Action::Wake { message, .. } => numbers.push(message),
+            Action::Open { .. } => opened += 1,
+            _ => {}
+        }
+    }
+    (numbers, opened)
+}
+
+fn fail_all(scheduler: &mut Scheduler, now: Now, thread: ThreadKey) {
+    for _ in 0..scheduler.counts().connections {
+        let reply = b"451 refused".to_vec();
+        scheduler.connection_closed(now, thread, false, ConnectionEnd::Failed { reply });
+    }
+}
+
+#[test]
+fn what_rests_is_woken_oldest_first_as_far_as_it_is_needed() {
+    let mut scheduler = scheduler(0, rule(10));
+    let (thread, _) = owned(&mut scheduler);
+    for message in (0..1_000).rev() {
+        scheduler.rest(message, None, &[thread]);
+    }
+    let (first, opened) = woken(&mut scheduler, at(1));
+    let few = first.len() as u64;
+    assert!((64..1_000).contains(&few), "{few}");
+    assert_eq!((first, opened), ((0..few).collect(), 0));
+    assert!(woken(&mut scheduler, at(2)).0.is_empty(), "under way");
+    scheduler.wake_ended(thread);
+    vertices(&mut scheduler, thread, 1);
+    assert_eq!(woken(&mut scheduler, at(3)), (vec![], 1), "one is awake");
+    scheduler.take(at(4), thread).expect("it waits");
+    assert_eq!(woken(&mut scheduler, at(4)).0, [few], "one is under way");
+    // A read that failed counts no more, either.
+    scheduler.wake_ended(thread);
+    assert_eq!(woken(&mut scheduler, at(5)).0, [few + 1]);
+}
+
+#[test]
+fn one_message_is_woken_to_probe_a_thread_that_fails() {
+    let mut scheduler = scheduler(0, rule(10));
+    let (thread, _) = owned(&mut scheduler);
+    vertices(&mut scheduler, thread, 1);
+    serve_unready(&mut scheduler, at(1));
+    fail_all(&mut scheduler, at(2), thread);
+    let settled = std::iter::from_fn(|| scheduler.poll(at(2)))
+        .any(|action| action == Action::Settle { thread });
+    assert!(settled, "what waits may rest");
+    let vertex = VertexKey(scheduler.vertices.keys().next().expect("it waits").0);
+    assert_eq!(scheduler.repose(at(3), vertex, false), Repose::Slot);
+    assert!(scheduler.withdraw(vertex));
+    for message in 0..100 {
+        scheduler.rest(message, None, &[thread]);
+    }
+    assert!(woken(&mut scheduler, at(10)).0.is_empty(), "suspended");
+    assert!(scheduler.deadline().is_some_and(|at_ns| at_ns > 10 * MS));
+    assert_eq!(woken(&mut scheduler, at(3_000)), (vec![0], 0));
+    scheduler.wake_ended(thread);
+    vertices(&mut scheduler, thread, 1);
+    assert_eq!(woken(&mut scheduler, at(3_001)), (vec![], 1), "the probe");
+    scheduler.take(at(3_002), thread).expect("it waits");
+    scheduler.connection_ready(at(3_002), thread);
+    assert!(woken(&mut scheduler, at(3_002)).0.len() >= 64, "healthy");
+}
+
+fn serve_unready(scheduler: &mut Scheduler, now: Now) {
+    while scheduler.poll(now).is_some() {}
+}
+
+#[test]
+fn a_time_comes_true_once_and_what_is_taken_out_never() {
+    let mut scheduler = scheduler(0, rule(10));
+    let (thread, _) = owned(&mut scheduler);
+    scheduler.rest(5, Some(1_000), &[]);
+    scheduler.rest(6, Some(2_000), &[thread]);
+    scheduler.rest(7, Some(500), &[]);
+    scheduler.unrest(7, Some(500), &[thread]);
+    scheduler.unrest(6, Some(2_000), &[thread]);
+    assert_eq!(scheduler.next_due(at(999)), None);
+    while scheduler.poll(at(999)).is_some() {}
+    assert_eq!(scheduler.deadline(), Some(at(1_000).mono_ns));
+    assert_eq!(scheduler.next_due(at(1_000)), Some(5));
+    assert_eq!(scheduler.next_due(at(9_000)), None, "nothing is left over");
+    assert_eq!(scheduler.resting_count(thread), 0);
+    assert!(scheduler.due.is_empty());
+}
+
+/// Work that rests keeps lent slots, and makes a shard want some.
+#[test]
+fn what_rests_is_work_for_the_lending_of_slots() {
+    let mut scheduler = scheduler(1, rule(10));
+    let (thread, host) = owned(&mut scheduler);
+    for message in 0..500 {
+        scheduler.rest(message, None, &[thread]);
+    }
+    let said = |scheduler: &mut Scheduler, now| {
+        let mut said = Vec::new();
+        let mut numbers = Vec::new();
+        while let Some(action) = scheduler.poll(now) {
+            match action {
+                Action::Send { message, .. } => said.push(message.kind),
+                Action::Wake { message, .. } => numbers.push(message),
+                _ => {}
+            }
+        }
+        (said, numbers.len())
+    };
+    assert_eq!(said(&mut scheduler, at(1)), (vec![LeaseKind::Want], 0));
+    scheduler.credits(0, 5);
+    let (_, count) = said(&mut scheduler, at(2));
+    assert!(count > 0, "to be passed on");
+    for _ in 0..count {
+        scheduler.wake_ended(thread);
+    }
+    scheduler.lease(at(3), 0, word(&host, LeaseKind::Lend { slots: 5 }));
+    let (words, count) = said(&mut scheduler, at(3));
+    assert_eq!(words, [], "the slots are kept");
+    assert!(count > 0, "and used");
+}
+
+#[test]
+fn new_messages_do_not_go_past_many_that_rest() {
+    let mut scheduler = scheduler(0, rule(1));
+    let (thread, _) = owned(&mut scheduler);
+    vertices(&mut scheduler, thread, 1_000);
+    let last = |scheduler: &Scheduler| VertexKey(scheduler.vertices.keys().last().unwrap().0);
+    let vertex = last(&scheduler);
+    assert_eq!(scheduler.repose(at(1), vertex, true), Repose::Busy);
+    scheduler.rest(5_000, None, &[thread]);
+    assert_eq!(scheduler.repose(at(1), vertex, true), Repose::Slot);
+    assert_eq!(scheduler.repose(at(1), vertex, false), Repose::Busy);
+    vertices(&mut scheduler, thread, 10_000);
+    assert_eq!(scheduler.repose(at(1), vertex, false), Repose::Slot);
+}
+
+/// Entries of vertices that rested again and again are dropped.
+#[test]
+fn entries_of_vertices_that_were_taken_out_do_not_pile_up() {
+    let mut scheduler = scheduler(0, rule(5));
+    let (thread, _) = owned(&mut scheduler);
+    for payload in 0..50_000_u64 {
+        for due_ms in [0, 1_000_000] {
+            let vertex = Vertex {
+                payload,
+                arrival_ms: 0,
+                attempt: 1,
+                due_ms,
+            };
+            let vertex = scheduler.insert(at(1), thread, vertex);
+            assert!(scheduler.withdraw(vertex));
+        }
+    }
+    let waiting = scheduler.threads[thread.0 as usize].waiting.len();
+    assert!(waiting <= 100, "{waiting}");
+    assert!(scheduler.agenda.len() <= ENTRIES_MIN);
+}

@@ -8,6 +8,7 @@ use super::bounce::Failure;
 use super::intake::Live;
 use super::large::Outgoing;
 use super::outbound::Given;
+use super::rest::Why;
 use super::{Shard, handoff};
 use crate::base::slab::Key;
 use crate::io::Driver;
@@ -181,7 +182,7 @@ impl<D: Driver> Shard<D> {
                     self.forward(owner, vertex, payload);
                 }
                 Action::Wake { thread, message } => {
-                    self.wake(MessageKey(message), Some(thread));
+                    self.wake(MessageKey(message), Why::Slot(thread));
                 }
                 Action::Settle { thread } => self.settle_thread(thread),
                 Action::Send { to, message } => self.send_lease(to, message),

@@ -12,13 +12,14 @@ use spool::{Envelope, MessageKey, Outcome, ReadError, RestingRecipient};
 
 use super::Shard;
 use super::queue::{Found, entry};
+use super::rest::Why;
 use crate::control::queue::{Entry, EntryRecipient, Inquiry, Page};
 use crate::io::Driver;
 use crate::scheduler::Standing;
 use crate::scheduler::filter::Subject;
 
 /// Messages looked at for one page.
-const LOOK_MAX: usize = 4096;
+const LOOK_MAX: usize = 1024;
 
 /// Of those, messages that may match.
 const SCAN_MAX: usize = 256;
@@ -197,7 +198,7 @@ impl<D: Driver> Shard<D> {
         }
         for (key, need) in needs {
             if need == Need::Waking {
-                self.wake(key, None);
+                self.wake(key, Why::Other);
             }
         }
         self.read_asked();

@@ -63,6 +63,7 @@ impl<D: Driver> Shard<D> {
         let placed = queued.smtp + queued.lmtp + queued.local;
         QueueReading {
             messages: self.messages_count(),
+            resting: self.log.resting_count(),
             recipients: queued.recipients,
             smtp: queued.smtp,
             lmtp: queued.lmtp,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use spool::{Awake, Hop, MessageKey, ReadError, RestingRecipient};
 
 use super::Shard;
+use super::bounce::Failure;
 use super::dispatch::Work;
 use super::intake::Live;
 use super::start::{held, still_open};
@@ -47,6 +48,8 @@ pub(super) struct Rests {
     /// Those of them that are not being read yet.
     queue: VecDeque<MessageKey>,
     reading_count: usize,
+    /// Next hops that will never take mail, with the reason: what rests there is woken to fail.
+    refused: BTreeMap<ThreadKey, Arc<Vec<u8>>>,
     /// Those that could not be read, with the wall time of the next attempt.
     unreadable: BTreeMap<MessageKey, u64>,
     look_at_ns: u64,
@@ -54,11 +57,21 @@ pub(super) struct Rests {
     looked_upto: Option<u64>,
 }
 
+/// Why a message is woken.
+#[derive(Clone, Debug)]
+pub(super) enum Why {
+    /// The thread can use it, and counts it until it is awake.
+    Slot(ThreadKey),
+    /// The next hop will never take it.
+    Refused(ThreadKey, Arc<Vec<u8>>),
+    /// Something is done to it.
+    Other,
+}
+
 /// A message being woken.
 #[derive(Debug)]
 struct Wake {
-    /// The thread that asked for it.
-    asked_by: Option<ThreadKey>,
+    why: Why,
     /// Recipients that count as queued for a thread.
     placed: Vec<(ThreadKey, usize)>,
 }
@@ -228,6 +241,7 @@ impl<D: Driver> Shard<D> {
             }
         }
         if self.stopping.is_none() {
+            self.wake_refused();
             self.look_for_expired();
         }
     }
@@ -241,24 +255,24 @@ impl<D: Driver> Shard<D> {
             recipient.next_ms <= self.now.wall_ms && self.thread_of_hop(recipient.hop).is_none()
         });
         if unknown {
-            self.wake(message, None);
+            self.wake(message, Why::Other);
         } else {
             self.enter_rest(message);
         }
     }
 
-    /// Starts waking a message that rests; `asked_by` counts it until it is awake.
-    pub(super) fn wake(&mut self, message: MessageKey, asked_by: Option<ThreadKey>) {
+    /// Starts waking a message that rests.
+    pub(super) fn wake(&mut self, message: MessageKey, why: Why) {
         let known = self.log.resting(message).is_some();
         if !known || self.rests.wakes.contains_key(&message) {
-            if let Some(thread) = asked_by {
+            if let Why::Slot(thread) = why {
                 self.scheduler.wake_ended(thread);
             }
             return;
         }
         self.leave_rest(message);
         let placed = self.placed(message);
-        self.rests.wakes.insert(message, Wake { asked_by, placed });
+        self.rests.wakes.insert(message, Wake { why, placed });
         self.rests.queue.push_back(message);
         self.read_next();
     }
@@ -295,20 +309,20 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn end_wake(&mut self, message: MessageKey) -> Vec<(ThreadKey, usize)> {
-        let Some(Wake { asked_by, placed }) = self.rests.wakes.remove(&message) else {
-            return Vec::new();
-        };
-        if let Some(thread) = asked_by {
+    fn end_wake(&mut self, message: MessageKey) -> Option<Wake> {
+        let wake = self.rests.wakes.remove(&message)?;
+        if let Why::Slot(thread) = wake.why {
             self.scheduler.wake_ended(thread);
         }
-        placed
+        Some(wake)
     }
 
     /// A message that was to be woken has been read, or cannot be.
     pub(super) fn awake(&mut self, message: MessageKey, result: Result<Awake, ReadError>) {
         self.rests.reading_count -= 1;
-        let placed = self.end_wake(message);
+        let Some(Wake { why, placed }) = self.end_wake(message) else {
+            return;
+        };
         match result {
             Ok(awake) => {
                 self.rests.unreadable.remove(&message);
@@ -316,6 +330,10 @@ impl<D: Driver> Shard<D> {
                     self.count_left(thread, count);
                 }
                 self.revive(message, awake);
+                if let Why::Refused(thread, reply) = why {
+                    self.refuse_message(message, thread, &reply);
+                }
+                self.maybe_rest(message, false);
                 self.asked_awake(message, true);
             }
             Err(error) => {
@@ -355,7 +373,54 @@ impl<D: Driver> Shard<D> {
             return;
         }
         self.route(message, still_open(&outcomes));
-        self.maybe_rest(message, false);
+    }
+
+    /// What rests and waits for this thread fails, a few messages at a time.
+    pub(super) fn refuse_resting(&mut self, thread: ThreadKey, reply: &[u8]) {
+        if self.scheduler.resting_count(thread) > 0 {
+            let reply = Arc::new(reply.to_vec());
+            self.rests.refused.insert(thread, reply);
+        }
+    }
+
+    fn wake_refused(&mut self) {
+        while self.rests.queue.is_empty()
+            && let Some((thread, reply)) = self.rests.refused.first_key_value()
+        {
+            let (thread, reply) = (*thread, Arc::clone(reply));
+            match self.scheduler.take_resting(thread) {
+                Some(message) => self.wake(MessageKey(message), Why::Refused(thread, reply)),
+                None => {
+                    self.rests.refused.remove(&thread);
+                }
+            }
+        }
+    }
+
+    /// Recipients of a message that wait for this thread fail.
+    fn refuse_message(&mut self, message: MessageKey, thread: ThreadKey, reply: &[u8]) {
+        let Some(live) = self.live.get(&message) else {
+            return;
+        };
+        let mut failures = Vec::new();
+        for key in live.work.clone() {
+            let vertex = match self.work.get(key) {
+                Some(Work::Home(home)) if home.thread == thread => home.vertex,
+                _ => continue,
+            };
+            if self.scheduler.withdraw(vertex)
+                && let Some(home) = self.end_work(key)
+            {
+                let recipients = home.recipients.into_iter();
+                failures.extend(
+                    recipients
+                        .map(|recipient| Failure::remote(recipient, thread, None, reply.to_vec())),
+                );
+            }
+        }
+        if !failures.is_empty() {
+            self.fail(message, failures);
+        }
     }
 
     fn rest_on(&mut self, message: MessageKey, error: ReadError) {
@@ -392,7 +457,7 @@ impl<D: Driver> Shard<D> {
         }
         for message in keys {
             if self.has_expired(message) {
-                self.wake(message, None);
+                self.wake(message, Why::Other);
             }
         }
     }

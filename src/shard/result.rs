@@ -228,6 +228,7 @@ impl<D: Driver> Shard<D> {
                 .collect();
             self.finished(vertex, payload, results, None);
         }
+        self.refuse_resting(thread, reply);
     }
 
     pub(super) fn not_attempted(&mut self, vertex: VertexKey) {

@@ -18,6 +18,7 @@ mod pickup;
 mod programs;
 mod queue;
 mod relay;
+mod rest;
 mod retry;
 mod ring;
 mod scenarios;

@@ -4,4 +4,5 @@ mod content;
 mod copy;
 mod damage;
 mod harness;
+mod rest;
 mod space;
