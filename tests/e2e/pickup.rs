@@ -210,6 +210,27 @@ fn odd_names_and_odd_things() {
     assert_eq!(hop.mails().len(), 2);
 }
 
+/// What was lost: a file that was renamed over one that had been taken and not yet removed went with it,
+/// unread. Each of these comes as soon as the one before has been delivered, which is before its removal.
+#[test]
+fn a_name_that_is_used_again_is_another_file() {
+    const ROUNDS: usize = 40;
+    let hop = Hop::start();
+    let daemon = Setup::relay_to(hop.address).start();
+    for round in 0..ROUNDS {
+        let file = format!("to <u{round}@x.example>\nenv-end\nSubject: s\n\nx\n");
+        put(&daemon, "same", file.as_bytes());
+        hop.wait_for_mails(round + 1);
+    }
+    wait_for("an empty router/", || {
+        names("router", &daemon).is_empty().then_some(())
+    });
+    let mails = hop.mails();
+    let recipients: Vec<&str> = mails.iter().map(|mail| &*mail.recipients[0]).collect();
+    let sent: Vec<String> = (0..ROUNDS).map(|n| format!("u{n}@x.example")).collect();
+    assert_eq!(recipients, sent);
+}
+
 /// A program that does not know of `public/` writes in place. What it has not finished makes no sense
 /// yet, and went to postman/ under its hands.
 #[test]
