@@ -44,7 +44,8 @@ impl ContentFile {
     }
 
     /// Whether `bytes` are what was written as this piece.
-    pub(crate) fn is_piece(&self, piece: u32, bytes: &[u8]) -> bool {
+    #[must_use]
+    pub fn is_piece(&self, piece: u32, bytes: &[u8]) -> bool {
         let sum = crc32c::crc32c_append(piece_sum(self.id, piece as usize), bytes);
         self.sums.get(piece as usize) == Some(&sum)
     }

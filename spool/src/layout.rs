@@ -43,6 +43,9 @@ pub enum HeaderBlock {
 }
 
 impl SegmentHeader {
+    /// Bytes of it that say something, the checksum included; zeroes follow.
+    pub const USED: usize = 36;
+
     /// Its block.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -133,6 +136,9 @@ pub struct CommitHeader {
 }
 
 impl CommitHeader {
+    /// Bytes of it that say something, the checksum included; zeroes follow.
+    pub const USED: usize = 52;
+
     /// Its bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; COMMIT_HEADER_BYTES] {

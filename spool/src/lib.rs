@@ -24,6 +24,7 @@ mod recover;
 pub(crate) mod rest;
 mod segments;
 pub mod sim;
+pub mod survey;
 mod types;
 
 pub use content::{ContentFile, PIECE_BYTES};

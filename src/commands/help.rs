@@ -401,8 +401,9 @@ EXAMPLES:
   zmailer spool import kept.msg";
 
 pub(super) const SPOOL_CHECK: &str = "\
-Reads all segments and large messages and verifies every checksum. Prints what it found and each damage
-with shard, segment and position.
+Reads all segments and large messages and verifies every checksum and every reference. Prints one line for
+each damage: directory, segment:offset, what; then one with the sums. It asks no daemon. While one runs it looks
+twice and names what is damaged both times; what is written meanwhile it does not see.
 
 FILES:
   POSTOFFICE/spool/NNNN/      the log of shard N
@@ -412,10 +413,35 @@ EXIT STATUS:
   64   wrong arguments
   65   something is damaged, or of a later version
   69   there is no spool
+  74   a file cannot be read
   78   the settings are wrong; every mistake is named
 
 EXAMPLES:
-  zmailer spool check";
+  zmailer spool check
+  zmailer spool check --json | jq '.shards[].findings'";
+
+pub(super) const SPOOL_SALVAGE: &str = "\
+Writes what can be believed under its id into the new directory, each file with the age of its message and
+without the recipients that are finished. What is whole but may be forged or old goes to its doubtful/: look at
+it before you import it. Prints what is lost, as far as it has a name, and the sums. Nothing in the spool is
+changed. A message whose end was lost with the damage comes out again.
+
+FILES:
+  POSTOFFICE/spool/NNNN/           the log of shard N
+  POSTOFFICE/spool/NNNN.damaged/   one that was kept
+
+EXIT STATUS:
+  0    nothing is damaged, and all of it was written
+  64   wrong arguments
+  65   something is damaged, doubtful or lost
+  69   there is no spool, or a daemon runs and --missing is not given
+  73   the directory or a file in it cannot be made
+  74   a file of the spool cannot be read
+  78   the settings are wrong; every mistake is named
+
+EXAMPLES:
+  zmailer spool salvage --missing --to found
+  for file in found/*; do [ -f $file ] && zmailer spool import $file; done";
 
 /// Also what `sendmail --help` prints, behind [`SENDMAIL_USAGE`].
 pub(super) const SENDMAIL: &str = "\

@@ -3,22 +3,25 @@
 //! Looking reads the segments as recovery does and changes nothing. What a running daemon writes
 //! meanwhile may be missing; nothing half-written is shown, since every commit is verified.
 
+mod check;
+mod file;
+mod look;
+mod salvage;
+
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
 
 use clap::Subcommand;
 use spool::blocking::BlockingDisk;
-use spool::{Outcome, RecoveredMessage, Recovery, RecoveryReport, Status};
+use spool::{Outcome, RecoveredMessage, Recovery, Status};
 
 use super::driven::Driven;
 use super::submit::{Submission, SubmitError};
 use super::{ConfigArgument, exit, fail, help};
 use crate::config::Config;
-use crate::mail::line_ends::FromWire;
-use crate::mail::message_file::{self, ENVELOPE_BYTES_MAX, FileEnvelope, FileRecipient};
+use crate::mail::message_file::{self, ENVELOPE_BYTES_MAX};
 
 /// Bytes copied at a time.
 const PIECE_BYTES: usize = 64 << 10;
@@ -63,6 +66,23 @@ pub(super) enum Act {
     Check {
         #[command(flatten)]
         config: ConfigArgument,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write every intact message of a damaged spool as a message file; the spool stays as it is.
+    #[command(after_long_help = help::SPOOL_SALVAGE)]
+    Salvage {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// A directory with segments [default: all of the postoffice].
+        dir: Option<PathBuf>,
+        /// The directory to make, for the message files.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// Only what a start of the daemon does not find; also while it runs.
+        #[arg(long)]
+        missing: bool,
     },
 }
 
@@ -77,29 +97,39 @@ pub(super) fn run(act: &Act) -> Result<ExitCode, ExitCode> {
         }
         Act::Export { config, id, file } => export(&config.load()?, id, file)?,
         Act::Import { config, file } => import(&config.load()?, file)?,
-        Act::Check { config } => return check(&config.load()?),
+        Act::Check { config, json } => return check::check(&config.load()?, *json),
+        Act::Salvage {
+            config,
+            dir,
+            to,
+            missing,
+        } => return salvage::salvage(&config.load()?, dir.as_deref(), to, *missing),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// The spool of one shard as it is on disk.
 struct Shard {
-    dir: PathBuf,
     driven: Driven,
     messages: Vec<RecoveredMessage>,
-    report: RecoveryReport,
+}
+
+/// The directories of shards.
+fn directories(config: &Config) -> Result<Vec<PathBuf>, String> {
+    let dir = config.paths.postoffice.join("spool");
+    let entries = fs::read_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    let mut dirs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    dirs.retain(|dir| number(dir).is_some());
+    dirs.sort();
+    Ok(dirs)
 }
 
 /// Reads all shards; one that cannot be read is named and left out.
 fn shards(config: &Config) -> Vec<Result<Shard, String>> {
-    let dir = config.paths.postoffice.join("spool");
-    let mut dirs: Vec<PathBuf> = match fs::read_dir(&dir) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
-        Err(error) => return vec![Err(format!("{}: {error}", dir.display()))],
-    };
-    dirs.retain(|dir| number(dir).is_some());
-    dirs.sort();
-    dirs.into_iter().map(read).collect()
+    match directories(config) {
+        Ok(dirs) => dirs.into_iter().map(read).collect(),
+        Err(error) => vec![Err(error)],
+    }
 }
 
 fn number(dir: &Path) -> Option<u16> {
@@ -121,8 +151,6 @@ fn read(dir: PathBuf) -> Result<Shard, String> {
     Ok(Shard {
         driven: Driven::new(&dir, disk, log),
         messages: recovered.messages,
-        report: recovered.report,
-        dir,
     })
 }
 
@@ -158,13 +186,17 @@ fn list(config: &Config) {
 
 /// Recipients without a final outcome.
 fn waiting(message: &RecoveredMessage) -> impl Iterator<Item = &spool::Recipient> {
+    let all = message.envelope.recipients.iter().enumerate();
+    all.filter(|(at, _)| waits(message, *at))
+        .map(|(_, recipient)| recipient)
+}
+
+fn waits(message: &RecoveredMessage, recipient: usize) -> bool {
     let is_open = |outcome: &Option<Outcome>| match outcome {
         None => true,
         Some(outcome) => matches!(outcome.status, Status::Deferred | Status::Held),
     };
-    let all = message.envelope.recipients.iter().enumerate();
-    all.filter(move |(at, _)| message.outcomes.get(*at).is_none_or(is_open))
-        .map(|(_, recipient)| recipient)
+    message.outcomes.get(recipient).is_none_or(is_open)
 }
 
 /// Writes a message as a file, in pieces; gives back its arrival in milliseconds.
@@ -191,50 +223,12 @@ fn write_file(
     out: &mut impl Write,
 ) -> Result<(), String> {
     let failed = |error: io::Error| format!("message {}: {error}", message.id);
-    out.write_all(&envelope(message)).map_err(failed)?;
-    if message.envelope.body == spool::BodyKind::Binary {
-        return driven.read(message, |piece| out.write_all(piece));
-    }
-    let (mut ends, mut lines) = (FromWire::default(), Vec::new());
-    driven.read(message, |piece| {
-        lines.clear();
-        ends.feed(piece, &mut lines);
-        out.write_all(&lines)
-    })?;
-    lines.clear();
-    ends.end(&mut lines);
-    out.write_all(&lines).map_err(failed)
-}
-
-/// The envelope lines of a message, for the recipients that wait.
-fn envelope(message: &RecoveredMessage) -> Vec<u8> {
-    let envelope = &message.envelope;
-    let client = String::from_utf8_lossy(&envelope.client);
-    let helo = String::from_utf8_lossy(&envelope.helo);
-    let body_type: &[u8] = match envelope.body {
-        spool::BodyKind::SevenBit => b"7BIT",
-        spool::BodyKind::EightBit => b"8BITMIME",
-        spool::BodyKind::Binary => b"BINARYMIME",
-    };
-    let recipients = waiting(message).map(|recipient| FileRecipient {
-        address: recipient.address.clone(),
-        notify: recipient.notify,
-        orcpt: recipient.orcpt.clone(),
-    });
-    message_file::write(&FileEnvelope {
-        received_from: Some(format!("{helo} ([{client}])").into_bytes()),
-        with: Some(envelope.protocol.clone()),
-        body_type: Some(body_type.to_vec()),
-        sender: Some(envelope.sender.clone()),
-        envid: envelope.envid.clone(),
-        ret: envelope.ret.map(|ret| match ret {
-            spool::Ret::Full => b"FULL".to_vec(),
-            spool::Ret::Headers => b"HDRS".to_vec(),
-        }),
-        comments: vec![format!("spool id {}", message.id).into_bytes()],
-        recipients: recipients.collect(),
-        ..FileEnvelope::default()
-    })
+    let (id, envelope) = (message.id, &message.envelope);
+    let writer = file::Writer::begin(out, id, envelope, |at| waits(message, at));
+    let mut writer = writer.map_err(failed)?;
+    driven.read(message, |piece| writer.feed(piece))?;
+    writer.end().map_err(failed)?;
+    Ok(())
 }
 
 fn export(config: &Config, id: &str, path: &Path) -> Result<(), ExitCode> {
@@ -243,12 +237,10 @@ fn export(config: &Config, id: &str, path: &Path) -> Result<(), ExitCode> {
     let file = File::create_new(path).map_err(failed)?;
     let mut out = BufWriter::with_capacity(64 << 10, file);
     let finished = message(config, id, &mut out).and_then(|arrival_ms| {
-        let arrival = SystemTime::UNIX_EPOCH + Duration::from_millis(arrival_ms);
         let file = out
             .into_inner()
             .map_err(|error| failed(error.into_error()))?;
-        file.set_modified(arrival).map_err(failed)?;
-        file.sync_all().map_err(failed)
+        file::settle(&file, arrival_ms).map_err(failed)
     });
     if finished.is_err() {
         // Half of a message looks like one. What cannot be removed has been complained about already.
@@ -304,62 +296,4 @@ fn kept(config: &Config) -> Vec<PathBuf> {
         name.is_some_and(|name| name.contains(super::absorb::DAMAGED))
     };
     paths.filter(is_kept).collect()
-}
-
-/// Verifies every commit and every content.
-fn check(config: &Config) -> Result<ExitCode, ExitCode> {
-    let mut damaged = false;
-    for dir in kept(config) {
-        println!("{}: kept, something in it is damaged", dir.display());
-        damaged = true;
-    }
-    for shard in shards(config) {
-        let mut shard = match shard {
-            Ok(shard) => shard,
-            Err(error) => {
-                eprintln!("zmailer: {error}");
-                damaged = true;
-                continue;
-            }
-        };
-        for (segment, offset) in &shard.report.damaged {
-            println!(
-                "{}: damaged commit in segment {segment} at {offset}",
-                shard.dir.display()
-            );
-            damaged = true;
-        }
-        for segment in &shard.report.aside {
-            println!(
-                "{}: segment {segment} is damaged and set aside",
-                shard.dir.display()
-            );
-            damaged = true;
-        }
-        for id in &shard.report.missing {
-            println!(
-                "{}: the file with the content of message {id} is gone",
-                shard.dir.display()
-            );
-            damaged = true;
-        }
-        for message in &shard.messages {
-            if let Err(error) = shard.driven.read(message, |_| Ok(())) {
-                println!("{}: {error}", shard.dir.display());
-                damaged = true;
-            }
-        }
-        println!(
-            "{}: {} messages, {} commits, {} bytes read",
-            shard.dir.display(),
-            shard.messages.len(),
-            shard.report.commits,
-            shard.report.bytes
-        );
-    }
-    Ok(if damaged {
-        ExitCode::from(exit::DATA)
-    } else {
-        ExitCode::SUCCESS
-    })
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -207,6 +207,38 @@ fn odd_names_and_odd_things() {
         found.iter().any(|name| name == "rtr.empty.badenvelope.1"),
         "{found:?}"
     );
+    assert_eq!(hop.mails().len(), 2);
+}
+
+/// What was lost: a file that was renamed over one that had been taken and not yet removed went with it,
+/// unread. Here the daemon may not remove anything until the second one is there.
+#[test]
+fn a_name_that_is_used_again_is_another_file() {
+    let hop = Hop::start();
+    let mut daemon = Setup::relay_to(hop.address).prepare(crate::harness::daemon::scratch_dir());
+    if person::as_nobody(&daemon).is_none() {
+        return;
+    }
+    let config = fs::read_to_string(daemon.config()).unwrap();
+    let config = config.replace("user = \"root\"", "user = \"daemon\"");
+    fs::write(daemon.config(), config).unwrap();
+    daemon.restart();
+    let owner = fs::metadata(router(&daemon)).unwrap();
+    let give = |uid| std::os::unix::fs::chown(router(&daemon), Some(uid), None).unwrap();
+    let mode = |mode| fs::set_permissions(router(&daemon), Permissions::from_mode(mode)).unwrap();
+    give(0);
+    mode(0o755);
+    put(&daemon, "same", b"to <one@x.example>\nenv-end\n\nx\n");
+    hop.wait_for_mails(1);
+    wait_for("a removal that fails", || {
+        daemon.stderr().contains("cannot be removed").then_some(())
+    });
+    put(&daemon, "same", b"to <two@x.example>\nenv-end\n\nx\n");
+    give(owner.uid());
+    mode(owner.mode());
+    assert_eq!(hop.wait_for_mails(2)[1].recipients, ["two@x.example"]);
+    daemon.wait_until_empty();
+    assert_eq!(names("router", &daemon), [""; 0]);
     assert_eq!(hop.mails().len(), 2);
 }
 

@@ -1,9 +1,11 @@
 //! The spool as tools see it: while a daemon writes to it, and without one.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::harness::client::Client;
-use crate::harness::daemon::{Setup, free_address};
+use crate::harness::daemon::{Daemon, Setup, free_address};
 use crate::harness::hop::Hop;
 use crate::harness::sendmail::{program, said, zmailer};
 use crate::harness::wait_for;
@@ -135,15 +137,152 @@ fn damage_is_named() {
     }
     daemon.wait_until_empty();
     daemon.stop();
-    let segment = daemon.dir.path().join("postoffice/spool/0000/log.00000000");
-    let mut bytes = fs::read(&segment).unwrap();
-    bytes[8192 + 100] ^= 1;
-    fs::write(&segment, bytes).unwrap();
+    let segment = segment(&daemon);
+    change(&segment, |bytes| bytes[8192 + 100] ^= 1);
     let check = zmailer(&daemon, &["spool", "check"]);
     assert_eq!(check.status.code(), Some(65), "{}", said(&check));
     assert!(
-        said(&check).contains("damaged commit in segment 0 at 8192"),
+        said(&check).contains(": 0:8192: commit 1 is damaged\n"),
         "{}",
         said(&check)
     );
+    let check = zmailer(&daemon, &["spool", "check", "--json"]);
+    assert_eq!(check.status.code(), Some(65));
+    let object: serde_json::Value = serde_json::from_slice(&check.stdout).expect("one object");
+    let finding = &object["shards"][0]["findings"][0];
+    assert_eq!(
+        (&finding["segment"], &finding["offset"]),
+        (&0.into(), &8192.into())
+    );
+    assert_eq!(
+        (&object["running"], &object["findings"]),
+        (&false.into(), &2.into())
+    );
+    // The file ends inside a header.
+    change(&segment, |bytes| bytes.truncate(5000));
+    let check = zmailer(&daemon, &["spool", "check"]);
+    assert_eq!(check.status.code(), Some(65), "{}", said(&check));
+    fs::remove_dir_all(daemon.dir.path().join("postoffice/spool")).unwrap();
+    let check = zmailer(&daemon, &["spool", "check"]);
+    assert_eq!(check.status.code(), Some(69), "{}", said(&check));
+}
+
+fn segment(daemon: &Daemon) -> PathBuf {
+    daemon.dir.path().join("postoffice/spool/0000/log.00000000")
+}
+
+fn change(file: &Path, with: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(file).unwrap();
+    with(&mut bytes);
+    fs::write(file, bytes).unwrap();
+}
+
+/// The tail grows and messages end under the look: nothing of that is damage.
+#[test]
+fn a_running_daemon_has_no_damage() {
+    let hop = Hop::start();
+    let daemon = Setup::relay_to(hop.address).start();
+    let on = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let (on, address) = (&on, daemon.address);
+            let size = [100, 3000, 30_000, 400_000][number];
+            scope.spawn(move || {
+                let letter = format!("Subject: s\r\n\r\n{}", "0123456\r\n".repeat(size / 9));
+                while on.load(Ordering::Relaxed) {
+                    Client::submit(address, "a@a.example", &["b@b.example"], &letter);
+                }
+            });
+        }
+        let checks: Vec<_> = (0..8)
+            .map(|_| zmailer(&daemon, &["spool", "check"]))
+            .collect();
+        on.store(false, Ordering::Relaxed);
+        for check in checks {
+            assert_eq!(check.status.code(), Some(0), "{}", said(&check));
+            assert!(
+                said(&check).contains("; a daemon runs: "),
+                "{}",
+                said(&check)
+            );
+        }
+    });
+    daemon.wait_until_empty();
+}
+
+/// A segment with one damaged message and without its headers: the others come out, and in again.
+#[test]
+fn what_is_intact_is_salvaged() {
+    let mut daemon = Setup::relay_to(free_address()).shards(1).start();
+    let letter = |number: usize| format!("Subject: s{number}\r\n\r\n.text {number}\r\n");
+    let ids: Vec<String> = (0..5)
+        .map(|number| {
+            let to = format!("b{number}@b.example");
+            Client::submit(daemon.address, "a@a.example", &[&to], &letter(number))
+        })
+        .collect();
+    let found = daemon.dir.path().join("found");
+    let to = ["--to", found.to_str().unwrap()];
+    let refused = zmailer(&daemon, &["spool", "salvage", to[0], to[1]]);
+    assert_eq!(refused.status.code(), Some(69), "{}", said(&refused));
+    assert!(!found.exists());
+    daemon.stop();
+    let whole = daemon.dir.path().join("whole");
+    let all = zmailer(
+        &daemon,
+        &["spool", "salvage", "--to", whole.to_str().unwrap()],
+    );
+    assert_eq!(all.status.code(), Some(0), "{}", said(&all));
+    assert_eq!(fs::read_dir(&whole).unwrap().count(), 5);
+    change(&segment(&daemon), |bytes| {
+        bytes[..8192].fill(0xff);
+        let text = b"Subject: s2";
+        let at = bytes.windows(text.len()).position(|window| window == text);
+        bytes[at.unwrap()] ^= 1;
+    });
+    let output = zmailer(&daemon, &["spool", "salvage", to[0], to[1]]);
+    assert_eq!(output.status.code(), Some(65), "{}", said(&output));
+    let told = said(&output);
+    assert!(told.contains("4 messages written to "), "{told}");
+    assert!(
+        told.contains(&format!("message {} is damaged\n", ids[2])),
+        "{told}"
+    );
+    let again = zmailer(&daemon, &["spool", "salvage", to[0], to[1]]);
+    assert_eq!(again.status.code(), Some(73), "never into what is there");
+
+    // What the daemon does not have, while it runs: nothing but the damaged one is missing.
+    daemon.restart();
+    let missing = daemon.dir.path().join("missing");
+    let output = zmailer(
+        &daemon,
+        &[
+            "spool",
+            "salvage",
+            "--missing",
+            "--to",
+            missing.to_str().unwrap(),
+        ],
+    );
+    assert_eq!(output.status.code(), Some(65), "{}", said(&output));
+    assert!(
+        said(&output).contains("0 messages written to "),
+        "{}",
+        said(&output)
+    );
+
+    let hop = Hop::start();
+    let other = Setup::relay_to(hop.address).start();
+    for (number, id) in ids.iter().enumerate().filter(|(number, _)| *number != 2) {
+        let file = found.join(id);
+        assert_eq!(fs::read(&file).unwrap(), fs::read(whole.join(id)).unwrap());
+        let output = zmailer(&other, &["spool", "import", file.to_str().unwrap()]);
+        assert!(output.status.success(), "{}", said(&output));
+        let text = String::from_utf8_lossy(&fs::read(&file).unwrap()).into_owned();
+        let end = letter(number).replace("\r\n", "\n");
+        assert!(text.contains(&format!("to <b{number}@b.example>\n")) && text.ends_with(&end));
+    }
+    assert!(!found.join(&ids[2]).exists());
+    let mails = hop.wait_for_mails(4);
+    assert!(mails.iter().all(|mail| mail.sender == "a@a.example"));
 }

@@ -25,10 +25,31 @@ pub(super) struct Opened {
     file: File,
     /// What tells it from every other file.
     pub(super) source: Source,
+    /// The same, whatever is done to it.
+    pub(super) identity: Identity,
     /// Its owner.
     pub(super) uid: u32,
     /// When it was written last, in milliseconds since 1970.
     pub(super) modified_ms: u64,
+}
+
+/// What tells a file from another under its name, and stays when its mode or owner is changed. The time
+/// of birth, where the file system has one, tells it from a later file with the same inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+    born: Option<SystemTime>,
+}
+
+impl Identity {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            born: metadata.created().ok(),
+        }
+    }
 }
 
 /// Why a file is not taken.
@@ -101,6 +122,7 @@ impl Opened {
         Ok(Self {
             file,
             source: source(&metadata),
+            identity: Identity::of(&metadata),
             uid: metadata.uid(),
             modified_ms: nanoseconds(metadata.mtime(), metadata.mtime_nsec()) / 1_000_000,
         })

@@ -35,7 +35,7 @@ use spool::{Envelope, MessageKey, Source};
 use tokio::sync::Notify;
 
 use super::thread::StartError;
-use file::{Odd, Opened};
+use file::{Identity, Odd, Opened};
 use remover::Remover;
 
 use crate::protocol::server::Stored;
@@ -260,6 +260,7 @@ async fn watch(dir: PathBuf, changed: Arc<Notify>) {
 #[derive(Debug)]
 struct Under {
     path: PathBuf,
+    identity: Identity,
     bytes: u64,
 }
 
@@ -282,6 +283,8 @@ struct Pickup {
     token: u64,
     refused_until: Option<Instant>,
     scan_at: Instant,
+    /// Something new may be there that no scan has seen.
+    look: bool,
     users: submission::Users,
     /// The first whole scan is over: what recovery knew and no file was found for is released.
     settled: bool,
@@ -304,6 +307,7 @@ impl Pickup {
             token: 0,
             refused_until: None,
             scan_at: Instant::now(),
+            look: true,
             users: submission::Users::default(),
             settled: false,
             cut: false,
@@ -312,21 +316,28 @@ impl Pickup {
 
     /// Does what can be done; says after what pause to look again without a reason.
     fn turn(&mut self, look: bool) -> Duration {
+        // It is kept until there is a scan: one that has to wait for earlier names must not be forgotten.
+        self.look |= look;
         self.take_answers();
         while let Some(path) = self.remover.removed() {
             self.busy.remove(&path);
+            // Another file under the same name: while the name was busy, scans passed it over.
+            if path.symlink_metadata().is_ok() {
+                self.names.push(path);
+            }
         }
         let now = Instant::now();
         if self.refused_until.is_some_and(|until| until > now) {
             return REFUSED;
         }
         self.refused_until = None;
-        if self.names.is_empty() && (look || now >= self.scan_at) {
+        if self.names.is_empty() && (self.look || now >= self.scan_at) {
+            self.look = false;
             self.scan(now);
         }
         self.hand_out();
         self.settle();
-        if self.names.is_empty() {
+        if self.names.is_empty() && !self.look {
             self.scan_at.saturating_duration_since(now).min(SCAN)
         } else {
             Duration::from_millis(20)
@@ -335,12 +346,17 @@ impl Pickup {
 
     fn take_answers(&mut self) {
         while let Some(Imported { token, result }) = self.setup.answers.queue.pop() {
-            let Some(Under { path, bytes }) = self.under.remove(&token) else {
+            let Some(under) = self.under.remove(&token) else {
                 continue;
             };
+            let Under {
+                path,
+                identity,
+                bytes,
+            } = under;
             self.under_bytes -= bytes;
             match result {
-                Ok((shard, key)) => self.remover.remove(path, shard, key),
+                Ok((shard, key)) => self.remover.remove(path, identity, shard, key),
                 Err(why) if why == Stored::TooLarge.reason() => {
                     // It will never be taken, and must not keep the others waiting.
                     self.busy.remove(&path);
@@ -446,7 +462,7 @@ impl Pickup {
         if let Some((shard, key)) = self.setup.known.remove(&source) {
             // Taken before a crash: only the file is left.
             self.busy.insert(path.clone());
-            self.remover.remove(path, shard, key);
+            self.remover.remove(path, opened.identity, shard, key);
             return None;
         }
         if !self.under.is_empty() && self.under_bytes + source.size > OUTSTANDING_BYTES_MAX {
@@ -458,7 +474,12 @@ impl Pickup {
                 self.token += 1;
                 let token = self.token;
                 self.busy.insert(path.clone());
-                self.under.insert(token, Under { path, bytes });
+                let under = Under {
+                    path,
+                    identity: opened.identity,
+                    bytes,
+                };
+                self.under.insert(token, under);
                 self.under_bytes += bytes;
                 let shard = (source.inode % self.setup.ends.len() as u64) as usize;
                 let submission = Submission {

@@ -1,5 +1,9 @@
 //! Removes files whose messages are committed: many, then one sync of each directory, then the shards
 //! hear that the files are gone for good.
+//!
+//! A name is removed once and only while it is the file that was taken: submitters may rename another
+//! file over it, and a number of an inode, which is what most names are, is given again as soon as its
+//! file is gone. What stands under the name then is a message that nobody has read.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,6 +15,7 @@ use std::time::Duration;
 
 use spool::MessageKey;
 
+use super::file::Identity;
 use super::{Answers, Ends, REFUSED, Setup, Wake};
 
 /// Files removed under one sync, at most.
@@ -19,6 +24,9 @@ const BATCH_MAX: usize = 1024;
 /// A file, and the message that was made of it.
 struct Taken {
     path: PathBuf,
+    identity: Identity,
+    /// Its name is gone, or was never ours to remove.
+    gone: bool,
     shard: u16,
     key: MessageKey,
 }
@@ -48,9 +56,16 @@ impl Remover {
     }
 
     /// Has a file removed.
-    pub(super) fn remove(&self, path: PathBuf, shard: u16, key: MessageKey) {
+    pub(super) fn remove(&self, path: PathBuf, identity: Identity, shard: u16, key: MessageKey) {
+        let taken = Taken {
+            path,
+            identity,
+            gone: false,
+            shard,
+            key,
+        };
         // The thread ends with this sender only.
-        let _ = self.sender.send(Taken { path, shard, key });
+        let _ = self.sender.send(taken);
     }
 
     /// The next file that is gone for good.
@@ -72,12 +87,15 @@ impl Worker {
         while let Ok(first) = self.taken.recv() {
             let mut batch = vec![first];
             batch.extend(self.taken.try_iter().take(BATCH_MAX - 1));
-            while let Err(error) = remove_all(&batch) {
+            while let Err(error) = remove_all(&mut batch) {
                 // Their messages stay in the spool, so the files are known for what they are.
                 tracing::error!("files in router/ cannot be removed: {error}");
                 thread::sleep(REFUSED);
             }
-            for Taken { path, shard, key } in batch {
+            for Taken {
+                path, shard, key, ..
+            } in batch
+            {
                 release(&self.ends, &self.wake, shard, key);
                 let _ = self.done.send(path);
             }
@@ -89,11 +107,11 @@ impl Worker {
     }
 }
 
-fn remove_all(batch: &[Taken]) -> io::Result<()> {
-    for taken in batch {
-        match fs::remove_file(&taken.path) {
+fn remove_all(batch: &mut [Taken]) -> io::Result<()> {
+    for taken in batch.iter_mut().filter(|taken| !taken.gone) {
+        match remove(taken) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+            _ => taken.gone = true,
         }
     }
     let mut dirs: Vec<&Path> = batch
@@ -105,6 +123,14 @@ fn remove_all(batch: &[Taken]) -> io::Result<()> {
     dirs.iter().try_for_each(|dir| File::open(dir)?.sync_all())
 }
 
+/// Removes the file that was taken; another under its name stays.
+fn remove(taken: &Taken) -> io::Result<()> {
+    if Identity::of(&fs::symlink_metadata(&taken.path)?) == taken.identity {
+        fs::remove_file(&taken.path)?;
+    }
+    Ok(())
+}
+
 /// Tells a shard that the file of a message is gone for good.
 pub(super) fn release(ends: &[Ends], wake: &Wake, shard: u16, mut key: MessageKey) {
     let released = &ends[usize::from(shard)].released;
@@ -113,5 +139,51 @@ pub(super) fn release(ends: &[Ends], wake: &Wake, shard: u16, mut key: MessageKe
         key = back;
         wake(shard.into());
         thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(path: &Path) -> Taken {
+        Taken {
+            path: path.to_owned(),
+            identity: Identity::of(&fs::symlink_metadata(path).unwrap()),
+            gone: false,
+            shard: 0,
+            key: MessageKey(1),
+        }
+    }
+
+    /// What was lost: a file that a submitter had renamed over one that was taken went with it, unread.
+    #[test]
+    fn another_file_under_the_same_name_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1");
+        fs::write(&path, "taken").unwrap();
+        let mut batch = [taken(&path)];
+        fs::write(dir.path().join("2"), "new").unwrap();
+        fs::rename(dir.path().join("2"), &path).unwrap();
+        remove_all(&mut batch).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        let mut batch = [taken(&path)];
+        remove_all(&mut batch).unwrap();
+        assert!(!path.exists());
+    }
+
+    /// What could be lost: after a sync that failed all names were removed again, and by then one could
+    /// be a new file's, with the same inode.
+    #[test]
+    fn a_name_is_removed_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1");
+        fs::write(&path, "taken").unwrap();
+        let mut batch = [taken(&path)];
+        remove_all(&mut batch).unwrap();
+        fs::write(&path, "new").unwrap();
+        batch[0].identity = taken(&path).identity;
+        remove_all(&mut batch).unwrap();
+        assert!(path.exists());
     }
 }

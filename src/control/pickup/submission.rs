@@ -325,7 +325,8 @@ fn ret(ret: &[u8]) -> Option<Ret> {
 fn client(file: &FileEnvelope, trusted: bool) -> Vec<u8> {
     let given = file.received_from.as_deref().filter(|_| trusted);
     let text = given.and_then(|text| core::str::from_utf8(text).ok());
-    let address = text.and_then(|text| text.split('[').nth(1)?.split(']').next());
+    // What the client called itself stands in front, and may be an address in brackets too.
+    let address = text.and_then(|text| text.split_once("([")?.1.split(']').next());
     let address = address.and_then(|text| text.parse::<std::net::IpAddr>().ok());
     address.map_or_else(
         || b"local".to_vec(),
@@ -473,6 +474,23 @@ fn now_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_is_known_by_its_address_and_not_by_what_it_said() {
+        for (text, address) in [
+            ("mx.a.example ([192.0.2.7])", "192.0.2.7"),
+            ("[192.0.2.9] ([192.0.2.7])", "192.0.2.7"),
+            ("x ([192.0.2.7]:40112 \"EHLO [192.0.2.9]\")", "192.0.2.7"),
+            ("[192.0.2.9]", "local"),
+        ] {
+            let file = FileEnvelope {
+                received_from: Some(text.as_bytes().to_vec()),
+                ..FileEnvelope::default()
+            };
+            assert_eq!(client(&file, true), address.as_bytes());
+            assert_eq!(client(&file, false), b"local");
+        }
+    }
 
     #[test]
     fn names_in_a_from_field() {
