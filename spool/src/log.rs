@@ -146,6 +146,10 @@ pub struct Log {
     /// A sync of the directory failed meanwhile: the name of a new segment may be lost.
     pub(crate) job_spoilt: bool,
     pub(crate) pauses: Pauses,
+    /// Bytes that may be copied before something else is written or dies.
+    pub(crate) copy_credit: u64,
+    /// So many messages are read one by one to be copied: reading them together failed.
+    pub(crate) copy_alone: usize,
     /// The last segment could not be made. Only one that is made ends this: until then nothing is
     /// accepted in the hope of it.
     pub(crate) making_fails: bool,
@@ -188,6 +192,9 @@ impl Log {
             job_names: false,
             job_spoilt: false,
             pauses: Pauses::default(),
+            // Limited to the length of the log when something is written.
+            copy_credit: u64::MAX,
+            copy_alone: 0,
             making_fails: false,
             segment_next: 0,
             reads: VecDeque::new(),
