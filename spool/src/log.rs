@@ -470,6 +470,12 @@ impl Log {
         self.staging.batch()
     }
 
+    /// More waits for the disk than should: what makes further records has to wait.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.staging.len() as u64 > 2 * self.settings.staging_bytes_max
+    }
+
     /// Nothing is staged or being written.
     #[must_use]
     pub fn idle(&self) -> bool {

@@ -86,6 +86,10 @@ pub struct Spool {
     pub batch_bytes: u64,
     /// Longest wait for others; none: measured.
     pub commit_delay_ns: Option<u64>,
+    /// Bytes to be left free; 0: automatic.
+    pub min_free_bytes: u64,
+    /// Inodes to be left free; 0: automatic.
+    pub min_free_inodes: u64,
 }
 
 /// One set of listeners with its limits.
@@ -296,6 +300,8 @@ fn spool(values: &Values) -> Spool {
         batch_messages: spool.number("batch_messages") as u32,
         batch_bytes: spool.number("batch_size"),
         commit_delay_ns: (delay > 0).then_some(delay),
+        min_free_bytes: spool.number("min_free"),
+        min_free_inodes: spool.number("min_free_inodes"),
     }
 }
 
