@@ -59,6 +59,8 @@ pub(crate) struct Staging {
     messages_count: u32,
     /// Those of clients; the others are reports.
     mail_count: u32,
+    /// Bytes of records copied from elsewhere.
+    copied_bytes: u64,
     first_message_at: u64,
     first_small_at: u64,
 }
@@ -103,6 +105,7 @@ impl Staging {
             entries: Vec::new(),
             messages_count: 0,
             mail_count: 0,
+            copied_bytes: 0,
             first_message_at: u64::MAX,
             first_small_at: u64::MAX,
         }
@@ -119,6 +122,16 @@ impl Staging {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Whether there is anything but copies.
+    pub(crate) fn has_others(&self) -> bool {
+        (self.used - COMMIT_HEADER_BYTES) as u64 > self.copied_bytes
+    }
+
+    /// Bytes of copies in the batch.
+    pub(crate) fn copied_bytes(&self) -> u64 {
+        self.copied_bytes
     }
 
     fn put(&mut self, parts: &[&[u8]]) {
@@ -185,6 +198,7 @@ impl Staging {
 
     pub(crate) fn copy(&mut self, now: u64, key: MessageKey, kind: Kind, payload: &[u8]) {
         self.frame(kind, &[payload], What::Kept(key));
+        self.copied_bytes += (HEADER_BYTES + payload.len()) as u64;
         self.first_small_at = self.first_small_at.min(now);
     }
 
@@ -244,6 +258,7 @@ impl Staging {
         self.used = COMMIT_HEADER_BYTES;
         self.messages_count = 0;
         self.mail_count = 0;
+        self.copied_bytes = 0;
         self.first_message_at = u64::MAX;
         self.first_small_at = u64::MAX;
         (buf, std::mem::take(&mut self.entries), used, batch)
@@ -279,7 +294,11 @@ impl Log {
             .first_small_at
             .saturating_add(self.settings.outcome_delay_ns);
         if staging.messages_count == 0 {
-            return Some(outcomes_at);
+            return Some(if self.copies_are_full() {
+                0
+            } else {
+                outcomes_at
+            });
         }
         let full = self.receiving == 0
             || staging.messages_count >= self.settings.batch_messages
@@ -358,6 +377,9 @@ impl Log {
             self.stage_void();
         }
         let (segment, offset) = self.space_for(length)?;
+        if self.staging.has_others() {
+            self.earn_copies(length.saturating_sub(self.staging.copied_bytes()));
+        }
         let (buf, entries, used, batch) = self.staging.take();
         let sequence = self.sequence_next;
         self.sequence_next += 1;
@@ -561,6 +583,7 @@ impl Log {
         };
         if let Place::Disk(location) = live.place {
             self.record_leaves(location, live.is_stuck);
+            self.earn_copies(location.payload_len);
         }
         if live.has_file && !self.settings.faulty(Fault::UnlinkEarly) {
             self.content_remove(live.id);

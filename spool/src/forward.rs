@@ -1,5 +1,9 @@
 //! Copying forward: live messages leave the oldest segment, so that it can be recycled.
 //!
+//! It begins when less than half of a long log is live, so what is copied is never more than what is
+//! written besides (`FORMAT.md`, *Copying forward*). One read takes neighbouring records; copies share
+//! commits with mail and take half of one at most.
+//!
 //! A message that cannot be read stays where it is and is tried again after a while; one whose record is
 //! damaged is not. The operator is told once about each. Neither keeps others from being copied.
 
@@ -10,15 +14,24 @@ use crate::jobs::Job;
 use crate::layout::aligned;
 use crate::log::{Live, Location, Log, Place};
 use crate::op::{Completion, FileId, Op};
-use crate::record::{self, Kind};
+use crate::record::{self, HEADER_BYTES, Kind};
 use crate::rest::Rest;
 use crate::types::{Event, MessageKey};
 
-/// Copying forward begins when more segments than this are in use...
-const COPY_SEGMENTS_MIN: usize = 6;
+/// Copying forward begins when the log is longer than this many segments...
+const COPY_SEGMENTS_MIN: u64 = 6;
 
-/// ... and the oldest is live to less than one part in this.
-const COPY_LIVE_SHARE: u64 = 4;
+/// ... and this many times its live bytes.
+const LOG_LIVE_RATIO: u64 = 2;
+
+/// Copies fill at most one part in this of a batch that is full, and of the memory for batches.
+const COPY_BATCH_SHARE: u64 = 2;
+
+/// One read takes so much, or one larger record.
+const COPY_READ_BYTES_MAX: u64 = 512 << 10;
+
+/// While one segment is free at most, only segments are copied that are live to less than one part in this.
+const SMALL_SHARE: u64 = 4;
 
 /// When only the reserve is left: one part in this of the log has to be dead to compact it.
 const DEAD_SHARE: u64 = 4;
@@ -26,27 +39,79 @@ const DEAD_SHARE: u64 = 4;
 /// A message that could not be read is tried again after this.
 const COPY_RETRY_NS: u64 = 5_000_000_000;
 
+/// Neighbouring records that one read takes.
+#[derive(Debug)]
+struct Run {
+    keys: Vec<MessageKey>,
+    /// Where the read begins and ends, in whole blocks.
+    from: u64,
+    end: u64,
+}
+
+impl Run {
+    fn of(key: MessageKey, place: Location) -> Self {
+        let block = ALIGN_BYTES as u64;
+        Self {
+            keys: vec![key],
+            from: place.payload / block * block,
+            end: aligned((place.payload + place.payload_len) as usize) as u64,
+        }
+    }
+
+    /// Takes a record that lies behind the others, and near enough.
+    fn extend(&mut self, key: MessageKey, place: Location, bytes_max: u64) -> bool {
+        let end = aligned((place.payload + place.payload_len) as usize) as u64;
+        let near = place.payload >= self.from && end <= self.from + bytes_max;
+        if near {
+            self.keys.push(key);
+            self.end = self.end.max(end);
+        }
+        near
+    }
+}
+
 impl Log {
-    /// Starts copying one message out of the oldest segment when that is worth it.
+    /// Copies without mail are worth a commit.
+    pub(crate) fn copies_are_full(&self) -> bool {
+        self.staging.copied_bytes() >= self.settings.batch_bytes / COPY_BATCH_SHARE
+    }
+
+    /// Bytes of copies that the batch being filled may still take: as many as it has of other records, or
+    /// half of a full batch. Mail waits for no more, and copies keep up with it.
+    fn copy_room(&self) -> u64 {
+        let (staged, copied) = (self.staging.len() as u64, self.staging.copied_bytes());
+        let half = self.settings.staging_bytes_max / COPY_BATCH_SHARE;
+        if staged >= half.max(self.settings.batch_bytes) {
+            return 0;
+        }
+        let share = self.settings.batch_bytes / COPY_BATCH_SHARE;
+        share
+            .max(staged.saturating_sub(copied))
+            .saturating_sub(copied)
+    }
+
+    /// Starts copying messages out of the oldest segment when that is worth it.
     pub(crate) fn copy_oldest(&mut self) {
         // Copies share commits: one commit each would make the copies as sparse as what they come
         // from, and copying would never end.
-        let full = self.staging.len() as u64 >= self.settings.batch_bytes;
+        let room = self.copy_room();
         let oldest = self.order.front().copied();
-        let Some(oldest) = oldest.filter(|oldest| !full && self.wants_to_empty(*oldest)) else {
+        let Some(oldest) = oldest.filter(|oldest| room > 0 && self.wants_to_empty(*oldest)) else {
             return;
         };
-        let Some((key, place)) = self.next_to_copy(oldest) else {
+        let Some(run) = self.next_run(oldest, room) else {
             return;
         };
-        let from = place.payload / ALIGN_BYTES as u64 * ALIGN_BYTES as u64;
-        let len = aligned((place.payload + place.payload_len - from) as usize);
         let op = Op::Read {
             file: FileId::Segment(oldest),
-            offset: from,
-            buf: AlignedBuf::zeroed(len),
+            offset: run.from,
+            buf: AlignedBuf::zeroed((run.end - run.from) as usize),
         };
-        self.start_requests(Job::Copy { key }, VecDeque::from([op]));
+        let job = Job::Copy {
+            keys: run.keys,
+            from: run.from,
+        };
+        self.start_requests(job, VecDeque::from([op]));
     }
 
     /// Whether it is worth it to copy what is live in the oldest segment.
@@ -57,23 +122,54 @@ impl Log {
         if Some(oldest) == self.active || segment.live_count == 0 || self.loading.is_some() {
             return false;
         }
-        let sparse = segment.live_bytes < self.settings.segment_bytes / COPY_LIVE_SHARE;
-        (sparse && self.order.len() > COPY_SEGMENTS_MIN) || self.short()
+        // The last free segment is for outcomes: what is copied there has to free its segment soon.
+        let is_small = segment.live_bytes < self.settings.segment_bytes / SMALL_SHARE;
+        let sparse = self.is_sparse() && (self.free.len() > 1 || is_small);
+        self.copy_credit > 0 && (sparse || self.short())
     }
 
-    /// Takes the next message out of the list of what came to a segment.
-    fn next_to_copy(&mut self, oldest: u32) -> Option<(MessageKey, Location)> {
+    /// Whether the log is long and more than half of it dead.
+    fn is_sparse(&self) -> bool {
+        let allowed = LOG_LIVE_RATIO * self.stats.live_bytes
+            + COPY_SEGMENTS_MIN * self.settings.segment_bytes;
+        self.in_use() > allowed
+    }
+
+    /// What is written besides copies, and what dies, lets as much be copied, at most once round the log.
+    /// So copying ends, however badly records fit into segments.
+    pub(crate) fn earn_copies(&mut self, bytes: u64) {
+        let credit = self.copy_credit.saturating_add(bytes);
+        self.copy_credit = credit.min(self.in_use());
+    }
+
+    /// Bytes of the segments that hold something.
+    fn in_use(&self) -> u64 {
+        self.order.len() as u64 * self.settings.segment_bytes
+    }
+
+    /// The next messages that one read can take, out of the list of what came to a segment.
+    fn next_run(&mut self, oldest: u32, room: u64) -> Option<Run> {
         let segment = self.segments.get_mut(&oldest)?;
         if segment.keys.is_empty() && self.pauses.copy_until == 0 {
             segment.keys.extend(segment.unread.drain(..));
         }
+        let mut run: Option<Run> = None;
         while let Some(key) = self.segments.get_mut(&oldest)?.keys.pop_front() {
             let place = self.place_to_copy(key);
-            if let Some(place) = place.filter(|place| place.segment == oldest) {
-                return Some((key, place));
+            let Some(place) = place.filter(|place| place.segment == oldest) else {
+                continue;
+            };
+            let Some(run) = &mut run else {
+                run = Some(Run::of(key, place));
+                continue;
+            };
+            if self.copy_alone > 0 || !run.extend(key, place, room.min(COPY_READ_BYTES_MAX)) {
+                self.segments.get_mut(&oldest)?.keys.push_front(key);
+                break;
             }
         }
-        None
+        self.copy_alone = self.copy_alone.saturating_sub(1);
+        run
     }
 
     /// Where the record of a message is that may be copied.
@@ -96,30 +192,39 @@ impl Log {
         if room || self.free.len() > self.settings.reserve_segments as usize {
             return false;
         }
-        let in_use = self.order.len() as u64;
-        let dead = (in_use * self.settings.segment_bytes).saturating_sub(self.stats.live_bytes);
+        let dead = self.in_use().saturating_sub(self.stats.live_bytes);
         let enough = if self.free.len() <= 1 {
             2
         } else {
-            in_use / DEAD_SHARE + 1
+            self.order.len() as u64 / DEAD_SHARE + 1
         };
         dead >= enough * self.settings.segment_bytes
     }
 
-    pub(crate) fn copied(&mut self, now: u64, completion: &Completion, key: MessageKey) {
-        let Some(place) = self.place_to_copy(key) else {
-            return;
-        };
-        let at = (place.payload % ALIGN_BYTES as u64) as usize;
-        let read = completion
-            .buf
-            .as_ref()
-            .filter(|_| completion.result.is_ok());
-        let payload = read.and_then(|buf| buf.get(at..at + place.payload_len as usize));
-        let copy = payload.and_then(|payload| self.copy_of(key, payload));
-        match copy {
-            Some((kind, payload)) => self.staging.copy(now, key, kind, &payload),
-            None => self.damaged(key),
+    /// Records have been read: those that are still needed are staged.
+    pub(crate) fn copied(
+        &mut self,
+        now: u64,
+        completion: &Completion,
+        keys: Vec<MessageKey>,
+        from: u64,
+    ) {
+        for key in keys {
+            let Some(place) = self.place_to_copy(key) else {
+                continue;
+            };
+            let at = (place.payload - from) as usize;
+            let bytes = completion.buf.as_ref();
+            let payload = bytes.and_then(|buf| buf.get(at..at + place.payload_len as usize));
+            match payload.and_then(|payload| self.copy_of(key, payload)) {
+                Some((kind, payload)) => {
+                    let spent = (HEADER_BYTES + payload.len()) as u64;
+                    self.copy_credit = self.copy_credit.min(self.in_use()).saturating_sub(spent);
+                    self.stats.bytes_copied += spent;
+                    self.staging.copy(now, key, kind, &payload);
+                }
+                None => self.damaged(key),
+            }
         }
     }
 
@@ -162,8 +267,25 @@ impl Log {
         )));
     }
 
+    /// Records could not be read: of several each is tried alone, to find out which.
+    pub(crate) fn uncopied(&mut self, now: u64, keys: Vec<MessageKey>, errno: i32) {
+        let several = keys.len() > 1;
+        if several {
+            self.copy_alone = keys.len();
+        }
+        for key in keys.into_iter().rev() {
+            if !several {
+                self.unreadable(now, key, errno);
+            } else if let Some(place) = self.place_to_copy(key)
+                && let Some(segment) = self.segments.get_mut(&place.segment)
+            {
+                segment.keys.push_front(key);
+            }
+        }
+    }
+
     /// The record of a message cannot be read.
-    pub(crate) fn unreadable(&mut self, now: u64, key: MessageKey, errno: i32) {
+    fn unreadable(&mut self, now: u64, key: MessageKey, errno: i32) {
         let (Some(id), Some(place)) = (self.id(key), self.place_to_copy(key)) else {
             return;
         };

@@ -1,4 +1,4 @@
-//! Background jobs, one at a time: making a segment, recycling an empty one, copying a live message out
+//! Background jobs, one at a time: making a segment, recycling an empty one, copying live messages out
 //! of the oldest one.
 //!
 //! A job that fails is tried again after a while; it keeps no other kind of job from running.
@@ -32,8 +32,8 @@ pub(crate) enum Job {
     Recycle { segment: u32 },
     /// The header of a damaged segment is being written, in which nothing is needed.
     SetAside { segment: u32 },
-    /// A message's record is being read to be copied.
-    Copy { key: MessageKey },
+    /// Records of messages are being read, from this offset on, to be copied.
+    Copy { keys: Vec<MessageKey>, from: u64 },
 }
 
 /// Times before which a kind of job that failed is not tried again; 0: at once.
@@ -324,7 +324,7 @@ impl Log {
                 self.made(segment, generation);
             }
             Some(Job::SetAside { segment }) => self.is_aside(segment),
-            Some(Job::Copy { key }) => self.copied(now, completion, key),
+            Some(Job::Copy { keys, from }) => self.copied(now, completion, keys, from),
             Some(Job::Remove) | None => {}
         }
     }
@@ -369,7 +369,7 @@ impl Log {
             Some(Job::Recycle { .. } | Job::SetAside { .. }) => {
                 self.pauses.recycle_until = now + JOB_RETRY_NS
             }
-            Some(Job::Copy { key }) => self.unreadable(now, key, errno),
+            Some(Job::Copy { keys, .. }) => self.uncopied(now, keys, errno),
             Some(Job::Remove) | None => {}
         }
     }

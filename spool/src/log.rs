@@ -166,6 +166,10 @@ pub struct Log {
     /// A sync of the directory failed meanwhile: the name of a new segment may be lost.
     pub(crate) job_spoilt: bool,
     pub(crate) pauses: Pauses,
+    /// Bytes that may be copied before something else is written or dies.
+    pub(crate) copy_credit: u64,
+    /// So many messages are read one by one to be copied: reading them together failed.
+    pub(crate) copy_alone: usize,
     /// The last segment could not be made. Only one that is made ends this: until then nothing is
     /// accepted in the hope of it.
     pub(crate) making_fails: bool,
@@ -214,6 +218,9 @@ impl Log {
             job_names: false,
             job_spoilt: false,
             pauses: Pauses::default(),
+            // Limited to the length of the log when something is written.
+            copy_credit: u64::MAX,
+            copy_alone: 0,
             making_fails: false,
             segment_next: 0,
             reads: VecDeque::new(),
@@ -519,6 +526,12 @@ impl Log {
     #[must_use]
     pub fn staged_batch(&self) -> u64 {
         self.staging.batch()
+    }
+
+    /// More waits for the disk than should: what makes further records has to wait.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.staging.len() as u64 > 2 * self.settings.staging_bytes_max
     }
 
     /// Nothing is staged or being written.

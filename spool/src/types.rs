@@ -348,6 +348,8 @@ pub struct Stats {
     pub flushes: u64,
     /// Bytes written.
     pub bytes_written: u64,
+    /// Of them, bytes of messages copied out of old segments.
+    pub bytes_copied: u64,
     /// Median commit latency of the last ones.
     pub commit_ns_median: u64,
     /// Segments that hold nothing.

@@ -17,6 +17,7 @@ use crate::control::pickup;
 use crate::control::postman::Kept;
 use crate::control::queue::Inquiry;
 use crate::control::resolver::Answer;
+use crate::control::space;
 use crate::control::users::UserAnswer;
 use crate::control::{self, Answers, Request, Requests};
 use crate::io::doorbell::Doorbells;
@@ -112,6 +113,26 @@ impl Plan {
             answers: Arc::clone(&self.imported),
             known,
             wake: Arc::new(move |shard| doorbells.ring_from_outside(shard)),
+        }
+    }
+
+    /// The watch over the space of the spool.
+    pub(super) fn watch_space(&self) -> space::Watch {
+        let spool = &self.config.spool;
+        let shared = Arc::clone(&self.shared);
+        let (segment_bytes, ready) = (spool.segment_bytes, u64::from(spool.reserve_segments) + 1);
+        space::Watch {
+            dir: self.config.paths.postoffice.join("spool"),
+            marks: space::Marks {
+                free_bytes: spool.min_free_bytes,
+                free_inodes: spool.min_free_inodes,
+            },
+            level: Arc::clone(self.shared.space()),
+            reusable: Box::new(move || {
+                let readings = shared.all_metrics().iter().map(|metrics| metrics.read());
+                let more = readings.map(|reading| reading.free_segments.saturating_sub(ready));
+                more.sum::<u64>() * segment_bytes
+            }),
         }
     }
 
@@ -251,6 +272,18 @@ impl Daemon {
         self.doorbells.ring_from_outside(shard.into());
     }
 
+    /// What the file system of the spool has left.
+    fn space(&self) -> Value {
+        let level = self.shared.space();
+        let mut map: serde_json::Map<String, Value> = level
+            .numbers()
+            .into_iter()
+            .map(|(name, number)| (name.to_owned(), number.into()))
+            .collect();
+        map.insert("short_of".to_owned(), level.short_of().into());
+        map.into()
+    }
+
     fn wake_all(&self) {
         for shard in 0..self.mailboxes.len() {
             self.doorbells.ring_from_outside(shard);
@@ -329,6 +362,7 @@ impl control::Daemon for Daemon {
                 "commit_us": commit_ns / 1000,
                 "flushes": all.flushes,
                 "bytes_written": all.bytes_written,
+                "space": self.space(),
             },
             "mail": {
                 "accepted": all.accepted,

@@ -110,6 +110,7 @@ fn serve(
         dns_servers: config.dns_servers.clone(),
         hostname: worker::hostname(config),
         mailboxes: config.mailboxes.clone(),
+        space: plan.watch_space(),
         answers: Arc::clone(&daemon) as _,
         daemon: Arc::clone(&daemon) as _,
     };

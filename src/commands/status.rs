@@ -49,10 +49,30 @@ fn print_status(status: &Value) {
         number("/spool/flushes"),
     );
     println!(
+        "space   {} bytes free (at least {}), {} inodes (at least {}){}",
+        number("/spool/space/free_bytes"),
+        number("/spool/space/min_free"),
+        number("/spool/space/free_inodes"),
+        number("/spool/space/min_free_inodes"),
+        short_of(status),
+    );
+    println!(
         "mail    {} accepted, {} delivered, {} deferred, {} failed",
         number("/mail/accepted"),
         number("/mail/delivered"),
         number("/mail/deferred"),
         number("/mail/failed"),
     );
+}
+
+/// What is short, if anything is.
+fn short_of(status: &Value) -> String {
+    let short = status.pointer("/spool/space/short_of");
+    let words = short.and_then(Value::as_array).into_iter().flatten();
+    let words: Vec<&str> = words.filter_map(Value::as_str).collect();
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!("; NEW MAIL IS REFUSED: {}", words.join(", "))
+    }
 }

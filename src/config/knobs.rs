@@ -155,6 +155,26 @@ pub(super) const KNOBS: &[Knob] = &[
         "A checkpoint is made when the log has grown by this, or by four times its size; 0: never.",
     ),
     knob(
+        "spool",
+        "min_free",
+        Size {
+            min: 0,
+            max: 1 << 50,
+        },
+        "0B",
+        "Space kept free on the spool's file system; below it mail gets 452. 0B: 64MiB, at most 5 % of it.",
+    ),
+    knob(
+        "spool",
+        "min_free_inodes",
+        Count {
+            min: 0,
+            max: 1 << 50,
+        },
+        "0",
+        "Inodes kept free likewise. 0: 1000, at most 5 % of them.",
+    ),
+    knob(
         "smtpserver",
         "listen",
         List(Address),

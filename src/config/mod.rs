@@ -88,6 +88,10 @@ pub struct Spool {
     pub commit_delay_ns: Option<u64>,
     /// Growth of the log between checkpoints.
     pub checkpoint_bytes: u64,
+    /// Bytes to be left free; 0: automatic.
+    pub min_free_bytes: u64,
+    /// Inodes to be left free; 0: automatic.
+    pub min_free_inodes: u64,
 }
 
 /// One set of listeners with its limits.
@@ -299,6 +303,8 @@ fn spool(values: &Values) -> Spool {
         batch_bytes: spool.number("batch_size"),
         commit_delay_ns: (delay > 0).then_some(delay),
         checkpoint_bytes: spool.number("checkpoint"),
+        min_free_bytes: spool.number("min_free"),
+        min_free_inodes: spool.number("min_free_inodes"),
     }
 }
 

@@ -1,5 +1,5 @@
-//! The control thread: what may take its time. Names, the control socket, signals, files in
-//! `postman/`. Beside it the pick-up thread, for files in `router/`. Shards reach it through bounded
+//! The control thread: what may take its time. Names, the control socket, signals, the space of the spool,
+//! files in `postman/`. Beside it the pick-up thread, for files in `router/`. Shards reach it through bounded
 //! queues and never wait for it.
 
 pub mod client;
@@ -8,6 +8,7 @@ pub mod postman;
 pub mod queue;
 pub mod resolver;
 mod server;
+pub mod space;
 mod thread;
 pub mod users;
 
@@ -103,6 +104,8 @@ pub struct Setup {
     pub hostname: String,
     /// Template of a mailbox's path.
     pub mailboxes: String,
+    /// Who watches the space of the spool.
+    pub space: space::Watch,
     /// Where answers go.
     pub answers: Arc<dyn Answers>,
     /// Whom signals and commands concern.
@@ -126,6 +129,8 @@ pub fn start(setup: Setup, requests: Arc<Requests>) -> Result<(), StartError> {
     let path = setup.socket.display();
     let socket = server::bind(&setup.socket)
         .map_err(|error| StartError::Thread(format!("{path}: {error}")))?;
+    // Shards begin with what there is.
+    setup.space.look();
     thread::start("control", move || serve(setup, requests, socket))
 }
 
@@ -150,6 +155,7 @@ async fn serve(setup: Setup, requests: Arc<Requests>, socket: std::os::unix::net
         Arc::clone(&daemon),
         reload,
     ));
+    tokio_uring::spawn(setup.space.run());
     let resolver = Arc::new(Resolver::new(&setup.dns_servers, &setup.hostname));
     loop {
         while let Some(request) = requests.queue.pop() {

@@ -156,8 +156,17 @@ impl<D: Driver> Shard<D> {
         }
     }
 
+    /// Whether nothing new is attempted until the disk has caught up: each attempt makes records that wait in
+    /// memory. The end of a commit brings the next turn.
+    pub(super) fn holds_back(&self) -> bool {
+        self.log.is_behind() && self.stopping.is_none()
+    }
+
     /// Gives idle connections work, then does what the scheduler asks.
     pub(super) fn dispatch(&mut self) {
+        if self.holds_back() {
+            return;
+        }
         let mut eager = std::mem::take(&mut self.eager);
         for thread in eager.drain(..) {
             self.threads[thread.0 as usize].eager = false;
@@ -207,14 +216,17 @@ impl<D: Driver> Shard<D> {
 
     /// Asks the scheduler for a connection's next job; reads its content back when it has to.
     pub(super) fn feed(&mut self, key: Key) {
+        let held = self.holds_back();
         loop {
             let Some(outbound) = self.outbound.get_mut(key) else {
                 return;
             };
             let thread = outbound.thread;
             let served_max = self.scheduler.rule(thread).messages_per_connection;
-            let wants =
-                !outbound.loading && outbound.served < served_max && self.stopping.is_none();
+            let wants = !outbound.loading
+                && outbound.served < served_max
+                && self.stopping.is_none()
+                && !held;
             if !wants || outbound.leaving || !outbound.session_can_take() {
                 break;
             }

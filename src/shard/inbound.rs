@@ -239,7 +239,11 @@ impl<D: Driver> Shard<D> {
             return false;
         };
         let decision = match question {
-            Question::Sender { .. } => Decision::Accept,
+            // Before the client sends its content; what has begun is stored while there is a place.
+            Question::Sender { .. } => match self.shared.space().refusal() {
+                Some(reply) => Decision::Reject(reply),
+                None => Decision::Accept,
+            },
             Question::Recipient { address } => {
                 self.policies[inbound.listener].recipient(inbound.peer.ip(), address)
             }

@@ -219,10 +219,12 @@ impl<D: Driver> Shard<D> {
         } else {
             self.mail_log.deadline()
         };
+        let held = self.holds_back();
+        let scheduler = self.scheduler.deadline().filter(|_| !held);
         [
             self.timers.deadline(),
             self.log.deadline(),
-            self.scheduler.deadline(),
+            scheduler,
             mail_log,
         ]
         .into_iter()

@@ -489,7 +489,7 @@ impl<D: Driver> Shard<D> {
                 .map(|recipient| (recipient.hop, recipient.is_held()))
                 .collect();
             if open.is_empty() {
-                self.wake(*message, None);
+                self.wake(*message, Why::Other);
                 continue;
             }
             self.queued.open(open.len() as u32);

@@ -11,6 +11,7 @@ use crate::control::pickup;
 use crate::control::postman::{Kept, Undeliverable};
 use crate::control::queue::{Inquiry, Page};
 use crate::control::resolver::{Answer, Question};
+use crate::control::space::Level;
 use crate::control::users::{UserAnswer, UserQuestion};
 use crate::observe::metrics::ShardMetrics;
 
@@ -32,6 +33,8 @@ pub struct Shared {
     stop: AtomicU8,
     /// Shards that have begun their shutdown: they pass nothing on any more.
     stopping_count: AtomicU32,
+    /// Whether there is space for new mail.
+    space: Arc<Level>,
     /// Counts requests to open the mail logs again.
     reopen: AtomicU32,
 }
@@ -45,6 +48,7 @@ impl Shared {
             metrics,
             stop: AtomicU8::new(0),
             stopping_count: AtomicU32::new(0),
+            space: Arc::default(),
             reopen: AtomicU32::new(0),
         }
     }
@@ -53,6 +57,12 @@ impl Shared {
     #[must_use]
     pub fn metrics(&self, shard: u16) -> &ShardMetrics {
         &self.metrics[shard as usize]
+    }
+
+    /// Whether there is space for new mail.
+    #[must_use]
+    pub fn space(&self) -> &Arc<Level> {
+        &self.space
     }
 
     /// The counters of all shards.

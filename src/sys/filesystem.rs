@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use rustix::fs::statfs;
+use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
 
 /// A file system as the spool sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,36 @@ pub struct FileSystem {
     pub name: String,
     /// What an operator should know.
     pub warning: Option<&'static str>,
+}
+
+/// What a file system has left for who is not root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes.
+    pub free_bytes: u64,
+    /// Of so many.
+    pub total_bytes: u64,
+    /// Inodes.
+    pub free_inodes: u64,
+    /// Of so many; 0: it does not count them.
+    pub total_inodes: u64,
+    /// Nothing can be written.
+    pub is_read_only: bool,
+}
+
+/// What the file system of a directory has left.
+///
+/// # Errors
+/// Those of statvfs.
+pub fn space(dir: &Path) -> io::Result<Space> {
+    let found = statvfs(dir)?;
+    Ok(Space {
+        free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+        free_inodes: found.f_favail,
+        total_inodes: found.f_files,
+        is_read_only: found.f_flag.contains(StatVfsMountFlags::RDONLY),
+    })
 }
 
 /// Makes the name of a renamed file durable without opening its directory: on the named file systems

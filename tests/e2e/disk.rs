@@ -103,7 +103,9 @@ fn a_full_disk_keeps_its_reserve_and_repeats_nothing() {
 fn small(hop: std::net::SocketAddr) -> Setup {
     let mut setup = Setup::relay_to(hop)
         .shards(1)
-        .with("spool", "segment_size = \"4MiB\"");
+        .with("spool", "segment_size = \"4MiB\"")
+        // What follows is about the reserve, not about the marks.
+        .with("spool", "min_free = \"1B\"\nmin_free_inodes = 1");
     setup.tail = RETRY.to_owned();
     setup
 }

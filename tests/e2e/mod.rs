@@ -15,6 +15,7 @@ mod list;
 mod local;
 mod mail_log;
 mod pickup;
+mod pressure;
 mod programs;
 mod queue;
 mod relay;

@@ -227,6 +227,14 @@ impl Daemon {
         fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default()
     }
 
+    /// Its resident memory in KiB.
+    pub fn rss_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("running");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+        number.expect("every process has a size")
+    }
+
     /// All lines of the mail log.
     pub fn mail_log(&self) -> String {
         let Ok(entries) = fs::read_dir(self.dir.path().join("log")) else {

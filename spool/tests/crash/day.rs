@@ -261,7 +261,6 @@ impl Day {
             }
             Event::ContentWritten { .. } => {}
             Event::ContentStored { id, result } => self.content_stored(id, result.is_ok()),
-            Event::Awake { .. } | Event::Inspected { .. } | Event::Loaded { .. } => {}
             Event::Accepting(_) | Event::Trouble(_) => {}
         }
         self.pay_reports();
