@@ -530,7 +530,7 @@ main() {
     prepare
     WITH_POSTFIX=no
     if has_postfix; then WITH_POSTFIX=yes; fi
-    ln -s "$ZMAILER" "$DIR/sendmail"
+    ln -s "$(dirname "$ZMAILER")/sendmail" "$DIR/sendmail"
     print_machine
     floor
     make_message >"$DIR/message"

@@ -80,7 +80,7 @@ failed() { echo "$(basename "$0"): line $2: $3: exit $1" >&2; }
 prepare() {
     command -v smtp-source >/dev/null || die "smtp-source is not installed (Debian: postfix)"
     if [ -z "${ZMAILER:-}" ]; then
-        cargo build --release --quiet --bin zmailer
+        cargo build --release --quiet --bin zmailer --bin sendmail
         ZMAILER=$(pwd)/target/release/zmailer
     fi
     [ -x "$ZMAILER" ] || die "$ZMAILER is not a program"

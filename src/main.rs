@@ -1,4 +1,4 @@
-//! The one binary of ZMailer; what it is called as decides what it does.
+//! ZMailer; what it is called as decides what it does. Only `sendmail` has a smaller binary besides.
 
 #![deny(unsafe_code)]
 

@@ -20,14 +20,15 @@ mod trace;
 mod worker;
 
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config};
 use crate::control::client;
-use crate::sys::process;
+use crate::sys;
 
 /// Exit codes, by their names in sysexits.
 pub(crate) mod exit {
@@ -202,7 +203,7 @@ pub fn main() -> ExitCode {
             | Command::Trace { .. }
     );
     if shows {
-        process::end_at_broken_pipe();
+        sys::process::end_at_broken_pipe();
     }
     match dispatch(cli.command) {
         Ok(code) | Err(code) => code,
@@ -213,11 +214,32 @@ pub fn main() -> ExitCode {
 const PROGRAMS: &[&str] = &["mailq"];
 
 fn sendmail(arguments: &[OsString]) -> ExitCode {
-    let bytes: Vec<Vec<u8>> = arguments
-        .iter()
+    sendmail::run(&bytes_of(arguments))
+}
+
+fn bytes_of(arguments: &[OsString]) -> Vec<Vec<u8>> {
+    let arguments = arguments.iter();
+    arguments
         .map(|argument| argument.as_encoded_bytes().to_vec())
-        .collect();
-    sendmail::run(&bytes)
+        .collect()
+}
+
+/// The program `sendmail`: it submits by itself, and becomes the whole program, which stands beside it,
+/// for all else. Starting the whole one costs more than a submission does.
+pub fn sendmail_main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    sendmail::submit_only(&bytes_of(&arguments)).unwrap_or_else(|| become_whole(&arguments))
+}
+
+fn become_whole(arguments: &[OsString]) -> ExitCode {
+    let own = std::env::current_exe().unwrap_or_default();
+    let whole = own.with_file_name("zmailer");
+    let error = process::Command::new(&whole)
+        .arg0("sendmail")
+        .args(arguments)
+        .exec();
+    let what = format!("sendmail: {}, which this needs: {error}", whole.display());
+    fail(exit::UNAVAILABLE, what)
 }
 
 fn reload(config: &Config) -> ExitCode {

@@ -24,7 +24,6 @@ use super::{exit, fail, help};
 use crate::config::{self, Config};
 use crate::control::client::{self, ControlError};
 use crate::mail::message_file::{self, FileEnvelope, FileRecipient};
-use crate::sys::process;
 use input::{Input, Limits, Waiting};
 use options::{Mode, Options};
 
@@ -33,43 +32,64 @@ const TAKEN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs with the arguments behind the program's name.
 pub(super) fn run(arguments: &[Vec<u8>]) -> ExitCode {
-    let mut flags = arguments.iter().take_while(|word| *word != b"--");
-    if flags.any(|word| word == b"--help") {
-        // A reader that has left needs no help.
-        let _ = writeln!(io::stdout(), "{}\n{}", help::SENDMAIL_USAGE, help::SENDMAIL);
-        return ExitCode::SUCCESS;
-    }
-    let options = match options::parse(arguments) {
-        Ok(options) => options,
-        Err(what) => return fail(exit::USAGE, format!("sendmail: {what}")),
+    let done = options(arguments).and_then(|options| match options.mode {
+        Mode::Submit => submit_one(&options),
+        _ => other(&options),
+    });
+    done.unwrap_or_else(|code| code)
+}
+
+/// Submits a message, or says what is wrong with the arguments; None when they ask for something else.
+pub(super) fn submit_only(arguments: &[Vec<u8>]) -> Option<ExitCode> {
+    let done = match options(arguments) {
+        Ok(options) if options.mode != Mode::Submit => return None,
+        Ok(options) => submit_one(&options),
+        Err(code) => Err(code),
     };
+    Some(done.unwrap_or_else(|code| code))
+}
+
+fn options(arguments: &[Vec<u8>]) -> Result<Options, ExitCode> {
+    options::parse(arguments).map_err(|what| fail(exit::USAGE, format!("sendmail: {what}")))
+}
+
+fn settings(options: &Options) -> Result<Config, ExitCode> {
     for flag in &options.ignored {
         eprintln!("sendmail: {flag} is ignored");
     }
-    let config = match config::load(options.config.as_deref()) {
-        Ok(config) => config,
-        Err(errors) => {
-            for error in &errors {
-                eprintln!("sendmail: {error}");
-            }
-            return ExitCode::from(exit::CONFIG);
+    config::load(options.config.as_deref()).map_err(|errors| {
+        for error in &errors {
+            eprintln!("sendmail: {error}");
         }
-    };
+        ExitCode::from(exit::CONFIG)
+    })
+}
+
+fn submit_one(options: &Options) -> Result<ExitCode, ExitCode> {
+    let config = settings(options)?;
+    submit(&config, options, Waiting(io::stdin().lock()))
+        .map_err(|refusal| fail(refusal.code, format!("sendmail: {}", refusal.text)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is no submission of one message.
+fn other(options: &Options) -> Result<ExitCode, ExitCode> {
+    if options.mode == Mode::Help {
+        // A reader that has left needs no help.
+        let _ = writeln!(io::stdout(), "{}\n{}", help::SENDMAIL_USAGE, help::SENDMAIL);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let config = settings(options)?;
     match &options.mode {
-        Mode::Submit => match submit(&config, &options, Waiting(io::stdin().lock())) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(refusal) => fail(refusal.code, format!("sendmail: {}", refusal.text)),
-        },
-        Mode::Smtp => smtp::run(&config),
-        Mode::Queue => match super::queue::mailq(&super::queue::Mailq::default()) {
-            Ok(code) | Err(code) => code,
-        },
-        Mode::Retry(filter) => retry(&config, filter, options.verbose),
-        Mode::Daemon => super::start::start(options.config.as_deref(), &config),
-        Mode::Aliases => fail(
+        Mode::Submit | Mode::Help => Ok(ExitCode::SUCCESS),
+        Mode::Smtp => Ok(smtp::run(&config)),
+        Mode::Queue => super::queue::mailq(&super::queue::Mailq::default()),
+        Mode::Retry(filter) => Ok(retry(&config, filter, options.verbose)),
+        Mode::Daemon => Ok(super::start::start(options.config.as_deref(), &config)),
+        Mode::Aliases => Err(fail(
             exit::UNAVAILABLE,
             "sendmail: -bi: this version has no alias database",
-        ),
+        )),
     }
 }
 
@@ -159,7 +179,6 @@ fn envelope(options: &Options, recipients: Vec<FileRecipient>) -> FileEnvelope {
             .full_name
             .clone()
             .or_else(|| std::env::var("NAME").ok().map(String::into_bytes)),
-        login_name: process::own_name().map(String::into_bytes),
         sender: options.sender.clone(),
         envid: options.envid.clone(),
         ret: options.ret.clone(),

@@ -1,11 +1,13 @@
 //! Every command says what it does, how it ends and how it is used.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use zmailer::scheduler::filter::Filter;
 
 use crate::harness::daemon::{binary, scratch_dir};
+use crate::harness::sendmail::PROGRAM;
 
 fn help_of(mut command: Command, words: &[&str]) -> String {
     let output = command.args(words).output().unwrap();
@@ -61,9 +63,10 @@ fn every_command_says_how_it_ends_and_how_it_is_used() {
 #[test]
 fn the_programs_help_too() {
     let dir = scratch_dir();
-    for name in ["sendmail", "mailq"] {
+    let small = OsStr::new(PROGRAM);
+    for (name, program) in [("sendmail", small), ("mailq", binary().get_program())] {
         let path = dir.path().join(name);
-        symlink(binary().get_program(), &path).unwrap();
+        symlink(program, &path).unwrap();
         let help = help_of(Command::new(&path), &["--help"]);
         judge(name, &help);
         assert!(help.contains("Usage: "), "{help}");

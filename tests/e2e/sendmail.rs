@@ -5,11 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::daemon::{Daemon, Setup, free_address, scratch_dir};
+use crate::harness::daemon::{Daemon, Setup, binary, free_address, scratch_dir};
 use crate::harness::hop::Hop;
 use crate::harness::mount::Mount;
 use crate::harness::person;
-use crate::harness::sendmail::{said, sendmail, sendmail_by};
+use crate::harness::sendmail::{PROGRAM, program, said, sendmail, sendmail_by, zmailer};
 
 fn content(hop: &Hop, count: usize) -> String {
     let mails = hop.wait_for_mails(count);
@@ -407,6 +407,40 @@ fn directories_that_are_not_ours_to_write() {
         "{}",
         said(&output)
     );
+}
+
+/// All three are the same, and the first alone is enough to submit.
+#[test]
+fn the_small_program_the_whole_one_and_a_link_to_it() {
+    let daemon = without_daemon(Setup::relay_to(free_address()));
+    let bin = daemon.dir.path().join("elsewhere");
+    fs::create_dir(&bin).unwrap();
+    let (alone, link) = (bin.join("alone"), daemon.dir.path().join("sendmail"));
+    fs::copy(PROGRAM, &alone).unwrap();
+    std::os::unix::fs::symlink(binary().get_program(), &link).unwrap();
+    let by_path = |path: &Path, arguments: &[&str]| {
+        let mut command = Command::new(path);
+        command.args(arguments);
+        program(command, &daemon, b"")
+    };
+    let first = by_path(&alone, &["-f", "a@a.example", "b@b.example"]);
+    let second = by_path(&link, &["-f", "a@a.example", "b@b.example"]);
+    let third = zmailer(&daemon, &["sendmail", "-f", "a@a.example", "b@b.example"]);
+    for output in [&first, &second, &third] {
+        assert_eq!(output.status.code(), Some(0), "{}", said(output));
+    }
+    let router = daemon.dir.path().join("postoffice/router");
+    let files = fs::read_dir(router).unwrap();
+    let texts: Vec<String> = files
+        .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
+        .collect();
+    assert_eq!(texts.len(), 3);
+    assert!(texts.iter().all(|text| *text == texts[0]), "{texts:?}");
+    // What it cannot do alone it does not do at all.
+    let output = by_path(&alone, &["-bp"]);
+    assert_eq!(output.status.code(), Some(69), "{}", said(&output));
+    let wanted = format!("{}, which this needs", bin.join("zmailer").display());
+    assert!(said(&output).contains(&wanted), "{}", said(&output));
 }
 
 /// The owner of the file is who has sent it, whatever he says; he needs no other right.

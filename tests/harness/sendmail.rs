@@ -5,17 +5,19 @@ use std::process::{Command, Output, Stdio};
 
 use super::daemon::{Daemon, binary};
 
+/// The program `sendmail`.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_sendmail");
+
 /// Runs `sendmail` of a daemon's postoffice with these arguments and this input.
 pub fn sendmail(daemon: &Daemon, arguments: &[&str], input: &[u8]) -> Output {
-    let mut command = binary();
-    command.arg("sendmail").args(arguments);
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments);
     run(command, daemon, input)
 }
 
 /// Runs `sendmail` by way of another command, which gets it as its last arguments.
 pub fn sendmail_by(mut way: Command, daemon: &Daemon, arguments: &[&str], input: &[u8]) -> Output {
-    way.arg(env!("CARGO_BIN_EXE_zmailer"));
-    way.arg("sendmail").args(arguments);
+    way.arg(PROGRAM).args(arguments);
     run(way, daemon, input)
 }
 
@@ -24,9 +26,11 @@ pub fn program(mut command: Command, daemon: &Daemon, input: &[u8]) -> Output {
     let dir = daemon.dir.path().join("bin");
     if !dir.exists() {
         std::fs::create_dir(&dir).expect("a scratch directory");
-        for name in ["sendmail", "zmailer"] {
-            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_zmailer"), dir.join(name))
-                .expect("a scratch link");
+        for (name, program) in [
+            ("sendmail", PROGRAM),
+            ("zmailer", env!("CARGO_BIN_EXE_zmailer")),
+        ] {
+            std::os::unix::fs::symlink(program, dir.join(name)).expect("a scratch link");
         }
     }
     let path = std::env::var("PATH").unwrap_or_default();

@@ -39,6 +39,7 @@ pub(super) enum Mode {
     Retry(String),
     Daemon,
     Aliases,
+    Help,
 }
 
 /// Flags that take an argument, attached or as the next word.
@@ -49,6 +50,11 @@ const ATTACHED: &[u8] = b"bdeJq";
 /// Takes the command line apart in getopt's way: flags end at the first word that is none.
 pub(super) fn parse(arguments: &[Vec<u8>]) -> Result<Options, String> {
     let mut options = Options::default();
+    let mut flags = arguments.iter().take_while(|word| *word != b"--");
+    if flags.any(|word| word == b"--help") {
+        options.mode = Mode::Help;
+        return Ok(options);
+    }
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         if word == b"--" {

@@ -15,7 +15,6 @@ use crate::config::Config;
 use crate::mail::message_file::{self, FileEnvelope, FileRecipient};
 use crate::protocol::Input;
 use crate::protocol::server::{BodyKind, Peer, Ret, Session, Stored, Transaction, Verdict, Want};
-use crate::sys::process;
 
 const INPUT_BYTES: usize = 64 << 10;
 
@@ -113,7 +112,6 @@ fn submit(config: &Config, transaction: &Transaction) -> Result<String, SubmitEr
             orcpt: recipient.orcpt.clone(),
         });
     let envelope = FileEnvelope {
-        login_name: process::own_name().map(String::into_bytes),
         sender: Some(transaction.sender.clone()),
         body_type: binary.then(|| b"BINARYMIME".to_vec()),
         ret: transaction.ret.map(|ret| match ret {

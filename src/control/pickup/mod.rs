@@ -64,6 +64,13 @@ const RING_AFTER: usize = 64;
 /// Pause between scans that nothing asked for.
 const SCAN: Duration = Duration::from_secs(10);
 
+/// Least pause between scans: while many submit, what comes meanwhile is found, committed and removed
+/// together. The first after a rest is found at once.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// Pause between looks for abandoned files.
+const SWEEP: Duration = Duration::from_secs(600);
+
 /// Pause after the spool refused a message, or files could not be removed.
 const REFUSED: Duration = Duration::from_secs(2);
 
@@ -285,6 +292,9 @@ struct Pickup {
     scan_at: Instant,
     /// Something new may be there that no scan has seen.
     look: bool,
+    /// Not before this.
+    gathered_at: Instant,
+    sweep_at: Instant,
     users: submission::Users,
     /// The first whole scan is over: what recovery knew and no file was found for is released.
     settled: bool,
@@ -308,6 +318,8 @@ impl Pickup {
             refused_until: None,
             scan_at: Instant::now(),
             look: true,
+            gathered_at: Instant::now(),
+            sweep_at: Instant::now(),
             users: submission::Users::default(),
             settled: false,
             cut: false,
@@ -331,14 +343,17 @@ impl Pickup {
             return REFUSED;
         }
         self.refused_until = None;
-        if self.names.is_empty() && (self.look || now >= self.scan_at) {
-            self.look = false;
+        if std::mem::take(&mut self.look) {
+            self.scan_at = self.scan_at.min(self.gathered_at);
+        }
+        if self.names.is_empty() && now >= self.scan_at.max(self.gathered_at) {
             self.scan(now);
         }
         self.hand_out();
         self.settle();
-        if self.names.is_empty() && !self.look {
-            self.scan_at.saturating_duration_since(now).min(SCAN)
+        if self.names.is_empty() {
+            let scan_at = self.scan_at.max(self.gathered_at);
+            scan_at.saturating_duration_since(now).min(SCAN)
         } else {
             Duration::from_millis(20)
         }
@@ -376,6 +391,7 @@ impl Pickup {
     /// Lists `router/` and its subdirectories `A` to `Z`.
     fn scan(&mut self, now: Instant) {
         self.scan_at = now + SCAN;
+        self.gathered_at = now + GATHER;
         self.stuck.retain(|_, until| *until > now);
         let router = self.router.clone();
         let mut found = Vec::new();
@@ -389,7 +405,10 @@ impl Pickup {
         // Taken from the back: oldest names first, as far as inodes tell.
         found.sort_unstable_by(|one: &PathBuf, other| other.cmp(one));
         self.names = found;
-        sweep(&self.setup.postoffice.join("public"));
+        if now >= self.sweep_at {
+            self.sweep_at = now + SWEEP;
+            sweep(&self.setup.postoffice.join("public"));
+        }
     }
 
     fn list(&self, dir: &Path, above: bool, found: &mut Vec<PathBuf>) -> io::Result<()> {
