@@ -267,7 +267,9 @@ mod tests {
             free_inodes,
             ..SPACE
         };
-        let cases: &[(&str, Space, (u64, u64), u64, u8, u8)] = &[
+        /// Reason, space, marks, bytes of empty segments, what was short, what is.
+        type Case = (&'static str, Space, (u64, u64), u64, u8, u8);
+        let cases: &[Case] = &[
             ("automatic, enough", SPACE, (0, 0), 0, 0, 0),
             ("automatic, below 64 MiB", mib(63), (0, 0), 0, 0, BYTES),
             ("given, below", SPACE, (101 << 20, 0), 0, 0, BYTES),
