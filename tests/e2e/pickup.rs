@@ -72,13 +72,23 @@ fn hostile_files_go_to_postman_and_harm_nobody() {
         "to <good@x.example>\nenv-end\nSubject: s\n\ntext\n",
     )
     .unwrap();
+    // Of somebody the system does not know.
+    let foreign = postoffice(&daemon).join("public/8");
+    fs::write(&foreign, "to <foreign@x.example>\nenv-end\n\nx\n").unwrap();
+    let is_foreign = std::os::unix::fs::chown(&foreign, Some(64_321), None).is_ok();
+    if is_foreign {
+        fs::rename(foreign, router.join("8")).unwrap();
+    }
     // Not seen: a name that begins with a dot is being written.
     fs::write(
         router.join(".7"),
         "to <hidden@x.example>\nenv-end\n\ntext\n",
     )
     .unwrap();
-    let found = wait_for_postman(&daemon, 7);
+    let mut found = wait_for_postman(&daemon, 7 + usize::from(is_foreign));
+    if is_foreign {
+        assert_eq!(found.remove(5), "rtr.8.noowner");
+    }
     assert_eq!(
         found,
         [
@@ -100,6 +110,29 @@ fn hostile_files_go_to_postman_and_harm_nobody() {
         "the reason is told: {}",
         daemon.stderr()
     );
+}
+
+/// The limits of SMTP hold for files as well: size, and hosts passed.
+#[test]
+fn files_beyond_the_limits_go_to_postman() {
+    let daemon = Setup::relay_to(free_address())
+        .with("smtpserver", "message_size_max = \"1MiB\"")
+        .start();
+    let envelope = "to <a@x.example>\nenv-end\n";
+    let big = "0123456\n".repeat(1 << 18);
+    put(
+        &daemon,
+        "big",
+        format!("{envelope}Subject: s\n\n{big}").as_bytes(),
+    );
+    let passed = "Received: from a by b; Thu, 1 Jan 1970 00:00:00 +0000\n".repeat(1000);
+    put(
+        &daemon,
+        "loop",
+        format!("{envelope}{passed}\nx\n").as_bytes(),
+    );
+    let found = wait_for_postman(&daemon, 2);
+    assert_eq!(found, ["rtr.big.toolarge", "rtr.loop.badmessage"]);
 }
 
 /// A file that was committed and not yet removed when the power failed must not become a second

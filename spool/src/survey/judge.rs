@@ -199,9 +199,10 @@ impl Survey {
             Says::Message { id, .. } => {
                 let settled = matches!(fact.from, From::Aside(_));
                 let was_apart = self.is_apart(fact.place);
-                let Some(entry) = Entry::new(fact, settled, was_apart) else {
+                let Some(mut entry) = Entry::new(fact, settled, was_apart) else {
                     return;
                 };
+                entry.found.counts = order.counts(fact);
                 if dones.contains(id) {
                     self.finding(
                         fact.place,
@@ -283,6 +284,20 @@ impl Survey {
     }
 }
 
+impl Order {
+    /// Whether a record is in a commit that recovery takes.
+    fn counts(&self, fact: &Fact) -> bool {
+        let From::Commit(sequence) = fact.from else {
+            return false;
+        };
+        self.good.get(&sequence).is_some_and(|commit| {
+            let inside = commit.place.offset..commit.end;
+            let here = commit.place.segment == fact.place.segment;
+            here && commit.segment == commit.place.segment && inside.contains(&fact.place.offset)
+        })
+    }
+}
+
 impl Entry {
     fn new(fact: &Fact, settled: bool, was_apart: bool) -> Option<Self> {
         let Says::Message { recipients, .. } = &fact.says else {
@@ -324,6 +339,7 @@ fn found(fact: &Fact, standing: Standing) -> Option<Found> {
         sum: *sum,
         finished: finished.map(|(recipient, _)| *recipient).collect(),
         standing,
+        counts: false,
     })
 }
 

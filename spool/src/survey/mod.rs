@@ -74,6 +74,8 @@ pub struct Found {
     pub finished: BTreeSet<u32>,
     /// Whether it can be believed.
     pub standing: Standing,
+    /// A start finds it.
+    pub counts: bool,
 }
 
 /// A message's record, read again.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use spool::blocking::{BlockingDisk, file_name};
 use spool::op::FileId;
-use spool::survey::Survey;
+use spool::survey::{Survey, Surveyed};
 use spool::*;
 
 use text::Files;
@@ -118,7 +118,7 @@ fn plain() -> Envelope {
     }
 }
 
-fn survey(files: &Files) -> survey::Surveyed {
+fn survey(files: &Files) -> Surveyed {
     let mut survey = Survey::new(Some(0));
     let mut contents = BTreeSet::new();
     for (file, bytes) in files {

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spool::op::FileId;
-use spool::sim::{Fault, Rng};
+use spool::buffer::AlignedBuf;
+use spool::op::{FileId, Op, Request, Token};
+use spool::sim::{Fault, Rng, SimDisk};
 use spool::survey::{Survey, Surveyed};
 use spool::*;
 
@@ -260,4 +261,38 @@ pub(crate) fn survey(files: &Files) -> Surveyed {
         _ => None,
     });
     survey.finish(&contents.collect())
+}
+
+/// What a start finds in files, which are of whole blocks.
+pub(crate) fn recovered(files: &Files) -> BTreeSet<SpoolId> {
+    let mut disk = SimDisk::new(1);
+    let mut perform = |op| {
+        let token = Token(1);
+        disk.submit(Request { token, op });
+        let done = disk.complete_one().expect("it was submitted");
+        done.result.expect("no fault was ordered");
+    };
+    for (file, bytes) in files {
+        let file = *file;
+        perform(Op::Create { file });
+        if bytes.is_empty() {
+            continue;
+        }
+        let mut buf = AlignedBuf::zeroed(bytes.len());
+        buf.copy_from_slice(bytes);
+        let (offset, durable) = (0, true);
+        perform(Op::Write {
+            file,
+            offset,
+            buf,
+            durable,
+        });
+    }
+    perform(Op::SyncDir);
+    let (_, recovered) = crate::harness::start(&mut disk, settings(4711));
+    recovered
+        .messages
+        .iter()
+        .map(|message| message.id)
+        .collect()
 }

@@ -53,9 +53,11 @@ struct Total {
 impl Total {
     fn add(&mut self, look: &Look, as_json: bool) {
         let surveyed = &look.surveyed;
-        let live = surveyed.messages.iter();
-        let live = live.filter(|found| found.standing == spool::survey::Standing::Vouched);
-        let messages = live.count();
+        let messages = surveyed
+            .messages
+            .iter()
+            .filter(|found| found.counts)
+            .count();
         self.messages += messages;
         self.commits += surveyed.commits;
         self.bytes += surveyed.bytes;

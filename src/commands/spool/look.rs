@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use spool::blocking::{file_name, parse_file_name, read_content};
 use spool::op::FileId;
-use spool::survey::{Finding, Found, Opened, Standing, Survey, Surveyed};
+use spool::survey::{Finding, Found, Opened, Place, Survey, Surveyed};
 
 /// What stands in front of the commits of a segment, and the first of them.
 const START_BYTES: usize = 3 * 4096;
@@ -32,22 +32,20 @@ impl Look {
     /// Looks at a directory; `settled` is false while a daemon may be writing to it.
     pub(super) fn at(dir: &Path, settled: bool) -> io::Result<Self> {
         let mut look = Self::once(dir)?;
-        if settled || look.surveyed.findings.is_empty() {
+        let quiet = look.surveyed.messages.iter().all(|found| found.counts);
+        if settled || (quiet && look.surveyed.findings.is_empty()) {
             return Ok(look);
         }
         let again = Self::once(dir)?;
         let before = std::mem::replace(&mut look, again).surveyed;
         let seen: BTreeSet<Finding> = before.findings.into_iter().collect();
-        look.surveyed
-            .findings
-            .retain(|finding| seen.contains(finding));
-        let loose = before.messages.iter();
-        let loose: Vec<&Found> = loose
-            .filter(|found| found.standing != Standing::Vouched)
-            .collect();
-        look.surveyed
-            .messages
-            .retain(|found| found.standing == Standing::Vouched || loose.contains(&found));
+        let findings = &mut look.surveyed.findings;
+        findings.retain(|finding| seen.contains(finding));
+        // One that a start does not find may be in a commit that is being written.
+        let apart = before.messages.iter().filter(|found| !found.counts);
+        let apart: BTreeSet<Place> = apart.map(|found| found.place).collect();
+        let messages = &mut look.surveyed.messages;
+        messages.retain(|found| found.counts || apart.contains(&found.place));
         Ok(look)
     }
 
@@ -90,10 +88,9 @@ impl Look {
 
     /// Reads every message that a start would find.
     fn judge_messages(&mut self) {
-        let vouched = self.surveyed.messages.iter();
-        let vouched = vouched.filter(|found| found.standing == Standing::Vouched);
+        let counted = self.surveyed.messages.iter().filter(|found| found.counts);
         let mut findings = Vec::new();
-        for found in vouched {
+        for found in counted {
             let read = self.open(found);
             let read = read.and_then(|opened| self.content(&opened, |_| Ok(())));
             if let Err(error) = read {

@@ -15,7 +15,7 @@ use spool::survey::{Found, Standing};
 use super::check::show_all;
 use super::file::{self, Writer};
 use super::look::Look;
-use super::{directories, exit, fail, kept, read};
+use super::{directories, exit, fail, kept};
 use crate::config::Config;
 use crate::sys::lock;
 
@@ -44,7 +44,7 @@ pub(super) fn salvage(
     fs::create_dir(to).map_err(failed)?;
     let mut salvage = Salvage {
         to: to.to_owned(),
-        held: HashSet::new(),
+        seen: HashSet::new(),
         written: 0,
         doubtful: 0,
         lost: 0,
@@ -55,10 +55,9 @@ pub(super) fn salvage(
         let look = look.map_err(|error| fail(exit::IO, format!("{}: {error}", dir.display())))?;
         // Messages of a shard that is gone, as far as a start has found them, are in another one.
         let is_kept = from.is_none() && super::number(&dir).is_none();
-        if missing || is_kept {
-            salvage.held.extend(held(&dir));
-        }
-        salvage.directory(&look).map_err(failed)?;
+        salvage
+            .directory(&look, missing || is_kept)
+            .map_err(failed)?;
     }
     File::open(to)
         .and_then(|dir| dir.sync_all())
@@ -66,17 +65,10 @@ pub(super) fn salvage(
     Ok(salvage.end())
 }
 
-/// What a start finds in a directory; nothing when it refuses.
-fn held(dir: &Path) -> Vec<SpoolId> {
-    let shard = read(dir.to_owned());
-    let messages = shard.map(|shard| shard.messages).unwrap_or_default();
-    messages.into_iter().map(|message| message.id).collect()
-}
-
 struct Salvage {
     to: PathBuf,
-    /// Messages that are left out.
-    held: HashSet<SpoolId>,
+    /// Messages that have had their turn.
+    seen: HashSet<SpoolId>,
     written: usize,
     doubtful: usize,
     lost: usize,
@@ -84,7 +76,7 @@ struct Salvage {
 }
 
 impl Salvage {
-    fn directory(&mut self, look: &Look) -> io::Result<()> {
+    fn directory(&mut self, look: &Look, missing: bool) -> io::Result<()> {
         show_all(&look.dir, "", &look.surveyed.findings);
         self.findings += look.surveyed.findings.len() + look.unreadable.len();
         for error in &look.unreadable {
@@ -94,7 +86,7 @@ impl Salvage {
             println!("{}: content.{id:032x} has no record", look.dir.display());
         }
         for found in &look.surveyed.messages {
-            if self.held.insert(found.id) {
+            if self.seen.insert(found.id) && !(missing && found.counts) {
                 self.message(look, found)?;
             }
         }

@@ -569,7 +569,11 @@ fn sweep(public: &Path) {
     for entry in entries.flatten() {
         let old = entry
             .metadata()
-            .and_then(|metadata| metadata.modified())
+            // What is in a directory is not ours, so it cannot be removed.
+            .and_then(|metadata| match metadata.is_dir() {
+                true => Err(io::ErrorKind::IsADirectory.into()),
+                false => metadata.modified(),
+            })
             .is_ok_and(|time| {
                 SystemTime::now()
                     .duration_since(time)
