@@ -122,6 +122,63 @@ impl SimNet {
         self.node(shard, |node| node.log_errno = errno);
     }
 
+    /// When the world goes on without anybody's doing: something arrives or completes; now if a driver
+    /// has something to be told already. None: it does not.
+    #[must_use]
+    pub fn quiet_until(&self) -> Option<u64> {
+        self.world.borrow().quiet_until()
+    }
+
+    /// From now on everything on the network takes this long at most.
+    pub fn set_latency(&self, ns_max: u64) {
+        self.world.borrow_mut().latency_ns_max = ns_max.max(1);
+    }
+
+    /// From now on a request to the disk of a shard takes this long at most; none: as long as anything.
+    ///
+    /// # Panics
+    /// When the shard has no driver.
+    pub fn set_disk_latency(&self, shard: usize, ns_max: Option<u64>) {
+        self.node(shard, |node| node.disk_ns_max = ns_max);
+    }
+
+    /// Sockets of all shards to this address: connecting, open, or being closed.
+    #[must_use]
+    pub fn calls(&self, address: SocketAddr) -> usize {
+        let world = self.world.borrow();
+        world.calls.get(&address).map_or(0, |calls| calls.now)
+    }
+
+    /// The most of them at any moment since this was last asked.
+    #[must_use]
+    pub fn calls_most(&self, address: SocketAddr) -> usize {
+        let mut world = self.world.borrow_mut();
+        let calls = world.calls.entry(address).or_default();
+        std::mem::replace(&mut calls.most, calls.now)
+    }
+
+    /// Connections of clients that a shard has spoken to and not closed.
+    #[must_use]
+    pub fn clients_open(&self, shard: usize) -> usize {
+        let world = self.world.borrow();
+        let open = |link: &&Link| {
+            let spoken_to = link.remote.is_none() && link.sends > 0;
+            link.shard == shard && spoken_to && link.state == State::Open
+        };
+        world.links.values().filter(open).count()
+    }
+
+    /// The test will not ask for this connection again.
+    pub fn forget(&self, id: ClientId) {
+        let mut world = self.world.borrow_mut();
+        if let Some(link) = world.links.get_mut(&id.0) {
+            link.far.forgotten = true;
+            if link.state == State::Gone {
+                world.links.remove(&id.0);
+            }
+        }
+    }
+
     /// The number of sockets a shard has not closed.
     #[must_use]
     pub fn sockets_open(&self, shard: usize) -> usize {
@@ -268,7 +325,7 @@ impl SimNet {
             world
                 .links
                 .get_mut(&id.0)
-                .expect("links are kept as long as the world"),
+                .expect("a link is kept until the test forgets it"),
         )
     }
 }
@@ -297,6 +354,7 @@ impl Driver for SimDriver {
         let mut world = self.world.borrow_mut();
         let port = LOCAL_PORT_FIRST + world.rng.below(10_000) as u16;
         let link = world.add_link(self.shard, State::Connecting, local_address(remote, port));
+        world.call(link, remote);
         world.plan_soon(Happening::Connecting { link, remote });
         Socket(link)
     }
@@ -361,7 +419,12 @@ impl Driver for SimDriver {
             world.plan_soon(Happening::Foreign { shard, request });
         } else if let Some(node) = world.nodes.get_mut(&self.shard) {
             node.disk.submit(request);
-            world.plan_soon(Happening::Disk { shard: self.shard });
+            let disk_ns_max = node.disk_ns_max;
+            let at_ns = match disk_ns_max {
+                Some(most) => world.mono_ns + 1 + world.rng.below(most.max(1)),
+                None => world.soon(),
+            };
+            world.plan(at_ns, Happening::Disk { shard: self.shard });
         }
     }
 

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use super::{Action, Scheduler, ThreadKey};
+use super::{Action, Place, Scheduler, ThreadKey};
 use crate::base::clock::Now;
 use crate::base::slab::Key;
 
@@ -114,7 +114,12 @@ impl Scheduler {
             if let Some(credits) = self.credits.get_mut(usize::from(owner)) {
                 *credits -= 1;
             }
-            self.threads[key.0 as usize].forwarded_count += 1;
+            let thread = &mut self.threads[key.0 as usize];
+            thread.forwarded_count += 1;
+            thread.forwarded_open += 1;
+            if let Some(state) = self.vertices.get_mut(Key(vertex.0)) {
+                state.place = Place::Forwarded;
+            }
             self.actions.push_back(Action::Forward {
                 thread: key,
                 vertex,
@@ -124,11 +129,13 @@ impl Scheduler {
         }
     }
 
-    /// Whether a vertex can be passed on to the owner.
+    /// Whether a vertex can be passed on to the owner: a thread never has more handles there than are
+    /// left for the others. A slow next hop so leaves half of all credits, a second one half of that, and
+    /// mail for a healthy one does not wait behind theirs.
     pub(super) fn has_credits(&self, key: ThreadKey) -> bool {
-        let owner = self.threads[key.0 as usize].owner;
-        let credits = self.credits.get(usize::from(owner));
-        credits.is_some_and(|credits| *credits > 0)
+        let thread = &self.threads[key.0 as usize];
+        let credits = self.credits.get(usize::from(thread.owner));
+        credits.is_some_and(|credits| *credits > thread.forwarded_open)
     }
 
     /// A suspended thread keeps no guests: handles that wait, wait at home.

@@ -146,6 +146,8 @@ enum Place {
     Waiting,
     Agenda,
     Granted,
+    /// Granted, and with the shard that owns the thread.
+    Forwarded,
 }
 
 #[derive(Debug)]
@@ -495,11 +497,19 @@ impl Scheduler {
         let Some(state) = self.vertices.get_mut(Key(vertex.0)) else {
             return Reported::Finished;
         };
-        debug_assert_eq!(
-            state.place,
-            Place::Granted,
+        debug_assert!(
+            matches!(state.place, Place::Granted | Place::Forwarded),
             "only a granted vertex is reported"
         );
+        if state.place == Place::Forwarded {
+            state.place = Place::Granted;
+            let key = state.thread;
+            self.threads[key.0 as usize].forwarded_open -= 1;
+            self.touch(key);
+        }
+        let Some(state) = self.vertices.get(Key(vertex.0)) else {
+            return Reported::Finished;
+        };
         match verdict {
             Verdict::NotAttempted if state.guest => {
                 let payload = state.payload;

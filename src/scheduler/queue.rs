@@ -33,7 +33,7 @@ impl Scheduler {
         let thread = &self.threads[state.thread.0 as usize];
         let own_ms = match state.place {
             Place::Agenda => now.wall_ms + state.due_ns.saturating_sub(now.mono_ns) / 1_000_000,
-            Place::Waiting | Place::Granted => 0,
+            Place::Waiting | Place::Granted | Place::Forwarded => 0,
         };
         let thread_ms = if thread.is_suspended(now.mono_ns) {
             thread.next_ms
@@ -41,7 +41,7 @@ impl Scheduler {
             0
         };
         Some(Standing {
-            granted: state.place == Place::Granted,
+            granted: matches!(state.place, Place::Granted | Place::Forwarded),
             next_ms: own_ms.max(thread_ms),
             attempts: state.attempt,
             thread_attempts: thread.attempt,
@@ -86,7 +86,7 @@ impl Scheduler {
         let granted = self
             .vertices
             .get(Key(vertex.0))
-            .is_none_or(|state| state.place == Place::Granted);
+            .is_none_or(|state| matches!(state.place, Place::Granted | Place::Forwarded));
         if granted {
             return false;
         }

@@ -65,7 +65,7 @@ impl Scheduler {
         let thread = &self.threads[state.thread.0 as usize];
         let waits = match state.place {
             _ if state.guest => false,
-            Place::Granted => false,
+            Place::Granted | Place::Forwarded => false,
             Place::Agenda => return Repose::Until(state.due_ms),
             Place::Waiting if thread.is_suspended(now.mono_ns) => {
                 let expiry_ms = state.arrival_ms.saturating_add(thread.rule.expiry_ms);

@@ -54,6 +54,8 @@ pub(super) struct Thread {
     pub(super) leaving: u32,
     /// Others: slots have been asked for.
     pub(super) asked: bool,
+    /// Others: vertices that are with the owner.
+    pub(super) forwarded_open: u32,
     pub(super) forwarded_count: u32,
     pub(super) forwarded_since: u64,
 }
@@ -85,6 +87,7 @@ impl Thread {
             borrowed: 0,
             leaving: 0,
             asked: false,
+            forwarded_open: 0,
             forwarded_count: 0,
             forwarded_since: 0,
         }

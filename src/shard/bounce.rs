@@ -112,7 +112,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// The same with the original content at hand, or known to be unreadable.
+    /// The same with the original content at hand, or with the news that it cannot be read.
     pub(super) fn fail_with(
         &mut self,
         message: MessageKey,
@@ -123,8 +123,11 @@ impl<D: Driver> Shard<D> {
             return;
         };
         if live.envelope.sender.is_empty() {
-            let content = content.unwrap_or_else(|| Outgoing::Memory(Arc::default()));
-            self.keep_for_postman(message, failures, content);
+            match content {
+                Some(content) => self.keep_for_postman(message, failures, content),
+                // Nobody else has it: kept without its content it would be lost.
+                None => self.try_later(message, &failures),
+            }
             return;
         }
         match content {
@@ -235,14 +238,19 @@ impl<D: Driver> Shard<D> {
                     "postman: {error}; message {} is tried again in 5 minutes",
                     id.unwrap_or_default()
                 );
-                let due_ms = self.now.wall_ms + POSTMAN_RETRY_MS;
-                let recipients = failures.iter().map(|failure| Due {
-                    recipient: failure.recipient,
-                    due_ms,
-                });
-                self.route(message, recipients.collect());
+                self.try_later(message, &failures);
             }
         }
+    }
+
+    /// What could not be kept for the postmaster stays queued.
+    fn try_later(&mut self, message: MessageKey, failures: &[Failure]) {
+        let due_ms = self.now.wall_ms + POSTMAN_RETRY_MS;
+        let recipients = failures.iter().map(|failure| Due {
+            recipient: failure.recipient,
+            due_ms,
+        });
+        self.route(message, recipients.collect());
     }
 
     fn record_failures(&mut self, message: MessageKey, failures: &[Failure]) {

@@ -431,11 +431,12 @@ impl<D: Driver> Shard<D> {
                 );
                 self.defer_vertex(vertex, payload, b"451 4.3.0 content cannot be read");
             }
-            // A report without the original's header is better than none.
+            // A report without the original's header is better than none. A message that has no sender
+            // to tell stays queued.
             Load::Report { message, failures } => {
                 tracing::error!(
                     shard,
-                    "content cannot be read: {why}; the report goes without it"
+                    "content cannot be read: {why}; a report goes without it"
                 );
                 self.fail_with(message, failures, None);
             }

@@ -211,9 +211,16 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// When the next turn has to run without an event.
+    /// When the next turn has to run without an event, at the latest.
     fn deadline(&self) -> u64 {
         let sleep = self.now.after_ns(SLEEP_NS_MAX);
+        self.due_ns().map_or(sleep, |due| due.min(sleep))
+    }
+
+    /// When there is something to do without an event or a word from outside; a simulation need not
+    /// give turns before.
+    #[must_use]
+    pub fn due_ns(&self) -> Option<u64> {
         let mail_log = if self.mail_log_in_flight {
             None
         } else {
@@ -229,7 +236,7 @@ impl<D: Driver> Shard<D> {
         ]
         .into_iter()
         .flatten()
-        .fold(sleep, u64::min)
+        .min()
     }
 
     fn fire_timers(&mut self) {

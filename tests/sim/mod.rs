@@ -1,6 +1,16 @@
 //! Whole shards in a simulated world: the code of the daemon on one seeded clock, network and disk.
+//!
+//! `relay` sends much mail in a short time; `days` lives through weeks of faults, see there for its settings.
 
+mod audit;
 mod client;
+mod days;
 mod hop;
+mod ledger;
+mod process;
 mod relay;
+mod run;
+mod sender;
+mod site;
+mod weather;
 mod world;

@@ -190,6 +190,7 @@ impl World {
             Some(Remote::Mute) => return,
             Some(Remote::Listening(waiting)) => {
                 waiting.push_back(ClientId(link));
+                entry.far.forgotten = false;
                 (Ok(()), State::Open)
             }
             Some(Remote::Failing(errno)) => (Err(*errno), State::Gone),
@@ -197,6 +198,9 @@ impl World {
         };
         entry.state = state;
         let shard = entry.shard;
+        if state == State::Gone {
+            self.hang_up(remote);
+        }
         self.report(
             shard,
             Event::Connected {
@@ -265,8 +269,18 @@ impl World {
         let Some(entry) = self.links.get_mut(&link) else {
             return;
         };
+        if entry.state == State::Gone {
+            return; // Its process is.
+        }
         entry.state = State::Gone;
-        let (shard, sending) = (entry.shard, entry.sending.take());
+        let (shard, sending, remote) = (entry.shard, entry.sending.take(), entry.remote);
+        let forgotten = entry.far.forgotten;
+        if let Some(remote) = remote {
+            self.hang_up(remote);
+        }
+        if forgotten {
+            self.links.remove(&link);
+        }
         let socket = Socket(link);
         if let Some(mut sending) = sending.filter(|_| reported) {
             sending.buf.clear();

@@ -38,6 +38,8 @@ pub(super) struct Sending {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) shard: usize,
+    /// Whom the driver called; none: it was called.
+    pub(super) remote: Option<SocketAddr>,
     pub(super) state: State,
     pub(super) receiving: bool,
     /// Arrived and not delivered.
@@ -71,12 +73,15 @@ pub(super) struct Far {
     pub(super) closed: bool,
     /// Has stopped reading; its window is full.
     pub(super) stalled: bool,
+    /// The test will not ask for it again, or has never heard of it.
+    pub(super) forgotten: bool,
 }
 
 impl Link {
     pub(super) fn new(shard: usize, state: State, address: SocketAddr) -> Self {
         Self {
             shard,
+            remote: None,
             state,
             receiving: false,
             inbox: VecDeque::new(),
@@ -94,6 +99,7 @@ impl Link {
                 finished: false,
                 closed: false,
                 stalled: false,
+                forgotten: state == State::Connecting,
             },
         }
     }

@@ -32,6 +32,8 @@ pub(super) struct Node {
     pub(super) logging: bool,
     pub(super) log: Vec<u8>,
     pub(super) log_errno: Option<i32>,
+    /// Longest time that a request to the disk takes; none: that of the network.
+    pub(super) disk_ns_max: Option<u64>,
 }
 
 impl Node {
@@ -47,6 +49,7 @@ impl Node {
             logging: false,
             log: Vec::new(),
             log_errno: None,
+            disk_ns_max: None,
         }
     }
 }
@@ -62,6 +65,14 @@ pub(super) enum Remote {
     Failing(i32),
 }
 
+/// Sockets to one address that are not closed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Calls {
+    pub(super) now: usize,
+    /// Since this was last asked for.
+    pub(super) most: usize,
+}
+
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) rng: Rng,
@@ -73,9 +84,11 @@ pub(super) struct World {
     pub(super) links: BTreeMap<u64, Link>,
     link_next: u64,
     pub(super) remotes: BTreeMap<SocketAddr, Remote>,
+    /// Sockets of all drivers to each address, and the most there were.
+    pub(super) calls: BTreeMap<SocketAddr, Calls>,
     polls: u64,
-    /// Of all latencies of this run.
-    latency_ns_max: u64,
+    /// Of all latencies, the disks' apart.
+    pub(super) latency_ns_max: u64,
     pub(super) digest: Digest,
 }
 
@@ -92,6 +105,7 @@ impl World {
             links: BTreeMap::new(),
             link_next: 1,
             remotes: BTreeMap::new(),
+            calls: BTreeMap::new(),
             polls: 0,
             latency_ns_max,
             digest: Digest(0),
@@ -111,6 +125,31 @@ impl World {
         self.link_next += 1;
         self.links.insert(id, Link::new(shard, state, address));
         id
+    }
+
+    /// A driver calls an address.
+    pub(super) fn call(&mut self, link: u64, remote: SocketAddr) {
+        if let Some(entry) = self.links.get_mut(&link) {
+            entry.remote = Some(remote);
+        }
+        let calls = self.calls.entry(remote).or_default();
+        calls.now += 1;
+        calls.most = calls.most.max(calls.now);
+    }
+
+    /// A call has ended: the driver has no socket for it any more.
+    pub(super) fn hang_up(&mut self, remote: SocketAddr) {
+        if let Some(calls) = self.calls.get_mut(&remote) {
+            calls.now -= 1;
+        }
+    }
+
+    /// When something happens of itself; now if a driver has something to be told.
+    pub(super) fn quiet_until(&self) -> Option<u64> {
+        if self.nodes.keys().any(|shard| self.is_busy(*shard)) {
+            return Some(self.mono_ns);
+        }
+        self.plan.first_key_value().map(|((at_ns, _), _)| *at_ns)
     }
 
     /// A time in the near future.
@@ -229,15 +268,24 @@ impl World {
     pub(super) fn unplug(&mut self, shard: usize) {
         self.nodes.remove(&shard);
         let mut reset = Vec::new();
+        let mut ended = Vec::new();
         for (id, link) in &mut self.links {
             // A connection not yet reported finds nobody, or the next process.
             if link.shard == shard && link.state != State::Arriving {
                 if link.state == State::Open {
                     reset.push(*id);
                 }
+                if link.state != State::Gone {
+                    ended.extend(link.remote);
+                }
                 link.state = State::Gone;
             }
         }
+        for remote in ended {
+            self.hang_up(remote);
+        }
+        self.links
+            .retain(|_, link| !(link.far.forgotten && link.state == State::Gone));
         for link in reset {
             self.plan_to_far(
                 link,
@@ -314,7 +362,17 @@ impl World {
         let Some(node) = self.nodes.get_mut(&shard) else {
             return;
         };
-        events.extend(node.ready.drain(..));
+        for event in node.ready.drain(..) {
+            // The driver has no socket after this; the far end never had one.
+            if let Event::Connected {
+                socket,
+                result: Err(_),
+            } = event
+            {
+                self.links.remove(&socket.0);
+            }
+            events.push(event);
+        }
         for id in std::mem::take(&mut node.readable) {
             let Some(link) = self.links.get_mut(&id).filter(|link| link.is_readable()) else {
                 continue;
