@@ -9,8 +9,8 @@ use crate::record::{HEADER_BYTES, Kind, MESSAGE_HEAD_BYTES, MessageHead};
 use crate::segments::Room;
 use crate::types::{Event, MessageKey};
 
-/// First size of a staging buffer.
-const STAGING_BYTES: usize = 512 << 10;
+/// Bounds of the first size of a staging buffer: two batches.
+const STAGING_BYTES: (usize, usize) = (64 << 10, 512 << 10);
 
 /// Latencies kept for the median.
 const LATENCIES: usize = 31;
@@ -54,6 +54,8 @@ pub(crate) struct Staging {
     batch: u64,
     buf: AlignedBuf,
     spare: Option<AlignedBuf>,
+    /// The first size of a buffer.
+    first_bytes: usize,
     used: usize,
     entries: Vec<Entry>,
     messages_count: u32,
@@ -96,11 +98,15 @@ impl InFlight {
 }
 
 impl Staging {
-    pub(crate) fn new() -> Self {
+    /// For batches of `batch_bytes`.
+    pub(crate) fn new(batch_bytes: u64) -> Self {
+        let first_bytes = 2 * batch_bytes.min(STAGING_BYTES.1 as u64) as usize;
+        let first_bytes = aligned(first_bytes.clamp(STAGING_BYTES.0, STAGING_BYTES.1));
         Self {
             batch: 1,
-            buf: AlignedBuf::zeroed(STAGING_BYTES),
+            buf: AlignedBuf::zeroed(first_bytes),
             spare: None,
+            first_bytes,
             used: COMMIT_HEADER_BYTES,
             entries: Vec::new(),
             messages_count: 0,
@@ -247,7 +253,7 @@ impl Staging {
         let next = self
             .spare
             .take()
-            .unwrap_or_else(|| AlignedBuf::zeroed(STAGING_BYTES));
+            .unwrap_or_else(|| AlignedBuf::zeroed(self.first_bytes));
         let mut buf = std::mem::replace(&mut self.buf, next);
         let used = self.used;
         buf.resize(aligned(used));
@@ -265,7 +271,7 @@ impl Staging {
     }
 
     fn reuse(&mut self, buf: AlignedBuf) {
-        if buf.capacity() == STAGING_BYTES {
+        if buf.capacity() == self.first_bytes {
             self.spare = Some(buf);
         }
     }
@@ -293,6 +299,11 @@ impl Log {
         let outcomes_at = staging
             .first_small_at
             .saturating_add(self.settings.outcome_delay_ns);
+        let outcomes_at = if self.settings.faulty(Fault::OutcomesWait) {
+            u64::MAX
+        } else {
+            outcomes_at
+        };
         if staging.messages_count == 0 {
             return Some(if self.copies_are_full() {
                 0
@@ -395,6 +406,9 @@ impl Log {
             sum: crc32c::crc32c(records),
         };
         let token = self.token();
+        if self.settings.faulty(Fault::CommittedEarly) {
+            self.events.push_back(Event::Committed { batch });
+        }
         self.in_flight = Some(InFlight {
             token,
             batch,
@@ -479,14 +493,17 @@ impl Log {
             return;
         };
         let Some(buf) = completion.buf else { return };
-        if completion.result == Ok(u64::from(commit.header.length)) {
+        let short = completion.result.is_ok() && self.settings.faulty(Fault::AcceptShortWrite);
+        if completion.result == Ok(u64::from(commit.header.length)) || short {
             self.took(now.saturating_sub(commit.started_at));
             self.apply(&commit);
             self.staging.reuse(buf);
             return;
         }
         self.trouble(&commit, completion.result);
-        self.close_segment(commit.header.segment);
+        if !self.settings.faulty(Fault::KeepFailedSegment) {
+            self.close_segment(commit.header.segment);
+        }
         if commit.again {
             self.give_up(now, commit, &buf);
             self.staging.reuse(buf);
@@ -612,6 +629,7 @@ impl Log {
         for entry in commit.entries {
             match entry.what {
                 What::Message(key) => self.give_up_message(key),
+                What::Small(_) if self.settings.faulty(Fault::DropOnFailure) => {}
                 _ => self.staging.restage(now, buf, entry),
             }
         }

@@ -473,6 +473,9 @@ impl Log {
                 self.contents.naming_flies = false;
                 match completion.result {
                     Ok(_) => ids.into_iter().for_each(|id| self.named(id)),
+                    Err(_) if self.settings.faulty(Fault::TrustSecondSync) => {
+                        self.contents.naming.extend(ids);
+                    }
                     Err(errno) => {
                         self.names_lost(errno);
                         self.job_spoilt = true;

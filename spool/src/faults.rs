@@ -52,7 +52,72 @@ pub enum Fault {
     CheckpointAnyTag,
     /// Messages that move while a checkpoint is made are not looked at again.
     CheckpointForgetsMoved,
+    /// A commit begins in the last block of the one before.
+    OverwriteBlock,
+    /// A recycled segment keeps its generation.
+    ReuseGeneration,
+    /// What a start read is used before it is synced.
+    RecoverUnsynced,
+    /// Clients get their 250 when the write of their commit begins.
+    CommittedEarly,
+    /// A short write of a commit passes for a whole one.
+    AcceptShortWrite,
+    /// A segment stays in use after a write to it failed.
+    KeepFailedSegment,
+    /// Mail is taken between a commit that failed and the one that voids it.
+    AcceptWhileFailed,
+    /// Outcomes and done records of a commit that failed are not written again.
+    DropOnFailure,
+    /// Outcomes wait until there is mail to ride with.
+    OutcomesWait,
+    /// The oldest segment is recycled while a message in it is live.
+    FreeLive,
+    /// A copied message leaves its segment before the copy is on disk.
+    CopyUncommitted,
+    /// A sync of the directory that succeeds makes up for one that failed.
+    TrustSecondSync,
 }
+
+impl Fault {
+    /// All that a scripted day shows; the tests of checkpoints show theirs.
+    pub const ALL: &[Self] = &[
+        Self::SkipSync,
+        Self::FreeNeeded,
+        Self::RecycleUnsynced,
+        Self::SkipDirSync,
+        Self::NoGenerationCheck,
+        Self::AcceptRemains,
+        Self::AcceptTorn,
+        Self::ReuseBuffer,
+        Self::NoVoid,
+        Self::ForgetThreads,
+        Self::ForgetEarly,
+        Self::ContentUnsynced,
+        Self::ContentUnnamed,
+        Self::UnlinkEarly,
+        Self::UnlinkUnvoided,
+        Self::MailTakesReserve,
+        Self::OneHeader,
+        Self::KeepFirstCommit,
+        Self::OverwriteBlock,
+        Self::ReuseGeneration,
+        Self::RecoverUnsynced,
+        Self::CommittedEarly,
+        Self::AcceptShortWrite,
+        Self::KeepFailedSegment,
+        Self::AcceptWhileFailed,
+        Self::DropOnFailure,
+        Self::OutcomesWait,
+        Self::FreeLive,
+        Self::CopyUncommitted,
+        Self::TrustSecondSync,
+    ];
+}
+
+/// Those of checkpoints.
+const CHECKPOINT_FAULTS: usize = 5;
+
+const _: () = assert!(Fault::ALL.len() + CHECKPOINT_FAULTS == Fault::TrustSecondSync as usize + 1);
 
 impl Settings {
     /// Whether `fault` is on; never, without the feature.

@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 
 use crate::buffer::{ALIGN_BYTES, AlignedBuf};
+use crate::faults::Fault;
 use crate::jobs::Job;
 use crate::layout::aligned;
 use crate::log::{Live, Location, Log, Place};
@@ -222,6 +223,12 @@ impl Log {
                     self.copy_credit = self.copy_credit.min(self.in_use()).saturating_sub(spent);
                     self.stats.bytes_copied += spent;
                     self.staging.copy(now, key, kind, &payload);
+                    if self.settings.faulty(Fault::CopyUncommitted)
+                        && let Some(live) = self.live.get_mut(&key)
+                    {
+                        live.place = Place::Staged;
+                        self.record_leaves(place, false);
+                    }
                 }
                 None => self.damaged(key),
             }

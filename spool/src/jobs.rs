@@ -20,6 +20,7 @@ const ZEROES_BYTES: u64 = 1 << 20;
 const JOB_RETRY_NS: u64 = 5_000_000_000;
 
 const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
 
 /// The background job.
 #[derive(Debug)]
@@ -124,6 +125,10 @@ impl Log {
         let request = self.job_requests.pop_front()?.request();
         self.job_flying = Some(request.token);
         self.job_names = matches!(request.op, Op::SyncDir);
+        self.job_bytes = match &request.op {
+            Op::Write { buf, .. } => buf.len() as u64,
+            _ => 0,
+        };
         Some(request)
     }
 
@@ -212,10 +217,12 @@ impl Log {
             // What is live in it is not known yet.
             return false;
         }
-        let (damaged, generation) = (segment.damaged, segment.generation + 1);
+        let (damaged, generation) = (segment.damaged, self.next_generation(oldest));
         // What is stuck does not count at the next start, whether its segment is set aside or not.
         let stuck = damaged && segment.live_count == segment.stuck_count;
-        let dead = segment.live_count == 0 || (stuck && self.wants_to_empty(oldest));
+        let dead = segment.live_count == 0
+            || self.settings.faulty(Fault::FreeLive)
+            || (stuck && self.wants_to_empty(oldest));
         if !dead || self.reads_from(oldest) {
             return false;
         }
@@ -228,6 +235,11 @@ impl Log {
             self.recycle(oldest, generation);
         }
         true
+    }
+
+    fn next_generation(&self, segment: u32) -> u64 {
+        let reused = self.settings.faulty(Fault::ReuseGeneration);
+        self.generation(segment) + u64::from(!reused)
     }
 
     /// The new header goes to one block, then to the other: at any time one of them is whole. Then the
@@ -305,6 +317,11 @@ impl Log {
             self.job_failed(now, errno);
             return;
         }
+        // What a full disk leaves out of a header or of zeroes may be what is needed.
+        if completion.result.is_ok_and(|bytes| bytes < self.job_bytes) {
+            self.job_failed(now, ENOSPC);
+            return;
+        }
         if self.job_spoilt && matches!(self.job, Some(Job::Make { .. })) {
             self.job_failed(now, EIO);
             return;
@@ -318,7 +335,7 @@ impl Log {
                 self.made(segment, 1);
             }
             Some(Job::Recycle { segment }) => {
-                let generation = self.generation(segment) + 1;
+                let generation = self.next_generation(segment);
                 self.order.retain(|number| *number != segment);
                 self.stats.flushes += 3;
                 self.made(segment, generation);

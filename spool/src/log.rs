@@ -161,6 +161,8 @@ pub struct Log {
     pub(crate) job: Option<Job>,
     pub(crate) job_requests: VecDeque<Planned>,
     pub(crate) job_flying: Option<Token>,
+    /// Bytes that the write that flies has to write.
+    pub(crate) job_bytes: u64,
     /// The request that flies syncs the directory.
     pub(crate) job_names: bool,
     /// A sync of the directory failed meanwhile: the name of a new segment may be lost.
@@ -187,6 +189,7 @@ pub struct Log {
 impl Log {
     /// A log without segments and messages.
     pub(crate) fn empty(settings: Settings) -> Self {
+        let staging = Staging::new(settings.batch_bytes);
         Self {
             settings,
             message_next: 1,
@@ -202,7 +205,7 @@ impl Log {
             committed_batch: 0,
             threads: BTreeMap::new(),
             thread_version: 0,
-            staging: Staging::new(),
+            staging,
             in_flight: None,
             void: Vec::new(),
             accepting: true,
@@ -215,6 +218,7 @@ impl Log {
             job: None,
             job_requests: VecDeque::new(),
             job_flying: None,
+            job_bytes: 0,
             job_names: false,
             job_spoilt: false,
             pauses: Pauses::default(),
@@ -256,7 +260,7 @@ impl Log {
         envelope: &Envelope,
         content: &[u8],
     ) -> Result<Accepted, Refusal> {
-        if !self.accepting {
+        if !self.accepting && !self.settings.faulty(Fault::AcceptWhileFailed) {
             return Err(Refusal::Failed);
         }
         self.stage_message(now, id, envelope, content, false)

@@ -391,6 +391,9 @@ impl Recovery {
                             file: FileId::Segment(*file),
                         })
                         .collect();
+                    if self.settings.faulty(Fault::RecoverUnsynced) {
+                        self.queue.clear();
+                    }
                     let empty = self.empty.iter().map(|file| Op::Remove {
                         file: FileId::Segment(*file),
                     });
@@ -589,6 +592,8 @@ impl Recovery {
         if !(whole || self.settings.faulty(Fault::AcceptTorn))
             || !(header.length as usize).is_multiple_of(ALIGN_BYTES)
             || (header.length as usize) < end
+            // A write that was broken off may have ended the file: what is read later is whole blocks.
+            || rest.len() < header.length as usize
         {
             return Err(DecodeError::Checksum);
         }

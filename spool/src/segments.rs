@@ -124,7 +124,11 @@ impl Log {
                 fresh
             }
         };
+        let back = self.settings.faulty(Fault::OverwriteBlock);
         let segment = self.segments.get_mut(&number)?;
+        if back && segment.end > DATA_START {
+            segment.end -= ALIGN_BYTES as u64;
+        }
         let offset = segment.end;
         segment.end += length;
         Some((number, offset))

@@ -7,8 +7,11 @@
 //! - A `durable` write is durable at completion. [`Op::SyncFile`] covers the writes that had
 //!   completed when it was submitted; likewise [`Op::SyncDir`] and names. A file whose name is lost
 //!   is lost, synced or not. A size that was not synced may be found shorter, or full of zeroes.
-//! - After a failed sync what it covered stays in limbo: visible to reads, kept or lost at a cut,
-//!   whatever later syncs report. A failed write leaves any of its sectors, in limbo as well.
+//! - After a failed sync what it covered stays in limbo: visible to reads until memory is short, kept
+//!   or lost at a cut, whatever later syncs report. A failed write leaves any of its sectors, in limbo
+//!   as well.
+//! - When only the process ends ([`SimDisk::kill`]) nothing becomes durable and nothing is lost.
+//! - [`Tree`] is the same for directories that other programs write to: renames, links, removals.
 //!
 //! Wrong use is answered as a kernel would (`EBADF` for a file not opened or created in this run,
 //! `EINVAL` for bad alignment); what no kernel notices is a panic: two writes to the same bytes in
@@ -21,9 +24,13 @@
 
 mod faults;
 mod image;
+pub mod lab;
+mod names;
 mod persistence;
 mod power;
 mod rng;
+mod tally;
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,11 +39,14 @@ use crate::op::{Completion, FileId, Op, Request, Token};
 
 use faults::{ENOSPC, Faults};
 use image::Inode;
+use names::{NameVersion, Names};
 
 pub use faults::Fault;
 pub use image::SECTOR_BYTES;
 pub use persistence::Persistence;
 pub use rng::Rng;
+pub use tally::{Column, Fate, Matrix, OpKind};
+pub use tree::{Path, Tree};
 
 /// A disk in memory. A clone is a second disk in the same state, requests in flight included.
 #[derive(Clone, Debug)]
@@ -46,22 +56,13 @@ pub struct SimDisk {
     moment: u64,
     operations: u64,
     inodes: BTreeMap<u64, Inode>,
-    names: BTreeMap<FileId, u64>,
-    names_durable: BTreeMap<FileId, u64>,
-    /// Changes of names that are not durable, oldest first.
-    name_versions: BTreeMap<FileId, Vec<NameVersion>>,
+    names: Names<FileId>,
+    /// What happened at each moment.
+    kinds: BTreeMap<u64, OpKind>,
     opened: BTreeSet<FileId>,
     queue: Vec<InFlight>,
     faults: Faults,
     capacity_bytes: Option<u64>,
-}
-
-/// A name after a change that is not durable.
-#[derive(Clone, Copy, Debug)]
-struct NameVersion {
-    order: u64,
-    limbo: bool,
-    inode: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -79,9 +80,8 @@ impl SimDisk {
             moment: 1,
             operations: 0,
             inodes: BTreeMap::new(),
-            names: BTreeMap::new(),
-            names_durable: BTreeMap::new(),
-            name_versions: BTreeMap::new(),
+            names: Names::new(),
+            kinds: BTreeMap::new(),
             opened: BTreeSet::new(),
             queue: Vec::new(),
             faults: Faults::default(),
@@ -161,12 +161,12 @@ impl SimDisk {
     /// The bytes of a file as reads see them.
     #[must_use]
     pub fn image(&self, file: FileId) -> Option<&[u8]> {
-        Some(self.inodes[self.names.get(&file)?].visible().bytes())
+        Some(self.inodes[&self.names.find(&file)?].visible().bytes())
     }
 
     /// The names in the directory, ascending.
     pub fn files(&self) -> impl Iterator<Item = FileId> + '_ {
-        self.names.keys().copied()
+        self.names.iter().map(|(file, _)| *file)
     }
 
     /// A number that is the same for two disks with the same names and bytes, as reads see them,
@@ -192,11 +192,11 @@ impl SimDisk {
     pub fn poke(&mut self, file: FileId, offset: u64, bytes: &[u8]) {
         let inode = self
             .names
-            .get(&file)
+            .find(&file)
             .expect("only an existing file can be damaged");
         let inode = self
             .inodes
-            .get_mut(inode)
+            .get_mut(&inode)
             .expect("a name always has an inode");
         inode.poke(offset as usize, bytes);
     }
@@ -208,6 +208,9 @@ impl SimDisk {
 
     fn perform(&mut self, issued: u64, request: Request) -> Completion {
         let token = request.token;
+        if let Some(kind) = OpKind::of(&request.op) {
+            self.kinds.insert(self.moment, kind);
+        }
         match request.op {
             Op::Create { file } => plain(token, self.create(file)),
             Op::Open { file } => plain(token, self.open(file)),
@@ -246,7 +249,7 @@ impl SimDisk {
                 plain(token, Ok(0))
             }
             Op::List => {
-                let mut files: Vec<FileId> = self.names.keys().copied().collect();
+                let mut files: Vec<FileId> = self.files().collect();
                 for last in (1..files.len()).rev() {
                     files.swap(last, self.rng.index(last + 1));
                 }
@@ -262,39 +265,30 @@ impl SimDisk {
 
     fn create(&mut self, file: FileId) -> Result<u64, i32> {
         self.faults.broken.map_or(Ok(()), Err)?;
-        if self.names.contains_key(&file) {
+        if self.names.find(&file).is_some() {
             return Err(EEXIST);
         }
         let inode = self.tick();
         self.inodes.insert(inode, Inode::default());
-        self.names.insert(file, inode);
         self.opened.insert(file);
-        self.name_changed(file, Some(inode));
+        let version = NameVersion::single(inode, Some(inode));
+        self.names.change(file, version);
         Ok(0)
     }
 
     fn remove(&mut self, file: FileId) -> Result<u64, i32> {
         self.faults.broken.map_or(Ok(()), Err)?;
-        self.names.remove(&file).ok_or(ENOENT)?;
+        self.names.find(&file).ok_or(ENOENT)?;
         self.opened.remove(&file);
-        self.name_changed(file, None);
+        let order = self.tick();
+        self.names.change(file, NameVersion::single(order, None));
         Ok(0)
     }
 
-    fn name_changed(&mut self, file: FileId, inode: Option<u64>) {
-        let order = self.tick();
-        let version = NameVersion {
-            order,
-            limbo: false,
-            inode,
-        };
-        self.name_versions.entry(file).or_default().push(version);
-    }
-
     fn open(&mut self, file: FileId) -> Result<u64, i32> {
-        let inode = self.names.get(&file).ok_or(ENOENT)?;
+        let inode = self.names.find(&file).ok_or(ENOENT)?;
         self.opened.insert(file);
-        Ok(self.inodes[inode].visible().bytes().len() as u64)
+        Ok(self.inodes[&inode].visible().bytes().len() as u64)
     }
 
     /// The file, if it was opened or created in this run.
@@ -302,8 +296,8 @@ impl SimDisk {
         if !self.opened.contains(&file) {
             return Err(EBADF);
         }
-        let inode = self.names.get(&file).ok_or(EBADF)?;
-        self.inodes.get_mut(inode).ok_or(EBADF)
+        let inode = self.names.find(&file).ok_or(EBADF)?;
+        self.inodes.get_mut(&inode).ok_or(EBADF)
     }
 
     fn write(&mut self, file: FileId, offset: u64, buf: &[u8], durable: bool) -> Result<u64, i32> {
@@ -317,7 +311,7 @@ impl SimDisk {
         let len = match fault {
             Some(Fault::Full) => return Err(ENOSPC),
             Some(Fault::Error { errno }) => {
-                inode.write_failed(order, at, &buf[..space], || rng.below(2) == 0);
+                inode.write_part(order, at, &buf[..space], true, || rng.below(2) == 0);
                 self.rng = rng;
                 return Err(errno);
             }
@@ -343,8 +337,8 @@ impl SimDisk {
         };
         let used: u64 = self
             .names
-            .values()
-            .map(|inode| self.inodes[inode].visible().bytes().len() as u64)
+            .iter()
+            .map(|(_, inode)| self.inodes[inode].visible().bytes().len() as u64)
             .sum();
         let end = size as u64 + capacity.saturating_sub(used);
         let room = end.saturating_sub(offset as u64) as usize;
@@ -378,35 +372,11 @@ impl SimDisk {
 
     fn sync_dir(&mut self, issued: u64) -> Result<u64, i32> {
         if let Some(fault) = self.faults.strike(false) {
-            for version in self.name_versions.values_mut().flatten() {
-                version.limbo |= version.order < issued;
-            }
+            self.names.sync_failed(issued, |_| true);
             return Err(fault.errno());
         }
-        for (file, versions) in &mut self.name_versions {
-            let covered = |version: &NameVersion| version.order < issued && !version.limbo;
-            let Some(newest) = versions.iter().rposition(covered) else {
-                continue;
-            };
-            match versions[newest].inode {
-                Some(inode) => self.names_durable.insert(*file, inode),
-                None => self.names_durable.remove(file),
-            };
-            versions.drain(..=newest);
-        }
-        self.name_versions
-            .retain(|_, versions| !versions.is_empty());
-        let pending = self
-            .name_versions
-            .values()
-            .flatten()
-            .filter_map(|version| version.inode);
-        let named = self
-            .names
-            .values()
-            .chain(self.names_durable.values())
-            .copied();
-        let needed: BTreeSet<u64> = pending.chain(named).collect();
+        self.names.sync(issued, |_| true);
+        let needed = self.names.needed();
         self.inodes.retain(|inode, _| needed.contains(inode));
         Ok(0)
     }

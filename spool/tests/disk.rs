@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use spool::blocking::{BlockingDisk, Machine, file_name, parse_file_name};
 use spool::buffer::AlignedBuf;
 use spool::op::{Completion, FileId, Op, Request, Token};
-use spool::sim::{Fault, Persistence, Rng, SECTOR_BYTES, SimDisk};
+use spool::sim::{Fault, Path, Persistence, Rng, SECTOR_BYTES, SimDisk, Tree};
 
 const FILE: FileId = FileId::Segment(7);
 const OTHER: FileId = FileId::Content(0xfeed);
@@ -689,4 +689,91 @@ fn only_our_own_names_are_files() {
         assert_eq!(parse_file_name(name), None, "{name}");
     }
     assert_eq!(parse_file_name(&format!("content.{:032X}", 0xfeed)), None);
+}
+
+/// Names found after cuts of many seeds, each with the number of its file.
+fn names_after(tree: &Tree) -> BTreeSet<Vec<(u8, u64)>> {
+    let found = |seed| {
+        let after = tree.power_cut(&mut Persistence::seeded(seed), &mut Vec::new());
+        let both = [0, 1].into_iter().flat_map(|dir| {
+            let paths = after.list(dir).collect::<Vec<_>>();
+            let number = |path| after.read(path).unwrap().0;
+            paths
+                .into_iter()
+                .map(|path| (path.dir, number(path)))
+                .collect::<Vec<_>>()
+        });
+        both.collect()
+    };
+    (0..200).map(found).collect()
+}
+
+#[test]
+fn a_rename_is_lost_or_found_by_halves_until_its_directories_are_synced() {
+    let [from, to] = [0, 1].map(|dir| Path { dir, name: 7 });
+    let mut tree = Tree::default();
+    tree.create(from).unwrap();
+    tree.sync_dir(0).unwrap();
+    tree.rename(from, to).unwrap();
+    let file = tree.read(to).unwrap().0;
+    let (old, new) = ((0, file), (1, file));
+    let any = BTreeSet::from([vec![], vec![old], vec![new], vec![old, new]]);
+    assert_eq!(names_after(&tree), any);
+    tree.sync_dir(1).unwrap();
+    let named = BTreeSet::from([vec![new], vec![old, new]]);
+    assert_eq!(names_after(&tree), named, "the old name may come back");
+    tree.sync_dir(0).unwrap();
+    assert_eq!(names_after(&tree), BTreeSet::from([vec![new]]));
+    tree.link(to, from).unwrap();
+    tree.unlink(to).unwrap();
+    assert_eq!(names_after(&tree), any, "a link and an unlink in any order");
+}
+
+#[test]
+fn what_a_killed_process_wrote_is_seen_and_not_durable() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..100 {
+        let mut disk = disk_with(seed, b'a');
+        disk.submit(request(1, write(FILE, 0, b'b', true)));
+        disk.kill();
+        assert_eq!(disk.in_flight(), 0);
+        seen.insert(sectors(&disk).unwrap());
+        let dropped = disk.power_cut(&mut Persistence::drop_all());
+        assert_eq!(sectors(&dropped), Some(vec![b'a'; SECTORS]), "seed {seed}");
+        run(&mut disk, Op::Open { file: FILE }).unwrap();
+        run(&mut disk, Op::SyncFile { file: FILE }).unwrap();
+        let synced = disk.power_cut(&mut Persistence::drop_all());
+        assert_eq!(
+            sectors(&synced),
+            sectors(&disk),
+            "seed {seed}: a sync makes it sure"
+        );
+    }
+    for whole in [b'a', b'b'] {
+        assert!(seen.contains(&vec![whole; SECTORS]), "none of it, and all");
+    }
+    assert!(seen.len() > 10, "torn in many ways: {}", seen.len());
+}
+
+/// After a failed sync reads may see what the disk has, once memory is short.
+#[test]
+fn what_a_sync_could_not_write_leaves_memory() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..20 {
+        let mut disk = disk_with(seed, b'a');
+        run(&mut disk, write(FILE, 0, b'b', false)).unwrap();
+        disk.fail_next(Fault::Error { errno: EIO });
+        run(&mut disk, Op::SyncFile { file: FILE }).unwrap_err();
+        disk.forget_failed();
+        let now = sectors(&disk).unwrap();
+        assert_eq!(
+            exhaustive_outcomes(&disk),
+            BTreeSet::from([Some(now.clone())])
+        );
+        seen.insert(now);
+    }
+    assert_eq!(
+        seen,
+        BTreeSet::from([vec![b'a'; SECTORS], vec![b'b'; SECTORS]])
+    );
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::persistence::{Mark, Persistence};
 use super::rng::mix;
+use super::tally::Tally;
 
 /// What a disk writes as one.
 pub const SECTOR_BYTES: usize = 512;
@@ -65,16 +66,17 @@ impl Image {
     /// The hash of the sector at `at`; 0 for zeroes, so that growing a file needs no hashing.
     fn sector_hash(&self, at: usize) -> u64 {
         let end = self.bytes.len().min(at + SECTOR_BYTES);
-        let mut hash = 0;
-        for (index, word) in self.bytes[at.min(end)..end].chunks(8).enumerate() {
-            let mut whole = [0; 8];
-            whole[..word.len()].copy_from_slice(word);
-            let word = u64::from_le_bytes(whole);
-            if word != 0 {
-                hash = mix(hash ^ mix(word) ^ (index as u64 + 1));
-            }
+        let (words, rest) = self.bytes[at.min(end)..end].as_chunks::<8>();
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        let mut some = 0;
+        let mut hash = 0u64;
+        for word in words.iter().chain([&last]) {
+            let word = u64::from_le_bytes(*word);
+            some |= word;
+            hash = (hash.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         }
-        if hash == 0 {
+        if some == 0 {
             0
         } else {
             mix(hash ^ mix(at as u64))
@@ -143,25 +145,30 @@ impl Inode {
         }
     }
 
-    /// A failed write: `landed` says which sectors reads see from now on. They are in limbo.
-    pub(super) fn write_failed(
+    /// A write that was broken off: `landed` says which sectors reads see from now on. After a failure
+    /// they are in limbo.
+    pub(super) fn write_part(
         &mut self,
         order: u64,
         offset: usize,
         data: &[u8],
+        limbo: bool,
         mut landed: impl FnMut() -> bool,
     ) {
         for (index, piece) in data.chunks(SECTOR_BYTES).enumerate() {
             let at = offset + index * SECTOR_BYTES;
             if landed() {
                 self.visible.write(at, piece);
-                self.remember(order, at, at + piece.len(), true);
+                self.remember(order, at, at + piece.len(), limbo);
             }
         }
     }
 
     /// Adds versions for the sectors of a write that reads already see.
     fn remember(&mut self, order: u64, offset: usize, end: usize, limbo: bool) {
+        if offset == end {
+            return;
+        }
         let first = offset / SECTOR_BYTES * SECTOR_BYTES;
         let last = end
             .next_multiple_of(SECTOR_BYTES)
@@ -202,6 +209,35 @@ impl Inode {
         }
     }
 
+    /// The machine needed memory: of what a sync could not write, `written` says for each page whether
+    /// the disk has it all the same. Reads see the disk from now on.
+    pub(super) fn forget_failed(&mut self, mut written: impl FnMut() -> bool) {
+        let in_limbo = |versions: &Vec<Version>| versions.iter().all(|version| version.limbo);
+        let sectors: Vec<usize> = self
+            .versions
+            .iter()
+            .filter(|(_, versions)| in_limbo(versions))
+            .map(|(at, _)| *at)
+            .collect();
+        let mut page = (usize::MAX, false);
+        for at in sectors {
+            if page.0 != at / SIZE_STEP_BYTES {
+                page = (at / SIZE_STEP_BYTES, written());
+            }
+            if page.1 {
+                self.settle(at, |_| true);
+                continue;
+            }
+            self.versions.remove(&at);
+            let end = self.visible.bytes.len().min(at + SECTOR_BYTES);
+            let mut disk = vec![0; end.saturating_sub(at)];
+            let known = self.durable.bytes.get(at..).unwrap_or_default();
+            let len = known.len().min(disk.len());
+            disk[..len].copy_from_slice(&known[..len]);
+            self.visible.write(at, &disk);
+        }
+    }
+
     /// Changes what is there on purpose; pending writes of these sectors count as durable first.
     pub(super) fn poke(&mut self, offset: usize, bytes: &[u8]) {
         let end = offset + bytes.len();
@@ -226,7 +262,12 @@ impl Inode {
 
     /// The file as found after a power cut, where `flying` are the writes in flight: order, offset
     /// and bytes.
-    pub(super) fn cut(&self, flying: &[(u64, usize, &[u8])], choice: &mut Persistence) -> Self {
+    pub(super) fn cut(
+        &self,
+        flying: &[(u64, usize, &[u8])],
+        choice: &mut Persistence,
+        tally: &mut Tally,
+    ) -> Self {
         if flying.is_empty() && self.versions.is_empty() {
             return Self::settled(self.durable.clone());
         }
@@ -256,9 +297,14 @@ impl Inode {
         };
         let mut image = self.durable.clone();
         image.resize(len);
+        for (_, versions) in versions.range(len..) {
+            tally.place(versions.iter().map(|version| version.order), None);
+        }
         for (&at, versions) in versions.range(..len) {
             let marks: Vec<Mark> = versions.iter().map(Version::mark).collect();
-            if let Some(kept) = choice.version(&marks) {
+            let kept = choice.version(&marks);
+            tally.place(marks.iter().map(|mark| mark.order), kept);
+            if let Some(kept) = kept {
                 let bytes = versions[kept].bytes();
                 image.write(at, &bytes[..bytes.len().min(len - at)]);
             }

@@ -4,18 +4,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use spool::*;
+use super::submissions::ROUTER;
+use crate::id::SpoolId;
+use crate::recover::{Recovered, RecoveredMessage};
+use crate::sim::{Path, Tree};
+use crate::types::{Envelope, Outcome, Status, ThreadState};
 
 /// A message as it was offered.
 #[derive(Debug)]
-pub(crate) struct Mail {
-    pub(crate) content: Vec<u8>,
-    pub(crate) envelope: Envelope,
+pub(super) struct Mail {
+    pub(super) content: Vec<u8>,
+    pub(super) envelope: Envelope,
 }
 
 /// A record on its way.
 #[derive(Clone, Debug)]
-pub(crate) enum Note {
+pub(super) enum Note {
     Message(SpoolId),
     Report(SpoolId),
     Outcome(SpoolId, Outcome),
@@ -23,43 +27,68 @@ pub(crate) enum Note {
     Thread(ThreadState),
 }
 
+/// A mail file that somebody submits.
+#[derive(Clone, Debug)]
+pub(super) struct Submitted {
+    pub(super) content: Rc<Vec<u8>>,
+    /// Messages made of it.
+    pub(super) ids: Vec<SpoolId>,
+    /// Whoever submits has been told that all is well.
+    pub(super) promised: bool,
+}
+
 type ThreadName = (Vec<u8>, Vec<u8>);
 
 /// Everything the oracle knows.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Facts {
-    pub(crate) offered: BTreeMap<SpoolId, Rc<Mail>>,
+pub(super) struct Facts {
+    pub(super) offered: BTreeMap<SpoolId, Rc<Mail>>,
     /// Confirmed messages that are not done, with the confirmed outcome of each recipient.
-    pub(crate) alive: BTreeMap<SpoolId, Vec<Option<Outcome>>>,
+    pub(super) alive: BTreeMap<SpoolId, Vec<Option<Outcome>>>,
     /// Messages whose done record is confirmed.
-    pub(crate) done: BTreeSet<SpoolId>,
+    pub(super) done: BTreeSet<SpoolId>,
     threads: BTreeMap<ThreadName, ThreadState>,
     /// Message and the report about it.
-    pub(crate) reports: BTreeMap<SpoolId, SpoolId>,
+    pub(super) reports: BTreeMap<SpoolId, SpoolId>,
     /// Refused after two failed writes; a later commit has voided them when `voided` has them too.
     refused: BTreeSet<SpoolId>,
     voided: BTreeSet<SpoolId>,
     pending: Vec<(u64, Note)>,
     /// Counts what the disk has said: the same image may be right before an answer and wrong after it.
-    pub(crate) version: u64,
+    pub(super) version: u64,
+    /// Mail files, by number.
+    pub(super) submitted: BTreeMap<u64, Submitted>,
+    /// The directories with mail files.
+    pub(super) tree: Tree,
     /// Both copies of a header were damaged: that may be noticed.
-    pub(crate) damaged: bool,
+    pub(super) damaged: bool,
 }
 
 impl Facts {
-    pub(crate) fn staged(&mut self, batch: u64, note: Note) {
+    pub(super) fn staged(&mut self, batch: u64, note: Note) {
         self.pending.push((batch, note));
     }
 
     /// Messages that a caller may finish: confirmed, and no done record on its way.
-    pub(crate) fn open(&self) -> Vec<SpoolId> {
+    pub(super) fn open(&self) -> Vec<SpoolId> {
         let closing: BTreeSet<SpoolId> = self.closing();
         let alive = self.alive.keys().copied();
         alive.filter(|id| !closing.contains(id)).collect()
     }
 
+    /// Messages that clients were told 250 for.
+    pub(super) fn acknowledged(&self) -> u64 {
+        (self.alive.len() + self.done.len()) as u64
+    }
+
+    /// Whether a message is staged or being written.
+    pub(super) fn is_on_its_way(&self, id: SpoolId) -> bool {
+        let mut notes = self.pending.iter();
+        notes.any(|(_, note)| matches!(note, Note::Message(other) if *other == id))
+    }
+
     /// Whether its done record is on its way or on disk: it may go at any time.
-    pub(crate) fn is_ending(&self, id: SpoolId) -> bool {
+    pub(super) fn is_ending(&self, id: SpoolId) -> bool {
         !self.alive.contains_key(&id) || self.closing().contains(&id)
     }
 
@@ -73,7 +102,7 @@ impl Facts {
             .collect()
     }
 
-    pub(crate) fn committed(&mut self, batch: u64) {
+    pub(super) fn committed(&mut self, batch: u64) {
         self.version += 1;
         self.voided.append(&mut self.refused);
         for (of, note) in std::mem::take(&mut self.pending) {
@@ -92,9 +121,11 @@ impl Facts {
                 self.alive.insert(id, vec![None; recipients]);
             }
             Note::Outcome(id, outcome) => {
-                let slots = self.alive.get_mut(&id).expect("its message is confirmed");
                 let recipient = outcome.recipient as usize;
-                slots[recipient] = Some(outcome);
+                let slots = self.alive.get_mut(&id);
+                if let Some(slot) = slots.and_then(|slots| slots.get_mut(recipient)) {
+                    *slot = Some(outcome);
+                }
             }
             Note::Done(id) => {
                 self.alive.remove(&id);
@@ -108,7 +139,7 @@ impl Facts {
     }
 
     /// Clients' messages are gone, other records are in `staged` again.
-    pub(crate) fn failed(&mut self, batch: u64, staged: u64) {
+    pub(super) fn failed(&mut self, batch: u64, staged: u64) {
         self.version += 1;
         for (of, note) in std::mem::take(&mut self.pending) {
             match note {
@@ -122,7 +153,7 @@ impl Facts {
     }
 
     /// Whether what a start found can be true.
-    pub(crate) fn check(&self, recovered: &Recovered) -> Result<(), String> {
+    pub(super) fn check(&self, recovered: &Recovered) -> Result<(), String> {
         if let Some(id) = recovered.report.missing.first() {
             return Err(format!("the file with the content of {id} is gone"));
         }
@@ -141,6 +172,7 @@ impl Facts {
         self.check_whole(&found, &closing)?;
         self.check_reports(&found, &closing)?;
         self.check_threads(&recovered.threads)?;
+        self.check_submitted(&found, &closing)?;
         if self.damaged || recovered.report.damaged.is_empty() {
             Ok(())
         } else {
@@ -233,6 +265,39 @@ impl Facts {
         Ok(())
     }
 
+    /// A mail file whose submission was acknowledged is there, or its message is, or was done; and no
+    /// two of these.
+    fn check_submitted(
+        &self,
+        found: &BTreeMap<SpoolId, &RecoveredMessage>,
+        closing: &BTreeSet<SpoolId>,
+    ) -> Result<(), String> {
+        for (number, submitted) in &self.submitted {
+            let path = Path {
+                dir: ROUTER,
+                name: *number,
+            };
+            let file = self.tree.read(path);
+            if file.is_some_and(|(_, bytes)| bytes != *submitted.content) {
+                return Err(format!("mail file {number} is not whole"));
+            }
+            let ended = |id: &&SpoolId| {
+                self.done.contains(id) || (closing.contains(id) && !found.contains_key(id))
+            };
+            let finished = submitted.ids.iter().filter(ended).count();
+            let ending = submitted.ids.iter().any(|id| closing.contains(id));
+            let live = submitted.ids.iter().filter(|id| found.contains_key(id));
+            let messages = finished + live.count();
+            if messages > 1 || (file.is_some() && (finished > 0 || ending)) {
+                return Err(format!("mail file {number} would be delivered twice"));
+            }
+            if submitted.promised && messages == 0 && file.is_none() {
+                return Err(format!("mail file {number} is lost"));
+            }
+        }
+        Ok(())
+    }
+
     fn check_threads(&self, found: &[ThreadState]) -> Result<(), String> {
         let mut expected: BTreeMap<ThreadName, Vec<Option<&ThreadState>>> = BTreeMap::new();
         for (name, state) in &self.threads {
@@ -260,7 +325,7 @@ impl Facts {
     }
 
     /// What a start found is what is true from now on.
-    pub(crate) fn settle(&mut self, recovered: &Recovered) {
+    pub(super) fn settle(&mut self, recovered: &Recovered) {
         let ids: BTreeSet<SpoolId> = recovered
             .messages
             .iter()
