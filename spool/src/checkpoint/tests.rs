@@ -241,7 +241,7 @@ fn days(seed: u64, fault: Option<Fault>) -> Result<usize, String> {
     let mut run = Run::on(SimDisk::new(seed), 1, fault);
     let mut spared = 0;
     for epoch in 2..8 {
-        run.kinds = if seed % 2 == 0 { 8 } else { 14 };
+        run.kinds = if seed.is_multiple_of(2) { 8 } else { 14 };
         for _ in 0..100 + rng.below(300) {
             if rng.below(3) == 0 {
                 run.happening(&mut rng);

@@ -1,7 +1,8 @@
 //! The end of a start: what was found is judged, and becomes the state of a log.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::checkpoint::load::Change;
 use crate::faults::Fault;
 use crate::id::SpoolId;
 use crate::log::{Live, Log, Place, ThreadPlace};
@@ -148,6 +149,31 @@ impl Recovery {
         // What had to be read this time need not be the next.
         log.checkpoints.grown = self.tail_bytes;
         log.segment_next = self.segment_next;
+        self.lay_out(&mut log, used, end);
+        let changes = state.changes.unwrap_or_default();
+        let messages = self.enter_all(&mut log, state.messages);
+        self.claim_contents(&mut log, changes);
+        let threads = state
+            .threads
+            .values()
+            .map(|(thread, _)| thread.clone())
+            .collect();
+        let placed = state.threads.into_iter();
+        log.threads = placed
+            .map(|(key, (state, at))| (key, ThreadPlace::on_disk(state, at)))
+            .collect();
+        (
+            log,
+            Recovered {
+                messages,
+                threads,
+                report: self.report,
+            },
+        )
+    }
+
+    /// Segments as they were found. `end` is the end of the last commit.
+    fn lay_out(&mut self, log: &mut Log, used: &[u32], end: Option<(u32, u64)>) {
         // A commit that did not get to disk may have left anything in a segment that looks unused:
         // nothing is written before every segment without a commit has a new generation. They go
         // first, since nothing in them is needed.
@@ -182,21 +208,33 @@ impl Recovery {
         for number in &self.tainted {
             log.mark_damaged(*number);
         }
-        let changes = state.changes.unwrap_or_default();
+    }
+
+    /// Enters what is live; gives back what is awake.
+    fn enter_all(
+        &mut self,
+        log: &mut Log,
+        found: BTreeMap<SpoolId, Box<FoundMessage>>,
+    ) -> Vec<RecoveredMessage> {
         let mut messages = Vec::new();
         let mut resting = Vec::new();
-        for (id, message) in state.messages {
+        for (id, message) in found {
             if message.has_file && !self.contents.remove(&id.bits()) {
                 self.report.missing.push(id);
             }
-            resting.extend(enter(&mut log, *message, &mut messages));
+            resting.extend(enter(log, *message, &mut messages));
         }
         let loaded = resting.chunks(KEYS_AT_A_TIME).map(|keys| Event::Loaded {
             keys: keys.to_vec(),
         });
         log.events.extend(loaded);
+        messages
+    }
+
+    /// Removes files with content that nobody names, or leaves that to whoever reads the checkpoint.
+    fn claim_contents(&mut self, log: &mut Log, changes: HashMap<SpoolId, Change>) {
         let unclaimed = std::mem::take(&mut self.contents);
-        let unclaimed = self.begin_loading(&mut log, changes, unclaimed);
+        let unclaimed = self.begin_loading(log, changes, unclaimed);
         if log.stats.damaged > 0 {
             // What named them may be in what is damaged.
             self.report.unclaimed = unclaimed.map_or(0, |unclaimed| unclaimed.len() as u64);
@@ -206,23 +244,6 @@ impl Recovery {
                 log.content_remove(SpoolId::from_bits(id));
             }
         }
-        let threads = state
-            .threads
-            .values()
-            .map(|(thread, _)| thread.clone())
-            .collect();
-        let placed = state.threads.into_iter();
-        log.threads = placed
-            .map(|(key, (state, at))| (key, ThreadPlace::on_disk(state, at)))
-            .collect();
-        (
-            log,
-            Recovered {
-                messages,
-                threads,
-                report: self.report,
-            },
-        )
     }
 }
 
