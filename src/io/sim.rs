@@ -401,6 +401,9 @@ impl Driver for SimDriver {
     }
 
     fn close(&mut self, socket: Socket) {
+        if !self.world.borrow().links.contains_key(&socket.0) {
+            return; // It could not be connected, and is closed.
+        }
         self.with_link(socket, |world, id| {
             let Some(link) = world.links.get(&id) else {
                 return;

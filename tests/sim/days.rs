@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::ledger::Wrong;
-use super::run::{Plan, Run, Tally, Trick};
+use super::plan::{Plan, Trick};
+use super::run::{Run, Tally};
 
 const SEEDS: u64 = 9;
 const HOURS: u64 = 500;

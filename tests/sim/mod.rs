@@ -7,6 +7,7 @@ mod client;
 mod days;
 mod hop;
 mod ledger;
+mod plan;
 mod process;
 mod relay;
 mod run;

@@ -7,24 +7,14 @@ use spool::sim::{Fault as DiskFault, Rng, SimDisk};
 
 use zmailer::control::postman::{Kept, Original};
 use zmailer::io::sim::{MONO_START_NS, SimNet};
-use zmailer::scheduler::Rule;
 
 use super::audit::{Audit, HEALTHY_NS, Look, OVERDUE_NS, SLACK_NS};
 use super::ledger::{Fate, HOUR_NS, Ledger, Letter, SECOND_NS, Wrong, domain_of, expiry_ns};
-use super::process::{End, Make, Process, derived};
+use super::plan::{Plan, Trick, make, sessions_max, sites};
+use super::process::{End, Process, derived};
 use super::sender::{Manner, Sender, content};
-use super::site::{Deeds, Door, GOOD, MOODS, Site};
+use super::site::{Door, GOOD, MOODS, Site};
 use super::weather::{Fault, Weather};
-
-/// Names, connections and hours until expiry of the next hops.
-const SITES: &[(&str, usize, u64)] = &[
-    ("one", 1, 120),
-    ("two", 2, 24),
-    ("four", 4, 12),
-    ("five", 5, 6),
-    ("nine", 9, 24),
-    ("twenty", 20, 48),
-];
 
 /// One clock step without any event, at most: what is looked at by a slow timer only (expiries) is late by
 /// that.
@@ -35,40 +25,6 @@ const RESTLESS_MAX: u32 = 1000;
 
 /// A stop in order takes no longer: 2 s for deliveries under way, 5 s for the last commit, and a look.
 const STOP_NS: u64 = 8 * SECOND_NS;
-
-/// What a run is made of.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    pub seed: u64,
-    pub shards: usize,
-    pub hours: u64,
-    /// Clients that come in the run, about.
-    pub clients: u64,
-    /// Faults in the run, about.
-    pub faults: u64,
-    pub trick: Trick,
-}
-
-/// A deliberate misbehaviour of this world or its relay; the oracle has to see it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Trick {
-    #[default]
-    None,
-    /// A next hop throws messages away that it said it had taken.
-    PeerLoses,
-    PeerRepeats,
-    PeerAlters,
-    /// After power cuts the disks are as they were a while before.
-    DisksForget,
-    /// The relay believes in one connection more than it may have.
-    LimitPlusOne,
-    /// The relay believes in one connection where it may have more, to next hops that are slow.
-    LimitOne,
-    /// The relay gives up earlier than it was told.
-    ExpiresEarly,
-    /// One next hop stays as it is when the faults stop.
-    NoPeace,
-}
 
 /// What a run has seen.
 #[derive(Clone, Debug, Default)]
@@ -785,78 +741,4 @@ fn waits_for(site: &Site, host: &str) -> bool {
 /// for the postmaster waits 5 minutes.
 fn drain_ns() -> u64 {
     (2 * 66 + 30) * 60 * SECOND_NS
-}
-
-fn sessions_max(seed: u64) -> usize {
-    [6, 30][seed as usize % 2]
-}
-
-fn sites(trick: Trick) -> Vec<Site> {
-    let all = SITES.iter().enumerate();
-    all.map(|(number, (name, limit, hours))| {
-        let first = 10 + 2 * number as u8;
-        let lmtp = *name == "four";
-        // One is known by a name with two addresses.
-        let count = if *name == "nine" { 2 } else { 1 };
-        let addresses = (0..count).map(|at| SocketAddr::new([198, 51, 100, first + at].into(), 25));
-        let domain = format!("{name}-{hours}h.example");
-        let mut site = Site::new(addresses.collect(), domain, lmtp, *limit);
-        site.deeds = match trick {
-            Trick::PeerLoses => Deeds {
-                lose: 50,
-                ..Deeds::default()
-            },
-            Trick::PeerRepeats => Deeds {
-                repeat: 50,
-                ..Deeds::default()
-            },
-            Trick::PeerAlters => Deeds {
-                alter: 50,
-                ..Deeds::default()
-            },
-            Trick::LimitOne => Deeds {
-                slow_ns: 5 * SECOND_NS,
-                ..Deeds::default()
-            },
-            _ => Deeds::default(),
-        };
-        site
-    })
-    .collect()
-}
-
-fn make(plan: Plan) -> Make {
-    let seed = plan.seed as usize;
-    let mut rules = Vec::new();
-    let mut routes = Vec::new();
-    for site in sites(plan.trick) {
-        let host = match &site.addresses[..] {
-            [address] => address.to_string(),
-            _ => format!("{}:25", site.domain),
-        };
-        let channel = if site.lmtp { "lmtp" } else { "smtp" };
-        let connections = match plan.trick {
-            Trick::LimitPlusOne => site.limit + 1,
-            Trick::LimitOne => 1,
-            _ => site.limit,
-        };
-        let early = u64::from(plan.trick == Trick::ExpiresEarly) * HOUR_NS;
-        rules.push(Rule {
-            pattern: format!("{channel}/{host}"),
-            max_connections: connections as u32,
-            expiry_ms: (expiry_ns(&site.domain) - early) / 1_000_000,
-            messages_per_connection: [2, 100, 10_000][seed % 3],
-            ..Rule::default()
-        });
-        routes.push((site.domain, format!("{channel}!{host}")));
-    }
-    Make {
-        seed: plan.seed,
-        shards: plan.shards,
-        memory_bytes: [64 << 10, 1 << 20][seed / 2 % 2],
-        sessions_max: sessions_max(plan.seed),
-        segments_max: [8, 24][seed / 3 % 2],
-        rules,
-        routes,
-    }
 }
