@@ -4,7 +4,7 @@
 //! A resting message has no envelope, no vertex and no content here. What it waits for follows from its
 //! records alone: recipients whose time has not come wait for it, the others for a slot of their next
 //! hop, held ones for the operator. So the entries that the scheduler has can be told at any time, and
-//! are taken out when it is woken. One that cannot be read rests on and is tried again every minute.
+//! are taken out when it is woken. One that cannot be read rests on and is tried again every 10 s.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const READS_MAX: usize = 64;
 const DUE_MAX: usize = 1024;
 
 /// A message that cannot be read is tried again after this.
-const UNREADABLE_RETRY_MS: u64 = 60_000;
+const UNREADABLE_RETRY_MS: u64 = 10_000;
 
 /// Messages that rest in threads that fail are looked through for expired ones this often...
 const LOOK_NS: u64 = 60_000_000_000;
@@ -431,7 +431,7 @@ impl<D: Driver> Shard<D> {
             let id = id.unwrap_or_default();
             tracing::error!(
                 shard,
-                "message {id} cannot be read: {error}; it stays queued and is tried again every minute"
+                "message {id} cannot be read: {error}; it stays queued and is tried again every 10 s"
             );
         }
         self.scheduler.rest(message.0, Some(due_ms), &[]);

@@ -110,9 +110,12 @@ impl Client {
         self.expect("EHLO client.example", "250")
     }
 
-    /// One message; gives back the reply to the final dot.
+    /// One message; gives back the reply to the final dot, or to MAIL when that is refused.
     pub fn message(&mut self, from: &str, to: &[&str], content: &str) -> String {
-        self.expect(&format!("MAIL FROM:<{from}>"), "250");
+        let reply = self.command(&format!("MAIL FROM:<{from}>"));
+        if !reply.starts_with("250") {
+            return reply;
+        }
         for recipient in to {
             self.expect(&format!("RCPT TO:<{recipient}>"), "250");
         }
