@@ -32,6 +32,15 @@ fn fill(daemon: &Daemon, size: usize) -> usize {
     panic!("it never gets full");
 }
 
+fn takes_mail_again(daemon: &Daemon) {
+    wait_for("room for new mail", || {
+        let mut client = Client::connect(daemon.address);
+        client.hello();
+        let reply = client.message("a@a.example", &["new@b.example"], "Subject: x\r\n\r\n");
+        reply.starts_with("250").then_some(())
+    });
+}
+
 /// Full, then the next hop comes back: what was taken arrives, and there is room again.
 fn full_and_empty_again(mut daemon: Daemon, hop: std::net::SocketAddr) {
     daemon.restart();
@@ -42,12 +51,7 @@ fn full_and_empty_again(mut daemon: Daemon, hop: std::net::SocketAddr) {
     assert_eq!(mails.len(), taken);
     assert!(mails.iter().all(|mail| mail.content.len() > 199_000));
     daemon.wait_until_empty();
-    wait_for("room for new mail", || {
-        let mut client = Client::connect(daemon.address);
-        client.hello();
-        let reply = client.message("a@a.example", &["new@b.example"], "Subject: x\r\n\r\n");
-        reply.starts_with("250").then_some(())
-    });
+    takes_mail_again(&daemon);
     hop.wait_for_mails(taken + 1);
     assert_eq!(daemon.stop(), Some(0));
 }
@@ -92,12 +96,7 @@ fn a_full_disk_keeps_its_reserve_and_repeats_nothing() {
     assert_eq!(daemon.stop(), Some(0));
     daemon.restart();
     // What would come back is there at once; a new message shows that delivery runs.
-    Client::submit(
-        daemon.address,
-        "a@a.example",
-        &["new@b.example"],
-        "Subject: x\r\n\r\n",
-    );
+    takes_mail_again(&daemon);
     hop.wait_for_mails(taken + 1);
     daemon.wait_until_empty();
     assert_eq!(hop.mails().len(), taken + 1, "delivered again");
