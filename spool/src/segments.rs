@@ -119,7 +119,10 @@ impl Log {
             Some(active) => active,
             None => {
                 let fresh = self.free.pop_front()?;
-                self.active = Some(fresh);
+                let full = self.active.replace(fresh);
+                if let Some(full) = full.and_then(|full| self.segments.get_mut(&full)) {
+                    full.keys.shrink_to_fit();
+                }
                 self.order.push_back(fresh);
                 fresh
             }

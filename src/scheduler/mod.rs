@@ -27,7 +27,7 @@ mod thread;
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::base::clock::Now;
@@ -176,7 +176,7 @@ pub struct Scheduler {
     /// Entries at which those that mean nothing are dropped.
     agenda_limit: usize,
     /// Messages that rest and wait for a time (wall).
-    due: BTreeSet<(u64, u64)>,
+    due: resting::Due,
     /// The latest instant heard of.
     seen: Now,
     /// Wall times at which vertices expire; entries of vertices that are gone mean nothing.
@@ -214,7 +214,7 @@ impl Scheduler {
             vertices: Slab::new(VERTICES_MAX),
             agenda: BinaryHeap::new(),
             agenda_limit: ENTRIES_MIN,
-            due: BTreeSet::new(),
+            due: resting::Due::default(),
             seen: Now::default(),
             expiries: BinaryHeap::new(),
             expiries_limit: ENTRIES_MIN,

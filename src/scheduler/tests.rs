@@ -351,11 +351,19 @@ fn a_time_comes_true_once_and_what_is_taken_out_never() {
     scheduler.rest(7, Some(500), &[]);
     scheduler.unrest(7, Some(500), &[thread]);
     scheduler.unrest(6, Some(2_000), &[thread]);
+    // Far apart, and at the same time.
+    for (message, due_ms) in [(9, 1_000_000), (8, 1_000_000), (1 << 49, 40_000)] {
+        scheduler.rest(message, Some(due_ms), &[]);
+    }
     assert_eq!(scheduler.next_due(at(999)), None);
     while scheduler.poll(at(999)).is_some() {}
     assert_eq!(scheduler.deadline(), Some(at(1_000).mono_ns));
     assert_eq!(scheduler.next_due(at(1_000)), Some(5));
-    assert_eq!(scheduler.next_due(at(9_000)), None, "nothing is left over");
+    assert_eq!(scheduler.next_due(at(39_999)), None, "nothing is left over");
+    assert_eq!(scheduler.next_due(at(40_000)), Some(1 << 49));
+    assert_eq!(scheduler.next_due(at(999_999)), None);
+    let late = [(); 3].map(|()| scheduler.next_due(at(1_000_000)));
+    assert_eq!(late, [Some(8), Some(9), None]);
     assert_eq!(scheduler.resting_count(thread), 0);
     assert!(scheduler.due.is_empty());
 }
