@@ -202,7 +202,9 @@ impl Survey {
                 let Some(mut entry) = Entry::new(fact, settled, was_apart) else {
                     return;
                 };
-                entry.found.counts = order.counts(fact);
+                // A copy that does not count leaves the record before it in force.
+                let before = entries.get(id).is_some_and(|entry| entry.found.counts);
+                entry.found.counts = before || order.counts(fact);
                 if dones.contains(id) {
                     self.finding(
                         fact.place,

@@ -79,8 +79,11 @@ impl Survey {
                     let to = if own { range.1 } else { at + ALIGN_BYTES };
                     blocks.known.push((at, to));
                 }
-                Whose::Earlier => blocks.earlier.push(range),
-                Whose::Nobody => {}
+                Whose::Earlier if header.segment == segment && is_whole(&header, rest) => {
+                    blocks.earlier.push(range);
+                }
+                // A header that was moved here says nothing of what is behind it.
+                Whose::Earlier | Whose::Nobody => {}
             }
             at += ALIGN_BYTES;
         }
@@ -96,10 +99,7 @@ impl Survey {
         let length = header.length as usize;
         let end = COMMIT_HEADER_BYTES + header.records as usize;
         let records = rest.get(COMMIT_HEADER_BYTES..end).unwrap_or_default();
-        let whole = records.len() == header.records as usize
-            && crc32c::crc32c(records) == header.sum
-            && length.is_multiple_of(ALIGN_BYTES)
-            && length >= end;
+        let whole = is_whole(header, rest) && length.is_multiple_of(ALIGN_BYTES) && length >= end;
         let owner = self.owners.get(&header.segment).copied();
         let aside = owner.is_some_and(|owner| owner.aside);
         let vouched = owner.is_some_and(|owner| owner.vouched);
@@ -295,6 +295,13 @@ impl Survey {
             );
         }
     }
+}
+
+/// Whether the records of a commit are there, with their checksum.
+fn is_whole(header: &CommitHeader, rest: &[u8]) -> bool {
+    let end = COMMIT_HEADER_BYTES + header.records as usize;
+    let records = rest.get(COMMIT_HEADER_BYTES..end);
+    records.is_some_and(|records| crc32c::crc32c(records) == header.sum)
 }
 
 fn fact(segment: u32, base: usize, from: From, piece: Piece) -> Fact {

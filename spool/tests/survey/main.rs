@@ -284,7 +284,13 @@ fn what_was_not_touched_comes_back_from_any_damage() {
             if number % 5 == 0 && whole_blocks {
                 let counts = after.messages.iter().filter(|found| found.counts);
                 let counts: BTreeSet<SpoolId> = counts.map(|found| found.id).collect();
-                assert_eq!(counts, recovered(&files), "case {case}: {touched:?}");
+                let recovered = recovered(&files);
+                assert!(counts.is_subset(&recovered), "case {case}: {touched:?}");
+                // A start knows less of what was finished: it leaves damaged commits out as a whole.
+                for id in recovered.difference(&counts) {
+                    let finished = is_finished(&world.sent[id]);
+                    assert!(finished, "case {case}: {id} {touched:?}");
+                }
             }
             for found in &after.messages {
                 if assert_whole(&world, &files, found) {
