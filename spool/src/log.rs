@@ -519,7 +519,8 @@ impl Log {
         let mut stats = self.stats;
         stats.segments = self.segments.len() as u64;
         stats.bytes = stats.segments * self.settings.segment_bytes;
-        stats.messages = self.live.len() as u64 + self.resting.len() + self.loading_count();
+        stats.loading = self.loading_count();
+        stats.messages = self.live.len() as u64 + self.resting.len() + stats.loading;
         stats.free_segments = self.free.len() as u64;
         stats.accepting = self.accepting;
         stats.staged_bytes = self.staging.len() as u64;

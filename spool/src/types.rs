@@ -340,6 +340,8 @@ pub struct Stats {
     pub live_bytes: u64,
     /// Live messages, resting ones among them.
     pub messages: u64,
+    /// Those of them that the checkpoint of the start has still to tell.
+    pub loading: u64,
     /// Commits.
     pub commits: u64,
     /// Checkpoints written.

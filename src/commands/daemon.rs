@@ -358,6 +358,8 @@ impl control::Daemon for Daemon {
                 "live_bytes": all.live_bytes,
                 "free_segments": all.free_segments,
                 "damaged_segments": all.damaged_segments,
+                "checkpoints": all.checkpoints,
+                "loading_messages": all.loading_messages,
                 "commits": all.commits,
                 "commit_us": commit_ns / 1000,
                 "flushes": all.flushes,

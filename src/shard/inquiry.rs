@@ -65,6 +65,10 @@ struct Rested {
 impl<D: Driver> Shard<D> {
     /// Takes the next inquiry, unless one is being answered.
     pub(super) fn take_inquiry(&mut self) {
+        // An answer would leave out what the checkpoint has not given yet, and an action would miss it.
+        if self.log.loading_count() > 0 {
+            return;
+        }
         if self.asking.is_some() {
             return;
         }

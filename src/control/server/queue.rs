@@ -77,7 +77,9 @@ impl Inquiries {
         self.waiting.borrow_mut().remove(&token);
         match page {
             Ok(Ok(page)) => Ok(page),
-            _ => Err(format!("shard {shard} did not answer within {PATIENCE:?}")),
+            _ => Err(format!(
+                "shard {shard} did not answer within {PATIENCE:?}; after a start it first reads in what is queued"
+            )),
         }
     }
 
