@@ -367,6 +367,7 @@ impl Log {
             return Some(completion);
         }
         writing.flying = None;
+        let names = writing.step == Step::SyncDir;
         let expected = completion.buf.as_ref().map(|buf| buf.len() as u64);
         let failed = match completion.result {
             Err(ENOENT) if writing.step == Step::Remove => None,
@@ -375,6 +376,11 @@ impl Log {
                 .filter(|expected| *expected != len)
                 .map(|expected| format!("short write of {len} of {expected} bytes")),
         };
+        if names && let Err(errno) = completion.result {
+            // It may have taken other names along than this one.
+            self.names_lost(errno);
+            self.job_spoilt = true;
+        }
         match failed {
             Some(why) => self.checkpoint_failed(now, &why),
             None => self.checkpoint_goes_on(),
