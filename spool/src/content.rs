@@ -393,6 +393,12 @@ impl Log {
         self.content_request(Op::Remove { file }, About::Nothing);
     }
 
+    /// A file that nobody needs; whether it was there is not asked.
+    pub(crate) fn remove_at_once(&mut self, file: FileId) {
+        self.content_request(Op::Close { file }, About::Nothing);
+        self.content_request(Op::Remove { file }, About::Nothing);
+    }
+
     /// The file of a message whose commit failed: its record may be on disk all the same.
     pub(crate) fn content_give_up(&mut self, id: SpoolId) {
         self.contents.given_up.push(id);

@@ -378,6 +378,9 @@ impl Log {
                     "segment {segment} cannot be made, errno {errno}; tried again in 5 s"
                 )));
                 self.making_fails = true;
+                if self.free.is_empty() {
+                    self.drop_checkpoints(now);
+                }
                 self.pauses.make_until = now + JOB_RETRY_NS;
                 // What there is of it must not keep space on a full disk; a start removes it otherwise.
                 let file = FileId::Segment(segment);

@@ -413,6 +413,20 @@ impl Log {
         };
     }
 
+    /// On a full disk a place for commits is worth more than a quick start: checkpoints go, and none is made
+    /// for a while. One that is being made fails there by itself.
+    pub(crate) fn drop_checkpoints(&mut self, now: u64) {
+        if self.checkpoints.writing.is_some() || self.loading.is_some() {
+            return;
+        }
+        self.checkpoints.until = now + RETRY_NS;
+        self.checkpoints.grown = u64::MAX / 2;
+        self.checkpoints.file = None;
+        for number in [0, 1] {
+            self.remove_at_once(FileId::Checkpoint(number));
+        }
+    }
+
     /// The other file still holds the one before.
     fn checkpoint_failed(&mut self, now: u64, why: &str) {
         self.checkpoints.writing = None;
