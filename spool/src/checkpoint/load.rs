@@ -41,6 +41,10 @@ pub(crate) struct Loading {
     changes: HashMap<SpoolId, Change>,
     /// Files with content that no message has named so far.
     unclaimed: BTreeSet<u128>,
+    /// Keys below this one are of the checkpoint.
+    key_next: u64,
+    /// Messages that have no place in memory: their files are still theirs.
+    homeless: BTreeSet<MessageKey>,
     /// Entries that are not in.
     left: u64,
     until: u64,
@@ -53,6 +57,7 @@ impl Loading {
         hops: Vec<Hop>,
         changes: HashMap<SpoolId, Change>,
         unclaimed: BTreeSet<u128>,
+        key_next: u64,
     ) -> Self {
         let mut chunks = directory.chunks;
         chunks.sort_by_key(|chunk| chunk.due_ms);
@@ -67,6 +72,8 @@ impl Loading {
             replies: directory.replies,
             changes,
             unclaimed,
+            key_next,
+            homeless: BTreeSet::new(),
             until: 0,
         }
     }
@@ -198,7 +205,11 @@ impl Log {
             has_file: entry.has_file,
             recipients: RestRecipients::of(recipients),
         };
-        self.enter_rest(key, id, rest)
+        let entered = self.enter_rest(key, id, rest);
+        if entered.is_none() {
+            loading.homeless.insert(key);
+        }
+        entered
     }
 
     /// Enters a message that rests from the start on; gives its key back.
@@ -226,6 +237,14 @@ impl Log {
         let Some(loading) = self.loading.take() else {
             return;
         };
+        // A message that was finished or copied behind the checkpoint left its file under the old key.
+        let (live, resting) = (&self.live, &self.resting);
+        self.sources.retain(|key, _| {
+            key.0 >= loading.key_next
+                || live.contains_key(key)
+                || resting.get(*key).is_some()
+                || loading.homeless.contains(key)
+        });
         if self.stats.damaged > 0 {
             // What named them may be in what is damaged.
             let count = loading.unclaimed.len();

@@ -298,7 +298,14 @@ impl Recovery {
         let hops = directory.hops.iter();
         let hops = hops.map(|(channel, host)| log.resting.hop(channel, host));
         let hops = hops.collect();
-        log.loading = Some(Loading::new(file, directory, hops, changes, unclaimed));
+        log.loading = Some(Loading::new(
+            file,
+            directory,
+            hops,
+            changes,
+            unclaimed,
+            header.key_next.max(1),
+        ));
         None
     }
 }
