@@ -299,6 +299,13 @@ fn recover(dir: &Path, mut recovery: Recovery) -> Result<(Log, Recovered), Failu
     if let CheckpointUse::Unusable(why) = &report.checkpoint {
         tracing::error!("{}: {why}; the whole log was read instead", dir.display());
     }
+    if let CheckpointUse::From {
+        unusable: Some(why),
+        ..
+    } = &report.checkpoint
+    {
+        tracing::error!("{}: {why}; another one was used instead", dir.display());
+    }
     complain(dir, report);
     Ok((log, recovered))
 }

@@ -28,6 +28,8 @@ pub enum CheckpointUse {
         covered: u64,
         /// Messages in it; those that have been finished since among them.
         messages: u64,
+        /// Why another one that is there cannot be used.
+        unusable: Option<String>,
     },
     /// There is one that cannot be used; the whole log was read.
     Unusable(String),
@@ -204,6 +206,7 @@ impl Recovery {
             (Some(known), _) => CheckpointUse::From {
                 covered: known.header.covered,
                 messages: known.header.messages,
+                unusable: self.search.why_not.clone(),
             },
             (None, Some(why)) => CheckpointUse::Unusable(why.clone()),
             (None, None) => CheckpointUse::None,
