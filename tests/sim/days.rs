@@ -51,6 +51,10 @@ fn weeks_of_bad_weather_lose_nothing() {
         add(&mut total, &tally);
     }
     print(&total);
+    assert!(
+        total.spared > total.starts / 4 && total.spared_messages > 0,
+        "too few starts from a checkpoint"
+    );
 }
 
 fn told(wrong: &[(Wrong, String)]) -> String {
@@ -69,6 +73,8 @@ fn add(total: &mut Tally, tally: &Tally) {
     total.reports += tally.reports;
     total.kept += tally.kept;
     total.starts += tally.starts;
+    total.spared += tally.spared;
+    total.spared_messages += tally.spared_messages;
     total.audits += tally.audits;
     total.waiters += tally.waiters;
     for (name, count) in &tally.faults {
@@ -86,6 +92,8 @@ fn print(total: &Tally) {
         reports,
         kept,
         starts,
+        spared,
+        spared_messages,
         audits,
         waiters,
         faults,
@@ -94,6 +102,7 @@ fn print(total: &Tally) {
     println!(
         "{hours} virtual hours, {letters} messages sent, {accepted} acknowledged, {delivered} delivered, \
          {repeats} repeats, {reports} recipients reported, {kept} for the postmaster, {starts} starts, \
+         {spared} logs from a checkpoint with {spared_messages} messages, \
          {audits} audits of {waiters} waiting"
     );
     let faults: &BTreeMap<String, usize> = faults;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 use spool::sim::{Persistence, Rng, SimDisk};
-use spool::{Log, Recovered, Recovery};
+use spool::{CheckpointUse, Log, Recovered, Recovery};
 
 use zmailer::control::pickup;
 use zmailer::control::postman::{Kept, Undeliverable};
@@ -101,6 +101,9 @@ pub struct Process {
     epoch: u64,
     /// Mail logs of processes that have ended.
     logs: String,
+    /// Logs that began from a checkpoint, and messages that were in those.
+    pub spared: usize,
+    pub spared_messages: u64,
     /// Something was put into a queue of a shard since its last turn.
     pub told: bool,
 }
@@ -119,6 +122,8 @@ impl Process {
             epoch: make.seed << 20,
             logs: String::new(),
             make,
+            spared: 0,
+            spared_messages: 0,
             told: false,
         }
     }
@@ -156,9 +161,12 @@ impl Process {
 
     fn recover(&mut self, shard: usize, cut_after: Option<u64>) -> Option<(Log, Recovered)> {
         let disk = &mut self.disks[shard];
-        let mut recovery = Recovery::new(spool::Settings {
+        let mut recovery = Recovery::from_checkpoint(spool::Settings {
             shard: shard as u16,
             segment_bytes: 1 << 20,
+            checkpoint_bytes: CHECKPOINT_BYTES,
+            chunk_entries: 3,
+            envelopes_max: 20,
             segments_max: self.make.segments_max,
             epoch: self.epoch,
             secret: !self.epoch,
@@ -175,7 +183,12 @@ impl Process {
                 recovery.complete(done);
             }
         }
-        Some(recovery.finish().expect("the disk is good"))
+        let (log, recovered) = recovery.finish().expect("the disk is good");
+        if let CheckpointUse::From { messages, .. } = recovered.report.checkpoint {
+            self.spared += 1;
+            self.spared_messages += messages;
+        }
+        Some((log, recovered))
     }
 
     fn parts(&self, shard: usize, neighbours: Neighbours) -> Parts {
@@ -330,6 +343,9 @@ impl Process {
         }
     }
 }
+
+/// Small: restarts go through checkpoints.
+const CHECKPOINT_BYTES: u64 = 128 << 10;
 
 /// Of a story.
 const LOG_LINES_MAX: usize = 12;

@@ -37,6 +37,9 @@ pub struct Tally {
     pub reports: usize,
     pub kept: usize,
     pub starts: usize,
+    /// Logs that began from a checkpoint, and messages in those.
+    pub spared: usize,
+    pub spared_messages: u64,
     pub audits: usize,
     pub waiters: usize,
     pub faults: BTreeMap<String, usize>,
@@ -222,6 +225,8 @@ impl Run {
             delivered: self.ledger.delivered_names().len(),
             repeats: self.ledger.repeats_count(),
             reports: self.ledger.reports_count,
+            spared: self.process.spared,
+            spared_messages: self.process.spared_messages,
             digest: self.net.digest(),
             wrong: self.ledger.wrong,
             ..self.tally

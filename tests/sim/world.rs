@@ -50,9 +50,12 @@ pub struct World {
 }
 
 fn recover(disk: &mut SimDisk, shard: usize, seed: u64) -> (Log, Recovered) {
-    let mut recovery = Recovery::new(spool::Settings {
+    let mut recovery = Recovery::from_checkpoint(spool::Settings {
         shard: shard as u16,
         segment_bytes: 1 << 20,
+        checkpoint_bytes: 128 << 10,
+        chunk_entries: 3,
+        envelopes_max: 20,
         epoch: seed,
         secret: !seed,
         ..spool::Settings::default()
