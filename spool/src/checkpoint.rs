@@ -26,7 +26,7 @@ const MAGIC: [u8; 8] = *b"\0ZMLCP01";
 const VERSION: u16 = 1;
 
 /// Bytes of a header that its checksum covers.
-const HEADER_BYTES: usize = 72;
+pub(crate) const HEADER_BYTES: usize = 72;
 
 /// More bytes than a directory can have: a million chunks, next hops or replies.
 const DIRECTORY_BYTES_MAX: u64 = 1 << 30;

@@ -201,6 +201,14 @@ impl SimDisk {
         inode.poke(offset as usize, bytes);
     }
 
+    /// Cuts a file short on purpose, durably.
+    pub fn cut_short(&mut self, file: FileId, len: usize) {
+        let inode = self.names.find(&file);
+        if let Some(inode) = inode.and_then(|inode| self.inodes.get_mut(&inode)) {
+            inode.cut_short(len);
+        }
+    }
+
     fn tick(&mut self) -> u64 {
         self.moment += 1;
         self.moment - 1

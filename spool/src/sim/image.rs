@@ -252,6 +252,16 @@ impl Inode {
         self.durable.write(offset, bytes);
     }
 
+    /// Takes the end of the file away on purpose; pending writes count as durable first.
+    pub(super) fn cut_short(&mut self, len: usize) {
+        let pending: Vec<usize> = self.versions.keys().copied().collect();
+        for at in pending {
+            self.settle(at, |_| true);
+        }
+        self.visible.resize(len);
+        self.durable.resize(len);
+    }
+
     /// The moments of all writes that are not durable.
     pub(super) fn orders(&self) -> impl Iterator<Item = u64> + '_ {
         self.versions

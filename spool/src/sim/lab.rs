@@ -37,9 +37,14 @@ pub struct Kind {
     pub tight: bool,
     /// One message in so many is large.
     pub large_one_in: u64,
+    /// The log grows by so many bytes before a checkpoint is made.
+    pub checkpoint_bytes: u64,
     /// The rule that is broken.
     pub breach: Option<Breach>,
 }
+
+/// Of a usual day.
+const CHECKPOINT_BYTES: u64 = 24 << 10;
 
 impl Kind {
     /// The kinds of days and their names.
@@ -54,6 +59,7 @@ impl Kind {
             errors,
             tight,
             large_one_in: 6,
+            checkpoint_bytes: CHECKPOINT_BYTES,
             breach: None,
         }
     }
@@ -78,6 +84,11 @@ impl Kind {
             Breach::Engine(UnlinkEarly | UnlinkUnvoided) => 4,
             _ => 40,
         };
+        // Checkpoints spare a start most of the commits that could be torn.
+        let checkpoint_bytes = match breach {
+            Breach::Engine(Fault::AcceptTorn) => 0,
+            _ => CHECKPOINT_BYTES,
+        };
         let errors = matches!(
             breach,
             Breach::Engine(
@@ -94,6 +105,7 @@ impl Kind {
             errors,
             tight: breach == Breach::Engine(MailTakesReserve),
             large_one_in,
+            checkpoint_bytes,
             breach: Some(breach),
         }
     }
@@ -263,6 +275,9 @@ fn drain(day: &mut Day, cuts: &mut Cuts) -> Result<(), String> {
         }
         day.now += 1_000_000_000;
         rests += 1;
+        if rests == 50 {
+            day.room_for_a_start();
+        }
     }
     Err("the log does not come to rest".to_owned())
 }

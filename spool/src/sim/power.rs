@@ -35,7 +35,8 @@ impl SimDisk {
                     let inode = self.names.find(&file);
                     let inode = inode.and_then(|inode| self.inodes.get(&inode));
                     let covered = inode.into_iter().flat_map(Inode::orders);
-                    fates.push(tally.sync(OpKind::FileSync, issued, covered));
+                    let kind = OpKind::of(&flying.request.op).unwrap_or(OpKind::FileSync);
+                    fates.push(tally.sync(kind, issued, covered));
                 }
                 Op::SyncDir => {
                     let covered = self.names.orders();

@@ -18,8 +18,16 @@ pub enum OpKind {
     ZeroWrite,
     /// A file with large content.
     ContentWrite,
-    /// A checkpoint pointer.
+    /// Entries or the directory of a checkpoint.
     CheckpointWrite,
+    /// The header of a checkpoint.
+    CheckpointHeader,
+    /// The file of a checkpoint is made.
+    CheckpointCreate,
+    /// The file of an old checkpoint goes.
+    CheckpointRemove,
+    /// A sync of a checkpoint.
+    CheckpointSync,
     /// A message file that a user submits.
     MailFileWrite,
     /// A sync of a file, by what it should cover.
@@ -38,12 +46,16 @@ pub enum OpKind {
 
 impl OpKind {
     /// All kinds.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::CommitWrite,
         Self::HeaderWrite,
         Self::ZeroWrite,
         Self::ContentWrite,
         Self::CheckpointWrite,
+        Self::CheckpointHeader,
+        Self::CheckpointCreate,
+        Self::CheckpointRemove,
+        Self::CheckpointSync,
         Self::MailFileWrite,
         Self::FileSync,
         Self::DirectorySync,
@@ -57,6 +69,15 @@ impl OpKind {
     #[must_use]
     pub fn of(op: &Op) -> Option<Self> {
         Some(match op {
+            Op::Create {
+                file: FileId::Checkpoint(_),
+            } => Self::CheckpointCreate,
+            Op::Remove {
+                file: FileId::Checkpoint(_),
+            } => Self::CheckpointRemove,
+            Op::SyncFile {
+                file: FileId::Checkpoint(_),
+            } => Self::CheckpointSync,
             Op::Create { .. } => Self::Create,
             Op::Remove { .. } => Self::Unlink,
             Op::SyncFile { .. } => Self::FileSync,
@@ -67,6 +88,7 @@ impl OpKind {
                 FileId::Segment(_) if *offset < DATA_START => Self::HeaderWrite,
                 FileId::Segment(_) if buf.iter().all(|byte| *byte == 0) => Self::ZeroWrite,
                 FileId::Segment(_) => Self::CommitWrite,
+                FileId::Checkpoint(_) if *offset == 0 => Self::CheckpointHeader,
                 FileId::Checkpoint(_) => Self::CheckpointWrite,
                 FileId::Content(_) | FileId::Foreign { .. } => Self::ContentWrite,
             },
@@ -83,6 +105,10 @@ impl OpKind {
             Self::ZeroWrite => "zero write",
             Self::ContentWrite => "content write",
             Self::CheckpointWrite => "checkpoint write",
+            Self::CheckpointHeader => "checkpoint header",
+            Self::CheckpointCreate => "checkpoint create",
+            Self::CheckpointRemove => "checkpoint remove",
+            Self::CheckpointSync => "checkpoint sync",
             Self::MailFileWrite => "mail file write",
             Self::FileSync => "file sync",
             Self::DirectorySync => "directory sync",

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::day::{Day, recover, settings};
-use super::facts::Facts;
+use super::day::{Day, From, recover, settings};
+use super::facts::{Facts, Spoilt};
 use super::submissions::ROUTER;
 use super::{Kind, Total};
+use crate::checkpoint::{Directory, Extent, HEADER_BYTES, Header};
 use crate::op::FileId;
 use crate::recover::RecoverError;
 use crate::sim::persistence::Persistence;
@@ -110,9 +111,18 @@ impl Cuts {
             facts.damaged = blocks.len() > 1;
             self.tell(|| format!("   the header of {file:?} is damaged at {blocks:?}"));
         }
+        if self.rng.below(6) == 0
+            && let Some((spoilt, what)) = damage_checkpoint(&mut left.disk, &mut self.rng)
+        {
+            facts.spoilt = Some(spoilt);
+            self.happened(what);
+            self.tell(|| format!("   {what}: {spoilt:?}"));
+        }
         for time in 1..=self.rng.below(4).saturating_sub(1) {
             let limit = 1 + self.rng.below(40);
-            let first = recover(&mut left.disk, settings(day.kind, day.epoch + time), limit);
+            let from = From::any(&mut self.rng);
+            let settings = settings(day.kind, day.epoch + time);
+            let first = recover(&mut left.disk, settings, limit, from);
             first.map_err(|error| error.to_string())?;
             self.tell(|| format!("   a start, cut after {limit} operations"));
             let mut choice = Persistence::seeded(self.rng.next_u64());
@@ -132,7 +142,8 @@ impl Cuts {
         }
         let error = crate::sim::Fault::Error { errno: EIO };
         left.disk.fail_nth(1 + self.rng.below(6), error);
-        match recover(&mut left.disk, settings(kind, 6), u64::MAX) {
+        let from = From::any(&mut self.rng);
+        match recover(&mut left.disk, settings(kind, 6), u64::MAX, from) {
             Ok(_) | Err(RecoverError::Disk { .. }) => {}
             Err(error) => return Err(error.to_string()),
         }
@@ -150,7 +161,14 @@ impl Cuts {
     ) -> Result<(), String> {
         self.total.starts += 1;
         facts.tree = left.tree;
-        let mut next = Day::resume(left.disk, day.kind, facts, day.epoch + 3)?;
+        let from = From::any(&mut self.rng);
+        let mut next = Day::begin(left.disk, day.kind, facts, day.epoch + 3, from)?;
+        if next.is_loading() && self.rng.below(3) == 0 {
+            next = self.work_early(next)?;
+        }
+        next.load()?;
+        next.judge()?;
+        next.count_into(&mut self.total);
         if self.rng.below(work_one_in) > 0 {
             return Ok(());
         }
@@ -162,7 +180,35 @@ impl Cuts {
         let left = self.cut(&next.disk, &next.facts.tree, &mut choice);
         self.total.starts += 1;
         next.facts.tree = left.tree;
-        Day::resume(left.disk, next.kind, next.facts, day.epoch + 4).map(|_| ())
+        let from = From::any(&mut self.rng);
+        Day::resume(left.disk, next.kind, next.facts, next.epoch + 1, from).map(|_| ())
+    }
+
+    /// Mail comes before all of a checkpoint is in, and now and then the power is cut before it is.
+    fn work_early(&mut self, mut next: Day) -> Result<Day, String> {
+        next.tracing = self.tracing;
+        for number in 0..self.rng.below(5) {
+            next.early(&mut self.rng, 2000 + number);
+            for _ in 0..self.rng.below(8) {
+                next.step()?;
+            }
+        }
+        self.lines.append(&mut next.lines);
+        if self.rng.below(2) == 0 {
+            return Ok(next);
+        }
+        self.happened("cut while a checkpoint comes in");
+        let mut choice = Persistence::seeded(self.rng.next_u64());
+        let left = self.cut(&next.disk, &next.facts.tree, &mut choice);
+        let (kind, mut facts, epoch) = (next.kind, next.facts, next.epoch + 1);
+        facts.tree = left.tree;
+        self.total.starts += 1;
+        let from = From::any(&mut self.rng);
+        Day::begin(left.disk, kind, facts, epoch, from)
+    }
+
+    fn happened(&mut self, what: &'static str) {
+        *self.total.happened.entry(what).or_default() += 1;
     }
 
     fn work(&mut self, next: &mut Day) -> Result<(), String> {
@@ -206,7 +252,8 @@ impl Cuts {
         let left = self.cut(&day.disk, &day.facts.tree, choice);
         let mut facts = day.facts.clone();
         facts.tree = left.tree;
-        let mut next = Day::resume(left.disk, day.kind, facts, day.epoch + 10)?;
+        let from = From::any(&mut self.rng);
+        let mut next = Day::resume(left.disk, day.kind, facts, day.epoch + 10, from)?;
         next.lines = std::mem::take(&mut day.lines);
         next.lines.append(&mut self.lines);
         next.tracing = self.tracing;
@@ -235,6 +282,65 @@ fn damage_header(disk: &mut SimDisk, rng: &mut Rng) -> Option<(FileId, &'static 
         }
     }
     Some((file, blocks))
+}
+
+/// Damages the checkpoint that a start would use, somewhere where it matters. Says what that means.
+fn damage_checkpoint(disk: &mut SimDisk, rng: &mut Rng) -> Option<(Spoilt, &'static str)> {
+    let mut found = Vec::new();
+    for number in [0, 1] {
+        let file = FileId::Checkpoint(number);
+        let header = disk.image(file).and_then(|image| Header::decode(image, 0));
+        found.extend(header.map(|header| (file, header)));
+    }
+    found.sort_by_key(|(_, header)| header.number);
+    let (file, header) = found.pop()?;
+    let same = |(_, other): &(FileId, Header)| other.covered == header.covered;
+    let covered = (!found.iter().any(same)).then_some(header.covered);
+    let directory = header.directory;
+    let flip = |disk: &mut SimDisk, at: u64| {
+        let byte = disk.image(file)?.get(at as usize).copied()?;
+        disk.poke(file, at, &[!byte]);
+        Some(())
+    };
+    let (what, silently) = match rng.below(5) {
+        0 => {
+            disk.poke(file, 0, &[0; ALIGN]);
+            ("a checkpoint loses its header", true)
+        }
+        1 => {
+            disk.cut_short(file, rng.below(directory.offset + directory.len) as usize);
+            ("a checkpoint is cut short", true)
+        }
+        2 => {
+            flip(disk, rng.below(HEADER_BYTES as u64))?;
+            ("a header of a checkpoint is damaged", false)
+        }
+        3 => {
+            flip(disk, directory.offset + rng.below(directory.len))?;
+            ("a directory of a checkpoint is damaged", false)
+        }
+        _ => {
+            flip(disk, chunk_byte(disk, file, directory, rng)?)?;
+            ("a chunk of a checkpoint is damaged", false)
+        }
+    };
+    let spoilt = Spoilt {
+        covered,
+        is_told: !silently,
+    };
+    Some((spoilt, what))
+}
+
+/// The place of some byte in a chunk of entries.
+fn chunk_byte(disk: &SimDisk, file: FileId, directory: Extent, rng: &mut Rng) -> Option<u64> {
+    let (start, end) = (directory.offset, directory.offset + directory.len);
+    let bytes = disk.image(file)?.get(start as usize..end as usize)?;
+    let chunks = Directory::decode(bytes).ok()?.chunks;
+    if chunks.is_empty() {
+        return None;
+    }
+    let extent = chunks[rng.index(chunks.len())].extent;
+    Some(extent.offset + rng.below(extent.len))
 }
 
 const ALIGN: usize = crate::buffer::ALIGN_BYTES;

@@ -54,6 +54,8 @@ pub(super) struct Facts {
     refused: BTreeSet<SpoolId>,
     voided: BTreeSet<SpoolId>,
     pending: Vec<(u64, Note)>,
+    /// What was pending when earlier runs ended that nothing has been found out about, by run.
+    unsettled: Vec<Vec<(u64, Note)>>,
     /// Counts what the disk has said: the same image may be right before an answer and wrong after it.
     pub(super) version: u64,
     /// Mail files, by number.
@@ -62,6 +64,17 @@ pub(super) struct Facts {
     pub(super) tree: Tree,
     /// Both copies of a header were damaged: that may be noticed.
     pub(super) damaged: bool,
+    /// A checkpoint has been damaged.
+    pub(super) spoilt: Option<Spoilt>,
+}
+
+/// A checkpoint that has been damaged, and what the next start may do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spoilt {
+    /// What it covers, when no other one does.
+    pub(super) covered: Option<u64>,
+    /// The start has to say so: it does not look like one that was never finished.
+    pub(super) is_told: bool,
 }
 
 impl Facts {
@@ -83,8 +96,8 @@ impl Facts {
 
     /// Whether a message is staged or being written.
     pub(super) fn is_on_its_way(&self, id: SpoolId) -> bool {
-        let mut notes = self.pending.iter();
-        notes.any(|(_, note)| matches!(note, Note::Message(other) if *other == id))
+        let mut notes = self.notes();
+        notes.any(|note| matches!(note, Note::Message(other) if *other == id))
     }
 
     /// Whether its done record is on its way or on disk: it may go at any time.
@@ -93,13 +106,24 @@ impl Facts {
     }
 
     fn closing(&self) -> BTreeSet<SpoolId> {
-        let notes = self.pending.iter();
-        notes
-            .filter_map(|(_, note)| match note {
+        self.notes()
+            .filter_map(|note| match note {
                 Note::Done(id) => Some(*id),
                 _ => None,
             })
             .collect()
+    }
+
+    /// All that may be on disk and may not.
+    fn notes(&self) -> impl Iterator<Item = &Note> {
+        let all = self.unsettled.iter().flatten().chain(&self.pending);
+        all.map(|(_, note)| note)
+    }
+
+    /// A run has ended: what was on its way is as it is, and the next start finds it out.
+    pub(super) fn unsettle(&mut self) {
+        self.unsettled.push(std::mem::take(&mut self.pending));
+        self.refused.clear();
     }
 
     pub(super) fn committed(&mut self, batch: u64) {
@@ -169,7 +193,9 @@ impl Facts {
         for (id, message) in &found {
             self.check_found(*id, message)?;
         }
-        self.check_whole(&found, &closing)?;
+        for run in self.unsettled.iter().chain([&self.pending]) {
+            self.check_whole(run, &found, &closing)?;
+        }
         self.check_reports(&found, &closing)?;
         self.check_threads(&recovered.threads)?;
         self.check_submitted(&found, &closing)?;
@@ -183,16 +209,21 @@ impl Facts {
     /// Of what was on its way, whole batches in their order are there, or nothing.
     fn check_whole(
         &self,
+        run: &[(u64, Note)],
         found: &BTreeMap<SpoolId, &RecoveredMessage>,
         closing: &BTreeSet<SpoolId>,
     ) -> Result<(), String> {
         let mut first_missing = None;
-        for (batch, note) in &self.pending {
-            let Note::Message(id) = note else { continue };
+        for (batch, note) in run {
+            let (id, there) = match note {
+                Note::Message(id) => (id, found.contains_key(id)),
+                Note::Outcome(id, outcome) if self.shows(found, *id, outcome) => (id, true),
+                _ => continue,
+            };
             if closing.contains(id) {
                 continue;
             }
-            match (found.contains_key(id), first_missing) {
+            match (there, first_missing) {
                 (false, None) => first_missing = Some(*batch),
                 (true, Some(missing)) if missing < *batch => {
                     return Err(format!("batch {batch} is there, {missing} is not"));
@@ -204,7 +235,32 @@ impl Facts {
         Ok(())
     }
 
-    fn check_found(&self, id: SpoolId, message: &RecoveredMessage) -> Result<(), String> {
+    /// Whether an outcome that was on its way is there, and could not be there for another reason.
+    fn shows(
+        &self,
+        found: &BTreeMap<SpoolId, &RecoveredMessage>,
+        id: SpoolId,
+        outcome: &Outcome,
+    ) -> bool {
+        let recipient = outcome.recipient as usize;
+        let message = found.get(&id);
+        let there = message.and_then(|message| message.outcomes[recipient].as_ref());
+        let before = self.alive.get(&id);
+        let before = before.and_then(|slots| slots[recipient].as_ref());
+        let same = |note: &&Note| {
+            matches!(note, Note::Outcome(other, told)
+                if *other == id && told.recipient == outcome.recipient && is_told(there, Some(told)))
+        };
+        is_told(there, Some(outcome))
+            && !is_told(there, before)
+            && self.notes().filter(same).count() == 1
+    }
+
+    pub(super) fn check_found(
+        &self,
+        id: SpoolId,
+        message: &RecoveredMessage,
+    ) -> Result<(), String> {
         let Some(mail) = self.offered.get(&id) else {
             return Err(format!("{id} was never sent"));
         };
@@ -222,7 +278,7 @@ impl Facts {
                 .alive
                 .get(&id)
                 .and_then(|slots| slots[recipient].as_ref());
-            let mut staged = self.pending.iter().filter_map(|(_, note)| match note {
+            let mut staged = self.notes().filter_map(|note| match note {
                 Note::Outcome(of, staged)
                     if *of == id && staged.recipient as usize == recipient =>
                 {
@@ -230,8 +286,8 @@ impl Facts {
                 }
                 _ => None,
             });
-            let known =
-                outcome.as_ref() == durable || staged.any(|one| Some(one) == outcome.as_ref());
+            let known = is_told(outcome.as_ref(), durable)
+                || staged.any(|one| is_told(outcome.as_ref(), Some(one)));
             if !known {
                 return Err(format!("outcome {recipient} of {id}: {outcome:?}"));
             }
@@ -304,7 +360,7 @@ impl Facts {
             let state = (state.attempt > 0).then_some(state);
             expected.entry(name.clone()).or_default().push(state);
         }
-        for (_, note) in &self.pending {
+        for note in self.notes() {
             if let Note::Thread(state) = note {
                 let name = (state.channel.clone(), state.host.clone());
                 let choices = expected.entry(name).or_insert_with(|| vec![None]);
@@ -343,10 +399,26 @@ impl Facts {
             .iter()
             .map(|state| ((state.channel.clone(), state.host.clone()), state.clone()))
             .collect();
-        self.pending.clear();
-        self.refused.clear();
+        self.unsettled.clear();
         // A report that the cut took along is made again with the failure it is about.
         let known = |id: &SpoolId| self.alive.contains_key(id) || self.done.contains(id);
         self.reports.retain(|_, report| known(report));
+    }
+}
+
+/// Whether an outcome is the one that was told. A message that rests does not keep the replies to those
+/// that are finished.
+fn is_told(found: Option<&Outcome>, told: Option<&Outcome>) -> bool {
+    match (found, told) {
+        (Some(found), Some(told)) => {
+            let open = matches!(told.status, Status::Deferred | Status::Held);
+            let reply = found.reply == told.reply || (!open && found.reply.is_empty());
+            let rest = Outcome {
+                reply: told.reply.clone(),
+                ..found.clone()
+            };
+            reply && rest == *told
+        }
+        (found, told) => found == told,
     }
 }

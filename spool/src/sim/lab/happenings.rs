@@ -28,6 +28,8 @@ const HAPPENINGS: &[(u64, Happening)] = &[
     (24, Day::read_fails),
     (24, Day::memory_is_short),
     (4, Day::time_passes),
+    (2, Day::rest),
+    (3, Day::wake),
 ];
 
 const EIO: i32 = 5;
@@ -50,12 +52,66 @@ impl Day {
         }
     }
 
+    /// What happens before all of a checkpoint is in: mail comes.
+    pub(super) fn early(&mut self, rng: &mut Rng, number: u64) {
+        if rng.below(self.kind.large_one_in) == 0 {
+            self.accept_large(rng, number);
+        } else {
+            self.accept(rng, number);
+        }
+        self.time_passes(rng, number);
+    }
+
+    /// Messages that are known, not on their way out, and do not rest.
+    pub(super) fn awake_ones(&self) -> Vec<SpoolId> {
+        let mut open = self.facts.open();
+        open.retain(|id| !self.is_resting(*id));
+        open
+    }
+
+    /// Some messages wait for next hops.
+    fn rest(&mut self, rng: &mut Rng, _: u64) {
+        for _ in 0..=rng.below(4) {
+            let awake = self.awake_ones();
+            if awake.is_empty() {
+                return;
+            }
+            let id = awake[rng.index(awake.len())];
+            let key = self.keys[&id];
+            let envelope = &self.facts.offered[&id].envelope;
+            let (arrival_ms, recipients) = (envelope.arrival_ms, envelope.recipients.len() as u32);
+            let finished = |number: &u32| {
+                let mut outcomes = self.log.outcomes(key).iter();
+                outcomes.any(|outcome| outcome.recipient == *number && is_final(outcome.status))
+            };
+            let open: Vec<u32> = (0..recipients).filter(|number| !finished(number)).collect();
+            let hops = open.into_iter().map(|number| {
+                let host = format!("h{}", rng.below(3));
+                (number, self.log.hop(b"smtp", host.as_bytes()))
+            });
+            let hops: Vec<_> = hops.collect();
+            if self.log.rest(key, arrival_ms, &hops) {
+                self.say(|| format!("{id} rests"));
+                self.happened("rested");
+            }
+        }
+    }
+
+    fn wake(&mut self, rng: &mut Rng, _: u64) {
+        for _ in 0..=rng.below(3) {
+            let resting: Vec<_> = self.log.resting_keys(..).collect();
+            if !resting.is_empty() {
+                self.log.wake(resting[rng.index(resting.len())]);
+            }
+        }
+    }
+
     fn receiving(&mut self, rng: &mut Rng, _: u64) {
         self.log.set_receiving(rng.below(2) as u32);
     }
 
     fn read_one(&mut self, rng: &mut Rng, _: u64) {
-        let open = self.facts.open();
+        let open = self.awake_ones();
         if !open.is_empty() {
             let key = self.keys[&open[rng.index(open.len())]];
             self.log.read(key);
@@ -113,7 +169,7 @@ impl Day {
     }
 
     fn operator(&mut self, rng: &mut Rng, status: Status, reply: &[u8]) {
-        let open = self.facts.open();
+        let open = self.awake_ones();
         if open.is_empty() {
             return;
         }
@@ -228,7 +284,7 @@ impl Day {
 
     /// An attempt for a recipient of the `nth` open message; mostly its last.
     fn attempt(&mut self, rng: &mut Rng) {
-        let open = self.facts.open();
+        let open = self.awake_ones();
         if open.is_empty() {
             return;
         }
@@ -299,10 +355,27 @@ impl Day {
         self.facts.staged(batch, Note::Thread(state));
     }
 
+    /// A start on a full disk that finds no segment free cannot write until there is room: an operator
+    /// makes some.
+    pub(super) fn room_for_a_start(&mut self) {
+        if self.kind.tight && self.log.stats().commits == 0 {
+            self.disk.capacity_bytes(None);
+            self.happened("no room behind a start");
+        }
+    }
+
     /// A few messages are delivered.
     pub(super) fn finish_some(&mut self) {
+        let resting: Vec<_> = self.log.resting_keys(..).take(5).collect();
+        for key in resting {
+            self.log.wake(key);
+        }
         for id in self.open().into_iter().take(5) {
             self.finish(id);
         }
     }
+}
+
+fn is_final(status: Status) -> bool {
+    !matches!(status, Status::Deferred | Status::Held)
 }

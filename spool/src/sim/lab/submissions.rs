@@ -43,31 +43,37 @@ enum Stage {
 
 impl Submissions {
     /// What the pick-up makes of the files after a start.
-    pub(super) fn start(day: &Day, recovered: &Recovered) -> Self {
+    pub(super) fn start(day: &Day, found: &Recovered) -> Result<Self, String> {
         let mut all = Self::default();
         if day.kind.careless(Careless::SourceIgnored) {
-            return all;
+            return Ok(all);
         }
         let tree = &day.facts.tree;
         let files: BTreeMap<u64, Path> = tree
             .list(ROUTER)
             .filter_map(|path| Some((tree.read(path)?.0, path)))
             .collect();
-        for message in &recovered.messages {
-            if let Some(source) = message.envelope.source {
-                // A file that is gone may come back until the directory is synced.
-                let gone = Path {
-                    dir: ROUTER,
-                    name: u64::MAX,
-                };
-                let taken = match files.get(&source.inode) {
-                    Some(path) => (*path, Stage::Committed),
-                    None => (gone, Stage::Unlinked),
-                };
-                all.taken.insert(message.id, taken);
+        for message in &found.messages {
+            let source = message.envelope.source;
+            let there = source.is_some_and(|source| files.contains_key(&source.inode));
+            if there && !day.log.has_source(message.key) {
+                return Err(format!("the log does not know the file of {}", message.id));
             }
         }
-        all
+        for (key, source) in day.log.sources() {
+            let id = day.id_of(key).ok_or("a file of a message that is gone")?;
+            // A file that is gone may come back until the directory is synced.
+            let gone = Path {
+                dir: ROUTER,
+                name: u64::MAX,
+            };
+            let taken = match files.get(&source.inode) {
+                Some(path) => (*path, Stage::Committed),
+                None => (gone, Stage::Unlinked),
+            };
+            all.taken.insert(id, taken);
+        }
+        Ok(all)
     }
 
     fn knows(&self, path: Path) -> bool {
@@ -78,7 +84,7 @@ impl Submissions {
 impl Day {
     /// Messages that may be finished: those whose files are gone for good.
     pub(super) fn open(&self) -> Vec<SpoolId> {
-        let mut open = self.facts.open();
+        let mut open = self.awake_ones();
         if !self.kind.careless(Careless::DoneBeforeUnlink) {
             open.retain(|id| !self.submissions.taken.contains_key(id));
         }
@@ -179,9 +185,10 @@ impl Day {
             self.happened("mail file removed");
         } else if self.submissions.taken.values().any(is_unlinked) {
             if self.facts.tree.sync_dir(ROUTER).is_ok() {
-                self.submissions
-                    .taken
-                    .retain(|_, taken| !is_unlinked(taken));
+                let taken = &mut self.submissions.taken;
+                for (id, _) in taken.extract_if(.., |_, taken| is_unlinked(taken)) {
+                    self.log.source_gone(self.keys[&id]);
+                }
             }
             self.say(|| "pick-up: router/ is synced".to_owned());
         } else {
