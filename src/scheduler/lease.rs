@@ -3,7 +3,7 @@
 //! The ledger of a thread is its owner's: `lent` says what each other shard may use. A borrower uses
 //! slots only after [`LeaseKind::Lend`] and gives them back only when no connection is open under
 //! them, so own connections plus lent slots never exceed the limit. Messages between two shards
-//! arrive in order and are not lost; at most one `Want`, one `Lend`, one `GiveBack`, one `Failed`, one
+//! arrive in order and are not lost; at most one `Want`, one `Lend`, one `GiveBack`, one `Failed`, two
 //! `Suspend` and one `Healthy` a thread are under way in each direction at a time.
 
 #![expect(missing_docs, reason = "fields are named for what they hold")]
@@ -47,7 +47,7 @@ pub enum LeaseKind {
     Failed { reply: Vec<u8> },
     /// To the owner: a connection is ready after failures.
     Healthy,
-    /// To others: nobody tries before this wall time.
+    /// To others: nobody tries before this wall time. With attempt 0: it is healthy again.
     Suspend {
         attempt: u32,
         next_ms: u64,
@@ -236,6 +236,7 @@ impl Scheduler {
                     // It has just failed here: others have the connections there are.
                     thread.pause(now);
                     self.actions.push_back(Action::StateChanged { thread: key });
+                    self.tell_peers_state(key);
                 }
             }
             LeaseKind::Suspend { .. } if self.threads[key.0 as usize].ready() > 0 => {
@@ -301,7 +302,9 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn tell_peers_suspended(&mut self, key: ThreadKey) {
+    /// Owner: what others have heard of a suspension does not hold any more, or it begins. An operator
+    /// may end one early: without this word they would wait for the time they were told.
+    pub(super) fn tell_peers_state(&mut self, key: ThreadKey) {
         let thread = &self.threads[key.0 as usize];
         let (attempt, next_ms) = (thread.attempt, thread.next_ms);
         let reply = thread.reply.clone();

@@ -205,6 +205,39 @@ fn a_host_that_refuses_is_probed_by_one_connection() {
     );
 }
 
+/// An operator ends a suspension early on the shard that owns the next hop: what others were told of it
+/// before must not hold them up until the time they know.
+#[test]
+fn who_heard_of_a_suspension_hears_of_its_end() {
+    let mut owner = scheduler(0, rule(4));
+    let (thread, host) = owned(&mut owner);
+    owner.insert_guest(at(1), thread, 1, 1);
+    while owner.poll(at(1)).is_some() {}
+    let reply = b"451 refused".to_vec();
+    owner.connection_closed(at(2), thread, false, ConnectionEnd::Failed { reply });
+    let (_, said) = serve(&mut owner, at(2));
+    let mut other = scheduler(1, rule(4));
+    let there = other.thread("smtp", &host);
+    vertices(&mut other, there, 1);
+    for kind in said {
+        other.lease(at(2), 0, word(&host, kind));
+    }
+    other.credits(0, 8);
+    while let Some(action) = other.poll(at(500)) {
+        assert!(!matches!(action, Action::Forward { .. }), "it is suspended");
+    }
+    vertices(&mut owner, thread, 1);
+    owner.resume(at(500), thread);
+    let (opened, said) = serve(&mut owner, at(500));
+    assert!(opened > 0);
+    for kind in said {
+        other.lease(at(500), 0, word(&host, kind));
+    }
+    let forwards = |action: &Action| matches!(action, Action::Forward { .. });
+    let mut actions = std::iter::from_fn(|| other.poll(at(600)));
+    assert!(actions.any(|action| forwards(&action)));
+}
+
 #[test]
 fn entries_of_finished_vertices_do_not_pile_up() {
     let mut scheduler = scheduler(0, rule(5));

@@ -192,6 +192,7 @@ impl Scheduler {
             thread.suspend(0, 0, 0, Vec::new());
             self.actions.push_back(Action::StateChanged { thread: key });
             self.tell_owner_healthy(key);
+            self.tell_peers_state(key);
         }
         self.touch(key);
     }
@@ -238,7 +239,7 @@ impl Scheduler {
         self.threads[key.0 as usize].suspend(attempt, next_ms, until, reply);
         self.actions.push_back(Action::StateChanged { thread: key });
         self.actions.push_back(Action::Settle { thread: key });
-        self.tell_peers_suspended(key);
+        self.tell_peers_state(key);
         self.touch(key);
     }
 }

@@ -317,6 +317,11 @@ fn a_disk_that_fills_in_the_middle_refuses_at_the_end() {
     wait_for("the file to go", || {
         content_files(&daemon).is_empty().then_some(())
     });
+    wait_for("room for new mail", || {
+        let reply = client.command("MAIL FROM:<room@a.example>");
+        client.command("RSET");
+        reply.starts_with("250").then_some(())
+    });
     let reply = send(&mut client, 2, &letter(2, 1 << 20));
     assert!(reply.starts_with("250"), "{reply}");
     assert_eq!(hop.wait_for_mails(1)[0].sender, "s2@a.example");
