@@ -242,6 +242,9 @@ impl Scheduler {
             LeaseKind::Suspend { .. } if self.threads[key.0 as usize].ready() > 0 => {
                 self.tell_owner_healthy(key);
             }
+            LeaseKind::Suspend { attempt: 0, .. } => {
+                self.threads[key.0 as usize].suspend(0, 0, 0, Vec::new());
+            }
             LeaseKind::Suspend {
                 attempt,
                 next_ms,

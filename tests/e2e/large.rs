@@ -318,8 +318,9 @@ fn a_disk_that_fills_in_the_middle_refuses_at_the_end() {
         content_files(&daemon).is_empty().then_some(())
     });
     wait_for("room for new mail", || {
+        let mut client = Client::connect(daemon.address);
+        client.hello();
         let reply = client.command("MAIL FROM:<room@a.example>");
-        client.command("RSET");
         reply.starts_with("250").then_some(())
     });
     let reply = send(&mut client, 2, &letter(2, 1 << 20));
