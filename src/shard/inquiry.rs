@@ -350,15 +350,20 @@ impl<D: Driver> Shard<D> {
     fn rested(&self, message: MessageKey, envelope: Option<&Envelope>) -> Option<Rested> {
         let view = self.log.resting(message)?;
         let recipients = view.recipients().filter(RestingRecipient::is_open);
+        let again_ms = self.read_again_ms(message);
         Some(Rested {
             id: view.id()?.to_string(),
             arrival_ms: envelope.map_or(view.arrival_ms(), |envelope| envelope.arrival_ms),
             size_bytes: view.content_len(),
             found: recipients
-                .map(|recipient| Found {
-                    recipient: recipient.number,
-                    work: None,
-                    entry: self.resting_entry(&recipient, envelope),
+                .map(|mut recipient| {
+                    // It is not tried before it can be read.
+                    recipient.next_ms = recipient.next_ms.max(again_ms);
+                    Found {
+                        recipient: recipient.number,
+                        work: None,
+                        entry: self.resting_entry(&recipient, envelope),
+                    }
                 })
                 .collect(),
         })

@@ -277,6 +277,11 @@ impl<D: Driver> Shard<D> {
         self.read_next();
     }
 
+    /// The wall time of the next attempt to read a message that could not be read; 0: there is none.
+    pub(super) fn read_again_ms(&self, message: MessageKey) -> u64 {
+        self.rests.unreadable.get(&message).copied().unwrap_or(0)
+    }
+
     /// How many recipients of a resting message count for which thread.
     fn placed(&self, message: MessageKey) -> Vec<(ThreadKey, usize)> {
         let mut placed: Vec<(ThreadKey, usize)> = Vec::with_capacity(1);
