@@ -1,5 +1,6 @@
 //! Stories of the running daemon, one file each.
 
+mod agent;
 mod bounce;
 mod checkpoint;
 mod commands;

@@ -61,6 +61,23 @@ impl Content {
         out.write_all(&text)
     }
 
+    /// Whether the last bytes of a file of `file_bytes` are what [`Content::write_to`] writes.
+    pub(super) fn ends_file(&self, file: &File, file_bytes: u64) -> io::Result<bool> {
+        let mut count = Count(0);
+        self.write_to(&mut count)?;
+        let Some(at) = file_bytes.checked_sub(count.0) else {
+            return Ok(false);
+        };
+        let mut comparison = Comparison {
+            file,
+            at,
+            found: Vec::new(),
+            same: true,
+        };
+        self.write_to(&mut comparison)?;
+        Ok(comparison.same)
+    }
+
     fn pieces(&self, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         if let Some((file, len)) = &self.file {
             let mut buf = vec![0; PIECE_BYTES];
@@ -74,6 +91,45 @@ impl Content {
             }
         }
         each(&self.rest)
+    }
+}
+
+/// Counts what is written.
+struct Count(u64);
+
+impl Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Compares what is written with what a file holds.
+struct Comparison<'a> {
+    file: &'a File,
+    at: u64,
+    found: Vec<u8>,
+    same: bool,
+}
+
+impl Write for Comparison<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let bytes = bytes.get(..PIECE_BYTES).unwrap_or(bytes);
+        self.found.resize(bytes.len(), 0);
+        match self.file.read_exact_at(&mut self.found, self.at) {
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
+            result => self.same &= result.is_ok() && self.found == bytes,
+        }
+        self.at += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -1,7 +1,8 @@
 //! One message into one Maildir: written in `tmp/`, synced, renamed into `new/`, the directory synced.
 //!
 //! The name holds the message's id: a second delivery of the same message finds the first one, in
-//! `new/` or, when somebody has read it meanwhile, in `cur/`.
+//! `new/` or, when somebody has read it meanwhile, in `cur/`. Found in `new/` after a crash it counts
+//! only when all of the content is there: a file system that lost what it had synced is made good.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -66,8 +67,7 @@ pub(super) fn deliver(
     let name = name(letter);
     let new = maildir.join("new");
     let target = new.join(&name);
-    let there = target.try_exists()? || (letter.perhaps_there && is_read(maildir, &name)?);
-    if !there {
+    if !is_there(maildir, &name, letter)? {
         let hidden = maildir.join("tmp").join(attempt_name(&name));
         write(&hidden, letter).inspect_err(|_| {
             // What cannot be removed is left to whoever cleans tmp/, as after a crash.
@@ -76,6 +76,34 @@ pub(super) fn deliver(
         fs::rename(&hidden, &target)?;
     }
     batches.sync(&new)
+}
+
+/// Whether an earlier delivery stands there. One that may be of a run that crashed counts only with all
+/// of its content; otherwise the new one takes its place.
+fn is_there(maildir: &Path, name: &str, letter: &Letter<'_>) -> io::Result<bool> {
+    let target = maildir.join("new").join(name);
+    if !letter.perhaps_there {
+        return target.try_exists();
+    }
+    match is_complete(&target, letter.content) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => is_read(maildir, name),
+        result => result,
+    }
+}
+
+/// Whether a file ends with the content: before it may stand the recipient by another of his addresses.
+fn is_complete(path: &Path, content: &Content) -> io::Result<bool> {
+    // Neither a link nor a pipe is what was delivered; to open them must lead nowhere and not wait.
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = match options.open(path) {
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Ok(false),
+        result => result?,
+    };
+    let metadata = file.metadata()?;
+    Ok(metadata.is_file() && content.ends_file(&file, metadata.len())?)
 }
 
 /// Not the same for two attempts: two transactions of one message may mean the same mailbox.
