@@ -201,6 +201,15 @@ impl Survey {
             }
             at = at.max(to);
         }
+        // The first commit of a generation stands in front of all others: nothing else tells of it when it
+        // was the oldest of the log.
+        if holes
+            .first()
+            .is_some_and(|(at, _)| *at == DATA_START as usize)
+        {
+            let offset = DATA_START;
+            self.finding(Place { segment, offset }, "the first commit is not there");
+        }
         for hole in holes {
             self.mine(segment, bytes, hole, From::Loose);
         }

@@ -59,7 +59,8 @@ pub(crate) fn make(seed: u64) -> World {
             maker.turn();
         }
         if run + 1 < runs {
-            maker = maker.again(seed * 100 + run);
+            // No two runs have the same number.
+            maker = maker.again((seed + 1) * 1000 + run);
         }
     }
     maker.rig.run(SECOND);
