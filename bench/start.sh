@@ -66,7 +66,7 @@ prepare
 [ -x target/release/loadgen ] || cargo build --release --quiet -p zmailer-loadgen
 start_zmailer sync
 fill_begun=$(now_ms)
-child target/release/loadgen spool-fill --to "127.0.0.1:$SOURCE_PORT" --messages "$COUNT" --size "$SIZE" >"$DIR/fill"
+child target/release/loadgen spool-fill --to "127.0.0.1:$SOURCE_PORT" --messages "$COUNT" --size "$SIZE" --connections 200 >"$DIR/fill"
 echo "$COUNT messages of $SIZE bytes accepted in $(($(now_ms) - fill_begun)) ms"
 sleep 3
 timed_stop TERM
