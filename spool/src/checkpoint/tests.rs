@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::faults::Fault;
 use crate::id::SpoolId;
+use crate::layout::CommitHeader;
 use crate::log::Log;
+use crate::op::FileId;
 use crate::recover::{CheckpointUse, Recovered, Recovery};
 use crate::sim::{Persistence, Rng, SimDisk};
 use crate::types::{
@@ -232,6 +234,9 @@ fn compare(run: &Run, rng: &mut Rng) -> Result<SimDisk, String> {
     if threads(&run.log) != threads(&whole) || live(&run.log) != live(&whole) {
         return Err("other next hops or segments".to_owned());
     }
+    if run.log.stats.damaged != whole.stats.damaged {
+        return Err("other damage".to_owned());
+    }
     Ok(disk)
 }
 
@@ -280,4 +285,39 @@ fn faults_of_checkpoints_are_caught() {
         let caught = (0..600).filter(|seed| days(*seed, Some(fault)).is_err());
         assert_eq!(caught.take(2).count(), 2, "{fault:?}: seeds that notice");
     }
+}
+
+/// What follows the checkpoint has to follow the commit that it covers: a gap there is damage, as it is
+/// anywhere else.
+#[test]
+fn a_gap_right_behind_a_checkpoint_is_damage() {
+    let mut rng = Rng::new(5);
+    let mut run = Run::on(SimDisk::new(5), 1, None);
+    let mut behind = 0;
+    while behind < 10 {
+        run.accept(&mut rng);
+        run.now += 200_000_000;
+        while run.step() {}
+        behind += u32::from(run.log.stats.checkpoints > 0);
+    }
+    let disk = run.disk.power_cut(&mut Persistence::drop_all());
+    let started = Run::on(disk.power_cut(&mut Persistence::keep_all()), 2, None);
+    let CheckpointUse::From { covered, .. } = started.begun else {
+        panic!("{:?}", started.begun);
+    };
+    assert_eq!(started.log.stats.damaged, 0);
+    let mut damaged = disk.power_cut(&mut Persistence::keep_all());
+    let files: Vec<FileId> = damaged.files().collect();
+    for file in files {
+        let image = damaged.image(file).unwrap_or_default().to_vec();
+        for (at, block) in image.chunks(4096).enumerate().skip(2) {
+            let header = CommitHeader::decode(block);
+            if header.is_some_and(|header| header.sequence == covered + 1) {
+                damaged.poke(file, at as u64 * 4096, &[0xff]);
+            }
+        }
+    }
+    let started = Run::on(damaged, 3, None);
+    assert!(matches!(started.begun, CheckpointUse::From { .. }));
+    assert!(started.log.stats.damaged > 0);
 }
