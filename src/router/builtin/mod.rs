@@ -1,0 +1,115 @@
+//! The built-in commands: one table, from which the manual's table is made too.
+
+mod account;
+mod address;
+mod file;
+mod list;
+mod shell;
+mod test;
+mod text;
+mod variable;
+
+use super::machine::{Arguments, Evaluation};
+
+pub use super::machine::Flow;
+
+/// A built-in command.
+pub struct Builtin {
+    /// Its name.
+    pub name: &'static str,
+    /// Arguments, for people.
+    pub usage: &'static str,
+    /// What it does, in a sentence.
+    pub text: &'static str,
+    /// Does it.
+    pub(in crate::router) run: fn(&mut Evaluation, Arguments) -> Flow,
+}
+
+/// `EX_USAGE`: a built-in was called in the wrong way.
+const USAGE: i32 = 64;
+
+macro_rules! table {
+    ($($name:literal $usage:literal $text:literal $run:path;)*) => {
+        /// All of them, by topic.
+        pub static TABLE: &[Builtin] = &[
+            $(Builtin { name: $name, usage: $usage, text: $text, run: $run },)*
+        ];
+    };
+}
+
+table! {
+    "car" "LIST" "The first element; of a text, the text." list::first;
+    "first" "LIST" "The same as car." list::first;
+    "cdr" "LIST" "The list without its first element." list::rest;
+    "rest" "LIST" "The same as cdr." list::rest;
+    "last" "LIST" "A list of the last element." list::last;
+    "list" "VALUE..." "A list of the arguments." list::list;
+    "length" "LIST" "Number of elements; 0 for a text." list::length;
+    "elements" "LIST" "The elements as arguments of their own." list::elements;
+    "get" "VARIABLE KEY" "The value of a key in the property list that is the variable's value; a key that is not there is added with nil." list::get;
+    "lappend" "VARIABLE VALUE..." "Appends to the list that is the variable's value; the elements of a list one by one." list::append;
+    "lreplace" "VARIABLE INDEX|KEY VALUE" "Replaces an element by its index from 0, or the value of a key; appends what is not there." list::replace;
+    "grind" "VALUE..." "Its arguments in list notation." list::grind;
+    "ifssplit" "TEXT" "The parts of a text between the separators in IFS." list::split;
+    "channel" "QUAD" "The first element." list::channel;
+    "host" "QUAD" "The second element." list::host;
+    "user" "QUAD" "The third element." list::user;
+    "attributes" "QUAD" "The fourth element." list::attributes;
+
+    ":" "" "Succeeds." shell::succeed;
+    "true" "" "Succeeds." shell::succeed;
+    "false" "" "Fails." shell::fail;
+    "[" "EXPRESSION ]" "The same as test." test::bracket;
+    "test" "EXPRESSION" "Whether an expression about files, texts or numbers is true." test::test;
+    "echo" "[-n] [--] WORD..." "Writes its arguments." shell::echo;
+    "read" "VARIABLE..." "Reads a line; each variable takes a word, the last one the rest." variable::read;
+    "eval" "WORD..." "Runs its arguments as a script." shell::eval;
+    "." "FILE" "Runs a script file." file::source;
+    "builtin" "COMMAND WORD..." "Runs a built-in or program although a function has its name." shell::builtin;
+    "type" "NAME..." "What a name runs." shell::kind;
+    "hash" "[-r] [NAME...]" "Nothing; for old scripts." shell::succeed;
+    "return" "[STATUS|VALUE...]" "Ends a function with a status when the argument is all digits, else with a value." shell::return_;
+    "returns" "VALUE..." "Ends a function with a value." shell::returns;
+    "break" "[LEVELS]" "Ends a loop or sift." shell::break_;
+    "continue" "[LEVELS]" "Begins the next round of a loop; tests the label of a sift again." shell::continue_;
+    "exit" "[STATUS]" "Ends the script." shell::exit;
+    "shift" "[COUNT]" "Drops leading arguments." variable::shift;
+    "set" "[-aeux|+aeux] [WORD...]" "Sets options, or the arguments; shows all variables." variable::set;
+    "unset" "NAME..." "Removes variables and functions." variable::unset;
+    "export" "[NAME...]" "Variables that programs see." variable::export;
+    "getopts" "OPTIONS NAME [WORD...]" "The next option of the arguments." variable::getopts;
+    "trap" "[COMMAND SIGNAL...]" "What is run at the end of the script (signal 0)." shell::trap;
+    "umask" "[MASK]" "The mask of new files." file::umask;
+    "cd" "[DIRECTORY]" "Changes the working directory." file::cd;
+    "wait" "" "Nothing: nothing runs beside a script." shell::succeed;
+    "times" "" "Shows processor times, all zero." shell::times;
+    "sleep" "SECONDS" "Waits." shell::sleep;
+    "glob" "PATTERN" "Paths that fit, sorted; the pattern itself when none does." file::glob;
+    "cat" "FILE..." "The content of files." file::cat;
+
+    "basename" "PATH [SUFFIX]" "The last part of a path." text::basename;
+    "recase" "-u|-l|-p -- TEXT" "The text in upper case, lower case, or with capitals." text::recase;
+    "dequote" "[-s TEXT] TEXT" "The text without RFC 822 quotes; with -s blanks are replaced." address::dequote;
+    "condquote" "[-s TEXT] TEXT" "The text, quoted when a local part must be." address::condquote;
+    "rfc822syntax" "ADDRESS" "Whether the address is well formed." address::syntax;
+    "rfc822date" "[SECONDS]" "A date as in a Date: field." text::date;
+    "gensym" "" "A new name, valid for one message." variable::gensym;
+    "hostname" "[NAME]" "Says or sets the name of this host." account::hostname;
+    "iserrormsg" "" "Whether the message is a report about another." account::is_error_message;
+    "isinteractive" "" "Whether somebody types the script." account::is_interactive;
+    "login2uid" "NAME" "The number of an account; of nobody when there is none." account::login_to_uid;
+    "uid2login" "NUMBER" "The name of an account." account::uid_to_login;
+    "homedirectory" "NAME" "The home of an account." account::home;
+    "groupmembers" "GROUP" "The members of a group, each on a line." account::members;
+    "filepriv" "[-M MASK] FILE [UID]" "The number of the least privileged account that can change the file." account::file_privilege;
+    "runas" "USER FUNCTION WORD..." "Runs a function that reads files with the rights of an account." account::run_as;
+    "logger" "[-p PRIORITY] TEXT" "A line for the operator." account::logger;
+    "syslog" "[-p PRIORITY] TEXT" "The same as logger." account::logger;
+    "trace" "TOPIC..." "Nothing; see zmailer route --explain." shell::succeed;
+    "untrace" "TOPIC..." "Nothing; see zmailer route --explain." shell::succeed;
+    "stability" "on|off" "Order of the queue; for old scripts." account::stability;
+    "stableprocess" "" "Nothing; for old scripts." shell::succeed;
+    "squirrel" "[-]EVENT..." "Which events keep a copy of the message for the postmaster." account::squirrel;
+    "erraddron" "FILE" "Where addresses with errors are noted." account::error_addresses;
+    "malcontents" "" "Nothing; for old scripts." shell::succeed;
+}

@@ -1,0 +1,169 @@
+//! The commands of a shell that are neither about variables nor files.
+
+use super::{Flow, TABLE, USAGE};
+use crate::router::machine::{Arguments, Callable, Evaluation, Returned};
+use crate::router::request::Request;
+use crate::router::value::Value;
+
+pub(super) fn succeed(machine: &mut Evaluation, _arguments: Arguments) -> Flow {
+    machine.status = 0;
+    Ok(())
+}
+
+pub(super) fn fail(machine: &mut Evaluation, _arguments: Arguments) -> Flow {
+    machine.status = 1;
+    Ok(())
+}
+
+pub(super) fn echo(machine: &mut Evaluation, arguments: Arguments) -> Flow {
+    let words = machine.texts(arguments);
+    let mut words = words.as_slice();
+    let newline = words.first().is_none_or(|word| word != b"-n");
+    words = &words[usize::from(!newline)..];
+    if words.first().is_some_and(|word| word == b"--") {
+        words = &words[1..];
+    }
+    let mut line = words.join(&b' ');
+    if newline {
+        line.push(b'\n');
+    }
+    machine.write(&line);
+    machine.status = 0;
+    Ok(())
+}
+
+pub(super) fn eval(machine: &mut Evaluation, arguments: Arguments) -> Flow {
+    let text = machine.texts(arguments).join(&b' ');
+    machine.run_text("eval", &text)
+}
+
+pub(super) fn builtin(machine: &mut Evaluation, arguments: Arguments) -> Flow {
+    machine.status = 0;
+    let Some(Value::Text(name)) = machine.argument(arguments, 0).cloned() else {
+        return Ok(());
+    };
+    let symbol = machine.symbol(&name)?;
+    machine.call_inner_with(symbol, arguments.start + 1)
+}
+
+pub(super) fn kind(machine: &mut Evaluation, arguments: Arguments) -> Flow {
+    for name in machine.texts(arguments) {
+        let symbol = machine.symbol(&name)?;
+        let is = match machine.callable(symbol) {
+            Some(Callable::Function(_)) => "is a shell function",
+            None if TABLE.iter().any(|builtin| builtin.name.as_bytes() == name) => "is a shell builtin",
+            None => "not found",
+        };
+        let mut line = name;
+        line.extend_from_slice(format!(" {is}\n").as_bytes());
+        machine.write(&line);
+    }
+    machine.status = 0;
+    Ok(())
+}
+
+pub(super) fn return_(machine: &mut Evaluation, arguments: Arguments) -> Flow {
+    if let Some(Value::Text(text)) = machine.argument(arguments, 0)
+        && !text.is_empty()
+        && text.iter().all(u8::is_ascii_digit)
+    {
+        let status = std::str::from_utf8(text).ok().and_then(|digits| digits.parse().ok());
+        machine.status = status.unwrap_or(i32::MAX);
+        machine.returns(Returned::Nothing);
+        machine.leave();
+        return Ok(());
+    }
+    returns(machine, arguments)
+}
+
+pub(super) fn returns(machine: &mut Evaluation, arguments: Arguments) -> Flow {
+    let values = machine.take_arguments(arguments);
+    machine.give_all(Returned::Chain(values))?;
+    machine.leave();
+    Ok(())
+}
+
+pub(super) fn break_(machine: &mut Evaluation, arguments: Arguments) -> Flow {
+    leave_loop(machine, arguments, false)
+}
+
+pub(super) fn continue_(machine: &mut Evaluation, arguments: Arguments) -> Flow {
+    leave_loop(machine, arguments, true)
+}
+
+fn leave_loop(machine: &mut Evaluation, arguments: Arguments, again: bool) -> Flow {
+    let Some(levels) = number(machine, arguments) else {
+        return Ok(());
+    };
+    machine.status = 0;
+    machine.leave_loops(levels.unwrap_or(1) as usize, again)
+}
+
+/// The only argument, a number; the outer none: it is something else, and that was said.
+fn number(machine: &mut Evaluation, arguments: Arguments) -> Option<Option<u32>> {
+    let words = machine.texts(arguments);
+    match words.as_slice() {
+        [] => Some(None),
+        [word] if word.iter().all(u8::is_ascii_digit) => {
+            let text = std::str::from_utf8(word).unwrap_or("");
+            Some(Some(text.parse().unwrap_or(u32::MAX)))
+        }
+        _ => {
+            machine.complain("a number is expected");
+            machine.status = USAGE;
+            None
+        }
+    }
+}
+
+pub(super) fn exit(machine: &mut Evaluation, arguments: Arguments) -> Flow {
+    if let Some(status) = number(machine, arguments) {
+        let status = status.map_or(machine.status, |status| i32::try_from(status).unwrap_or(i32::MAX));
+        machine.exit(status);
+    }
+    Ok(())
+}
+
+/// Signals cannot reach a script; signal 0 is its end.
+pub(super) fn trap(machine: &mut Evaluation, arguments: Arguments) -> Flow {
+    let words = machine.texts(arguments);
+    machine.status = 0;
+    let Some((command, signals)) = words.split_first() else {
+        let lines = machine.traps();
+        machine.write(&lines);
+        return Ok(());
+    };
+    let reset = command.iter().all(u8::is_ascii_digit);
+    let signals = if reset { &words[..] } else { signals };
+    for signal in signals {
+        let number = std::str::from_utf8(signal).ok().and_then(|text| text.parse::<u32>().ok());
+        match number.filter(|number| *number < 65) {
+            Some(number) => machine.set_trap(number, (!reset).then_some(command)),
+            None => {
+                machine.complain("trap: a signal is a number below 65");
+                machine.status = 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn times(machine: &mut Evaluation, _arguments: Arguments) -> Flow {
+    machine.write(b"0m0.0s 0m0.0s\n0m0.0s 0m0.0s\n");
+    machine.status = 0;
+    Ok(())
+}
+
+/// Longest sleep.
+const SLEEP_S_MAX: u32 = 3600;
+
+pub(super) fn sleep(machine: &mut Evaluation, arguments: Arguments) -> Flow {
+    let Some(seconds) = number(machine, arguments) else {
+        return Ok(());
+    };
+    let seconds = u64::from(seconds.unwrap_or(0).min(SLEEP_S_MAX));
+    machine.need(Request::Sleep { seconds }, |machine, _| {
+        machine.status = 0;
+        Ok(())
+    })
+}

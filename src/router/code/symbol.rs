@@ -1,0 +1,115 @@
+//! Names as numbers.
+
+use std::hash::{BuildHasher, RandomState};
+
+use crate::router::value::Text;
+
+/// A name of a variable, function or relation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Symbol(pub u32);
+
+/// All names in use. Scripts can make names from data (`read`, `lappend`), so the table is hashed with a key of its
+/// own and bounded by [`SYMBOLS_MAX`].
+#[derive(Debug)]
+pub struct Symbols {
+    names: Vec<Text>,
+    /// Open addressing; 0 is free, other entries are the number plus one.
+    slots: Vec<u32>,
+    hasher: RandomState,
+}
+
+/// Names that a configuration may use.
+pub const SYMBOLS_MAX: usize = 100_000;
+
+impl Default for Symbols {
+    fn default() -> Self {
+        Self {
+            names: Vec::new(),
+            slots: vec![0; 1024],
+            hasher: RandomState::new(),
+        }
+    }
+}
+
+impl Symbols {
+    /// The number of a name, new or known; none when the table is full.
+    pub fn intern(&mut self, name: &[u8]) -> Option<Symbol> {
+        let slot = match self.find(name) {
+            Ok(symbol) => return Some(symbol),
+            Err(slot) => slot,
+        };
+        if self.names.len() >= SYMBOLS_MAX {
+            return None;
+        }
+        let number = self.names.len() as u32;
+        self.names.push(name.into());
+        self.slots[slot] = number + 1;
+        if self.names.len() * 2 > self.slots.len() {
+            self.grow();
+        }
+        Some(Symbol(number))
+    }
+
+    /// The number of a name that is known.
+    #[must_use]
+    pub fn lookup(&self, name: &[u8]) -> Option<Symbol> {
+        self.find(name).ok()
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self, symbol: Symbol) -> &Text {
+        &self.names[symbol.0 as usize]
+    }
+
+    /// Number of names.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    fn find(&self, name: &[u8]) -> Result<Symbol, usize> {
+        let mask = self.slots.len() - 1;
+        let mut slot = self.hasher.hash_one(name) as usize & mask;
+        loop {
+            match self.slots[slot] {
+                0 => return Err(slot),
+                number if *self.names[number as usize - 1] == *name => return Ok(Symbol(number - 1)),
+                _ => slot = (slot + 1) & mask,
+            }
+        }
+    }
+
+    fn grow(&mut self) {
+        self.slots = vec![0; self.slots.len() * 2];
+        for number in 0..self.names.len() {
+            if let Err(slot) = self.find(&self.names[number].clone()) {
+                self.slots[slot] = number as u32 + 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_keep_their_numbers_and_the_table_ends() {
+        let mut symbols = Symbols::default();
+        for number in 0..SYMBOLS_MAX {
+            let name = format!("name{number}");
+            assert_eq!(symbols.intern(name.as_bytes()), Some(Symbol(number as u32)));
+        }
+        assert_eq!(symbols.lookup(b"name777"), Some(Symbol(777)));
+        assert_eq!(symbols.intern(b"name778"), Some(Symbol(778)));
+        assert_eq!(symbols.intern(b"one more"), None);
+        assert_eq!(symbols.lookup(b"one more"), None);
+    }
+}

@@ -1,0 +1,275 @@
+//! Running commands: functions, built-ins, programs.
+
+use std::rc::Rc;
+
+use super::output::{Input, Sink};
+use super::state::{Arguments, Callable};
+use super::{Evaluation, Flow, Limit, Pause, Turn};
+use crate::router::code::{Code, Symbol};
+use crate::router::diagnostic::Source;
+use crate::router::request::{Answer, Request, Run};
+use crate::router::value::Value;
+
+impl Evaluation {
+    /// Runs the command whose name is the first argument behind the mark.
+    pub(super) fn call_dynamic(&mut self) -> Flow {
+        let start = self.marks.last().copied().unwrap_or(0);
+        let name = match self.arguments.get(start) {
+            Some(Value::Text(name)) => name.clone(),
+            Some(Value::List(_)) | None => {
+                // The name expanded to nothing: there is no command.
+                self.marks.pop();
+                self.arguments.truncate(start);
+                return Ok(());
+            }
+        };
+        self.arguments.remove(start);
+        let symbol = self.symbol(&name)?;
+        self.call_named(symbol)
+    }
+
+    pub(super) fn call_named(&mut self, symbol: Symbol) -> Flow {
+        self.audit()?;
+        self.settle_for_command();
+        if self.state.options.show_commands {
+            self.show_command(symbol);
+        }
+        match self.state.callable(symbol) {
+            Some(Callable::Function(function)) => self.enter_function(&function),
+            None => self.call_inner(symbol),
+        }
+    }
+
+    /// Runs a built-in or a program, whatever functions there are.
+    pub(in crate::router) fn call_inner(&mut self, symbol: Symbol) -> Flow {
+        match self.state.builtin(symbol) {
+            Some(builtin) => {
+                let start = self.marks.pop().unwrap_or(0);
+                let flow = (builtin.run)(self, Arguments { start });
+                self.arguments.truncate(start);
+                flow?;
+                self.command_ended();
+                Ok(())
+            }
+            None => self.run_program(symbol),
+        }
+    }
+
+    /// `set -e` leaves after a failure; much output is handed out.
+    pub(super) fn command_ended(&mut self) {
+        if self.status != 0 && self.state.options.exit_on_failure {
+            self.exit(self.status);
+        }
+    }
+
+    fn show_command(&mut self, symbol: Symbol) {
+        let start = self.marks.last().copied().unwrap_or(0);
+        let mut line = b"+ ".to_vec();
+        line.extend_from_slice(self.state.symbols.name(symbol));
+        for value in &self.arguments[start..] {
+            line.push(b' ');
+            value.grind(&mut line);
+        }
+        line.push(b'\n');
+        self.write_error(&line);
+    }
+
+    /// Counts what is alive when much has been made since the last time.
+    fn audit(&mut self) -> Flow {
+        if self.limits.audit_due() {
+            let living = self.living_bytes();
+            self.limits.audited(living);
+            if self.limits.audit_due() || living * 2 > self.limits.bytes_max {
+                return Err(Pause::Turn(Turn::Stopped(Limit::Bytes(self.limits.bytes_max))));
+            }
+        }
+        if self.output_is_due() {
+            let place = self.place - 1;
+            self.place = place;
+            return self.flush_then(|_| Ok(()));
+        }
+        Ok(())
+    }
+
+    /// The texts that arguments are, without lists: what programs and built-ins of the `echo` kind see.
+    pub(in crate::router) fn texts(&self, arguments: Arguments) -> Vec<Vec<u8>> {
+        self.arguments[arguments.start..]
+            .iter()
+            .filter_map(|value| Some(value.text()?.to_vec()))
+            .collect()
+    }
+
+    fn run_program(&mut self, symbol: Symbol) -> Flow {
+        let start = self.marks.pop().unwrap_or(0);
+        let mut arguments = vec![self.state.symbols.name(symbol).to_vec()];
+        arguments.extend(self.texts(Arguments { start }));
+        self.arguments.truncate(start);
+        let (output, error) = (self.io.output, self.io.error);
+        let standard = |sink: usize| matches!(self.sinks[sink], Sink::Standard { .. });
+        let run = Run {
+            arguments,
+            environment: self.environment(),
+            input: self.take_input(),
+            merge: output == error,
+            inherit: standard(output) && standard(error) && output != error,
+        };
+        self.flush_then(move |machine| {
+            machine.need(Request::Run(run), |machine, answer| {
+                machine.program_ended(answer);
+                Ok(())
+            })
+        })
+    }
+
+    /// Exported variables, and those that the command has for itself.
+    fn environment(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut environment = self.state.exported();
+        for symbol in self.state.temporary_names(self.state.temporaries()) {
+            let name = self.state.symbols.name(symbol).to_vec();
+            environment.retain(|(known, _)| *known != name);
+            if let Some(Value::Text(text)) = self.state.value(symbol) {
+                environment.push((name, text.to_vec()));
+            }
+        }
+        environment
+    }
+
+    /// What a program reads: the rest of the input; none: the script's own.
+    fn take_input(&mut self) -> Option<Vec<u8>> {
+        match &mut self.inputs[self.io.input] {
+            Input::Standard => None,
+            Input::Bytes { bytes, at } => {
+                let rest = bytes[*at..].to_vec();
+                *at = bytes.len();
+                Some(rest)
+            }
+            Input::Closed => Some(Vec::new()),
+        }
+    }
+
+    fn program_ended(&mut self, answer: Answer) {
+        match answer {
+            Answer::Ran {
+                status,
+                output,
+                errors,
+            } => {
+                self.write(&output);
+                self.write_error(&errors);
+                self.status = status;
+            }
+            Answer::NotRun(why) => {
+                self.complain(&why);
+                self.status = 1;
+            }
+            answer => unreachable!("{answer:?} answers no program"),
+        }
+        self.command_ended();
+    }
+
+    /// Runs a text as a script inside the current one.
+    pub(in crate::router) fn run_text(&mut self, name: &str, text: &[u8]) -> Flow {
+        let source = Source::new(name, text);
+        match self.compile(&source) {
+            Ok(code) => self.enter_nested(code),
+            Err(errors) => {
+                for error in errors {
+                    self.write_error(format!("{error}\n").as_bytes());
+                }
+                self.status = 7;
+                Ok(())
+            }
+        }
+    }
+
+    /// The next line of the input, without its newline; `then` goes on with none at the end.
+    pub(in crate::router) fn read_line(
+        &mut self,
+        then: impl FnOnce(&mut Self, Option<Vec<u8>>) -> Flow + 'static,
+    ) -> Flow {
+        let line = match &mut self.inputs[self.io.input] {
+            Input::Closed => None,
+            Input::Bytes { bytes, at } if *at >= bytes.len() => None,
+            Input::Bytes { bytes, at } => {
+                let rest = &bytes[*at..];
+                let end = memchr::memchr(b'\n', rest);
+                *at += end.map_or(rest.len(), |end| end + 1);
+                Some(rest[..end.unwrap_or(rest.len())].to_vec())
+            }
+            Input::Standard => {
+                return self.flush_then(move |machine| {
+                    machine.need(Request::Line, move |machine, answer| {
+                        let Answer::Line(mut line) = answer else {
+                            unreachable!("{answer:?} is no line")
+                        };
+                        let end = line.is_empty();
+                        if line.last() == Some(&b'\n') {
+                            line.pop();
+                        }
+                        then(machine, (!end).then_some(line))
+                    })
+                });
+            }
+        };
+        then(self, line)
+    }
+
+    /// Everything that is left of the input.
+    pub(in crate::router) fn rest_of_input(&mut self) -> Vec<u8> {
+        self.take_input().unwrap_or_default()
+    }
+
+    pub(super) fn take_exit_trap(&mut self) -> Option<Rc<Code>> {
+        let at = self.state.traps.iter().position(|(signal, _)| *signal == 0)?;
+        let (_, text) = self.state.traps.remove(at);
+        match self.compile(&Source::new("trap", &text)) {
+            Ok(code) => Some(code),
+            Err(errors) => {
+                for error in errors {
+                    self.write_error(format!("{error}\n").as_bytes());
+                }
+                None
+            }
+        }
+    }
+
+    /// Bytes of values that can still be reached.
+    fn living_bytes(&self) -> usize {
+        let stacks = self.arguments.iter().chain(&self.values).chain(&self.cases);
+        let frames = self.frames.iter().flat_map(|frame| &frame.positionals);
+        let sinks: usize = self
+            .sinks
+            .iter()
+            .map(|sink| match sink {
+                Sink::Standard { bytes, .. } | Sink::Buffer(bytes) | Sink::File { bytes, .. } => bytes.len(),
+                Sink::Closed => 0,
+            })
+            .sum();
+        let mut seen = Vec::new();
+        let values = stacks.chain(frames).chain(self.state.roots());
+        sinks + self.buffer.len() + values.map(|value| size_of_value(value, &mut seen)).sum::<usize>()
+    }
+}
+
+/// Bytes of a value; a list that was counted before counts nothing.
+fn size_of_value(value: &Value, seen: &mut Vec<crate::router::value::List>) -> usize {
+    let mut todo = vec![value.clone()];
+    let mut size = 0;
+    while let Some(value) = todo.pop() {
+        size += super::limits::VALUE_BYTES;
+        match value {
+            Value::Text(text) => size += text.len(),
+            Value::List(list) => {
+                // Small lists are cheaper counted twice than remembered; a list in itself is remembered.
+                if list.len() > 8 {
+                    if seen.iter().any(|known| known.is_same(&list)) {
+                        continue;
+                    }
+                    seen.push(list.clone());
+                }
+                todo.extend(list.items().iter().cloned());
+            }
+        }
+    }
+    size
+}

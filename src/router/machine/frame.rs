@@ -1,0 +1,297 @@
+//! Frames of functions and scripts, and leaving them from anywhere.
+
+use std::rc::Rc;
+
+use super::state::Snapshot;
+use super::{Evaluation, Flow, Limit, Pause, Turn};
+use crate::router::code::{Code, Function, Op, Place, Symbol};
+use crate::router::value::Value;
+
+/// What runs when the current code has ended.
+pub(super) struct Frame {
+    code: Rc<Code>,
+    place: Place,
+    pub(super) kind: Kind,
+    /// Arguments without names.
+    pub(super) positionals: Vec<Value>,
+    /// `$0`
+    pub(super) name: Option<Symbol>,
+    depths: Depths,
+    /// Sifts of callers: their groups are not seen here.
+    pub(super) sifts: usize,
+}
+
+/// What a frame runs.
+pub(super) enum Kind {
+    /// A script, or what `eval` and `.` run: sees the arguments of its caller.
+    Script,
+    /// A function.
+    Function,
+    /// A subshell, and what it must put back.
+    Subshell(Box<Snapshot>),
+}
+
+/// How far the stacks were filled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Depths {
+    arguments: usize,
+    marks: usize,
+    values: usize,
+    builders: usize,
+    buffer: usize,
+    scopes: usize,
+    temporaries: usize,
+    loops: usize,
+    fors: usize,
+    cases: usize,
+    sifts: usize,
+    saved: usize,
+}
+
+/// Loops and what they walk over.
+#[derive(Default)]
+pub(super) struct Stacks {
+    pub(super) loops: Vec<Loop>,
+    pub(super) fors: Vec<For>,
+}
+
+/// A loop that is running.
+pub(super) struct Loop {
+    pub(super) exit: Place,
+    pub(super) again: Place,
+    pub(super) depths: Depths,
+    /// Number of frames at its start: `break` does not leave a function.
+    pub(super) frames: usize,
+}
+
+/// What `for` walks over.
+pub(super) struct For {
+    pub(super) values: std::vec::IntoIter<Value>,
+}
+
+impl Evaluation {
+    pub(super) fn depths(&self) -> Depths {
+        Depths {
+            arguments: self.arguments.len(),
+            marks: self.marks.len(),
+            values: self.values.len(),
+            builders: self.builders.len(),
+            buffer: self.buffer.len(),
+            scopes: self.state.scopes(),
+            temporaries: self.state.temporaries(),
+            loops: self.stacks.loops.len(),
+            fors: self.stacks.fors.len(),
+            cases: self.cases.len(),
+            sifts: self.sifts.len(),
+            saved: self.saved.len(),
+        }
+    }
+
+    /// Leaves everything that was opened since.
+    pub(super) fn back_to(&mut self, depths: &Depths) {
+        self.arguments.truncate(depths.arguments);
+        self.marks.truncate(depths.marks);
+        self.values.truncate(depths.values);
+        self.builders.truncate(depths.builders);
+        self.buffer.truncate(depths.buffer);
+        while self.state.scopes() > depths.scopes {
+            self.state.end_scope();
+        }
+        self.state.end_temporaries(depths.temporaries);
+        self.stacks.loops.truncate(depths.loops);
+        self.stacks.fors.truncate(depths.fors);
+        self.cases.truncate(depths.cases);
+        while self.sifts.len() > depths.sifts {
+            self.end_sift();
+        }
+        while self.saved.len() > depths.saved {
+            self.close_io();
+        }
+    }
+
+    /// Everything starts from nothing.
+    pub(super) fn begin(&mut self) {
+        let nothing = Depths {
+            arguments: 0,
+            marks: 0,
+            values: 0,
+            builders: 0,
+            buffer: 0,
+            scopes: 0,
+            temporaries: 0,
+            loops: 0,
+            fors: 0,
+            cases: 0,
+            sifts: 0,
+            saved: 0,
+        };
+        self.back_to(&nothing);
+        self.frames.clear();
+        self.returned = super::Returned::Nothing;
+        self.unshown = false;
+        self.waiting = None;
+        self.ended = None;
+        self.limits.begin();
+    }
+
+    fn push_frame(&mut self, code: Rc<Code>, kind: Kind, positionals: Vec<Value>, name: Option<Symbol>) {
+        let depths = self.depths();
+        let sifts = self.sifts.len();
+        self.frames.push(Frame {
+            code: std::mem::replace(&mut self.code, code),
+            place: std::mem::replace(&mut self.place, 0),
+            kind,
+            positionals,
+            name,
+            depths,
+            sifts,
+        });
+    }
+
+    pub(super) fn enter_script(&mut self, code: Rc<Code>, positionals: Vec<Value>) {
+        let name = self.frames.last().and_then(|frame| frame.name);
+        self.push_frame(code, Kind::Script, positionals, name);
+    }
+
+    /// Runs a text that shares the arguments of what runs now: `eval`, `.`, a trap.
+    pub(super) fn enter_nested(&mut self, code: Rc<Code>) -> Flow {
+        self.check_depth()?;
+        let positionals = self.frames.last().map(|frame| frame.positionals.clone());
+        self.enter_script(code, positionals.unwrap_or_default());
+        Ok(())
+    }
+
+    pub(super) fn enter_subshell(&mut self, code: Rc<Code>) -> Flow {
+        self.check_depth()?;
+        let snapshot = Box::new(self.state.snapshot());
+        let (positionals, name) = match self.frames.last() {
+            Some(frame) => (frame.positionals.clone(), frame.name),
+            None => (Vec::new(), None),
+        };
+        self.push_frame(code, Kind::Subshell(snapshot), positionals, name);
+        Ok(())
+    }
+
+    /// Runs a function with the arguments behind the last mark.
+    pub(super) fn enter_function(&mut self, function: &Rc<Function>) -> Flow {
+        self.check_depth()?;
+        let start = self.marks.pop().unwrap_or(0);
+        let named = function.parameters.len();
+        let given = self.arguments.len() - start;
+        let positionals: Vec<Value> = if given > named {
+            self.arguments.drain(start + named..).collect()
+        } else {
+            Vec::new()
+        };
+        self.trace_entry(function, start, &positionals);
+        let values: Vec<Value> = self.arguments.drain(start..).collect();
+        self.push_frame(Rc::clone(&function.code), Kind::Function, positionals, Some(function.name));
+        self.state.scope();
+        let mut values = values.into_iter();
+        for parameter in &function.parameters {
+            let value = values.next().unwrap_or_else(|| self.empty_text());
+            self.state.local(*parameter, value);
+        }
+        Ok(())
+    }
+
+    fn trace_entry(&mut self, function: &Function, start: usize, positionals: &[Value]) {
+        let (symbols, arguments) = (&self.state.symbols, &self.arguments[start..]);
+        self.trace.add(|| super::Event::Enter {
+            name: String::from_utf8_lossy(symbols.name(function.name)).into_owned(),
+            arguments: arguments.iter().chain(positionals).cloned().collect(),
+        });
+    }
+
+    pub(super) fn empty_text(&self) -> Value {
+        Value::from(&b""[..])
+    }
+
+    fn check_depth(&self) -> Flow {
+        let max = self.limits.depth_max;
+        if self.frames.len() >= max {
+            return Err(Pause::Turn(Turn::Stopped(Limit::Depth(max))));
+        }
+        Ok(())
+    }
+
+    /// Leaves the current code.
+    pub(super) fn leave_frame(&mut self) {
+        let Some(frame) = self.frames.pop() else {
+            return;
+        };
+        if matches!(frame.kind, Kind::Function) {
+            self.trace_exit();
+        }
+        self.back_to(&frame.depths);
+        self.code = frame.code;
+        self.place = frame.place;
+        if let Kind::Subshell(snapshot) = frame.kind {
+            self.state.back_to(*snapshot);
+        }
+        if self.frames.is_empty() {
+            self.ended = Some(self.status);
+        }
+    }
+
+    fn trace_exit(&mut self) {
+        let returned = &self.returned;
+        self.trace.add(|| super::Event::Leave(returned.first().cloned()));
+    }
+
+    /// `return`: leaves scripts run by `eval` too, up to the function or script file around.
+    pub(super) fn return_from(&mut self) {
+        self.leave_frame();
+    }
+
+    /// `exit`: leaves everything up to a subshell.
+    pub(super) fn exit(&mut self, status: i32) {
+        self.status = status;
+        self.settle();
+        while let Some(frame) = self.frames.last() {
+            let subshell = matches!(frame.kind, Kind::Subshell(_));
+            self.leave_frame();
+            if subshell {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn step(&mut self) -> Flow {
+        if !self.unwritten.is_empty() {
+            return self.write_next();
+        }
+        let code = Rc::clone(&self.code);
+        let op = &code.ops[self.place as usize];
+        self.place += 1;
+        if self.word_op(&code, op)? || self.flow_op(&code, op)? || self.io_op(op)? {
+            return Ok(());
+        }
+        unreachable!("{op:?} belongs to no part of the machine")
+    }
+
+    /// The value on top.
+    pub(super) fn pop_value(&mut self) -> Value {
+        match self.values.pop() {
+            Some(value) => value,
+            None => unreachable!("{:?} needs a value", self.code.ops[self.place as usize - 1]),
+        }
+    }
+
+    pub(super) fn jump(&mut self, place: Place) {
+        self.place = place;
+    }
+
+    /// The arguments that a script without a function around it sees, and `$0` of it.
+    pub(super) fn frame(&self) -> Option<&Frame> {
+        self.frames.last()
+    }
+
+    pub(super) fn frame_mut(&mut self) -> Option<&mut Frame> {
+        self.frames.last_mut()
+    }
+
+    pub(super) fn at_last_op(&self) -> bool {
+        matches!(self.code.ops.get(self.place as usize), Some(Op::Return))
+    }
+}

@@ -1,0 +1,373 @@
+//! Words: what is opened by `Begin` becomes arguments or a value.
+
+use super::state::Callable;
+use super::{Evaluation, Flow, Pause};
+use crate::router::code::{Code, Op, Param};
+use crate::router::value::{List, Value};
+
+/// A word that is being built: its text lies in the machine's buffer.
+pub(super) struct Builder {
+    start: usize,
+    /// Becomes one value: nothing is split.
+    one: bool,
+    /// Something was added, or it must not vanish.
+    used: bool,
+    /// Text was added, even empty one.
+    text: bool,
+    /// The first list that was added.
+    list: Option<List>,
+    /// Pattern characters, in the buffer.
+    magic: Vec<(usize, usize)>,
+}
+
+impl Evaluation {
+    /// Operations about words; `false`: it is none.
+    pub(super) fn word_op(&mut self, code: &Code, op: &Op) -> Result<bool, Pause> {
+        match op {
+            Op::Begin => self.open_word(false),
+            Op::BeginValue => self.open_word(true),
+            Op::Literal(text) => self.add_text(&code.texts[*text as usize], true),
+            Op::Magic(text) => self.add_magic(&code.texts[*text as usize]),
+            Op::Parameter { parameter, quoted } => self.add_parameter(*parameter, *quoted)?,
+            Op::Group(number) => self.add_group(*number),
+            Op::Keep => self.keep_word(),
+            Op::EndArgument => self.end_argument(),
+            Op::EndValue => self.end_value(),
+            Op::ArgumentLiteral(text) => {
+                let text = code.texts[*text as usize].clone();
+                self.arguments.push(Value::Text(text));
+            }
+            Op::ArgumentVariable { symbol, quoted } => match self.state.value(*symbol) {
+                Some(Value::Text(text)) if text.is_empty() && !quoted => {}
+                Some(value) => self.arguments.push(value.clone()),
+                None => {
+                    self.unset_parameter(Param::Variable(*symbol))?;
+                    if *quoted {
+                        self.arguments.push(self.empty_text());
+                    }
+                }
+            },
+            Op::JumpIfUnset {
+                parameter,
+                colon,
+                to,
+            } => {
+                if !self.is_set(*parameter, *colon) {
+                    self.jump(*to);
+                }
+            }
+            Op::AssignDefault(parameter) => self.assign_default(*parameter),
+            Op::Complain(parameter) => self.complain_unset(*parameter),
+            Op::Mark => self.marks.push(self.arguments.len()),
+            Op::EndList => self.end_list(),
+            Op::Capture => self.open_capture(),
+            Op::EndCapture { quoted } => self.end_capture(*quoted),
+            Op::Assign(symbol) => {
+                let value = self.pop_value();
+                self.state.assign(*symbol, value);
+                self.sift_sees(*symbol);
+            }
+            Op::AssignTemporary(symbol) => {
+                let value = self.pop_value();
+                self.state.assign_temporary(*symbol, value);
+                self.sift_sees(*symbol);
+            }
+            Op::EndTemporary(count) => {
+                let down_to = self.state.temporaries().saturating_sub(*count as usize);
+                self.state.end_temporaries(down_to);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn open_word(&mut self, one: bool) {
+        self.builders.push(Builder {
+            start: self.buffer.len(),
+            one,
+            used: false,
+            text: false,
+            list: None,
+            magic: Vec::new(),
+        });
+    }
+
+    fn builder(&mut self) -> &mut Builder {
+        match self.builders.last_mut() {
+            Some(builder) => builder,
+            None => unreachable!("no word is open"),
+        }
+    }
+
+    /// Adds text; an empty one counts when it is `kept`.
+    pub(super) fn add_text(&mut self, text: &[u8], kept: bool) {
+        self.buffer.extend_from_slice(text);
+        if kept || !text.is_empty() {
+            let builder = self.builder();
+            builder.used = true;
+            builder.text = true;
+        }
+    }
+
+    fn add_magic(&mut self, text: &[u8]) {
+        let start = self.buffer.len();
+        self.add_text(text, true);
+        let end = self.buffer.len();
+        self.builder().magic.push((start, end));
+    }
+
+    fn keep_word(&mut self) {
+        let builder = self.builder();
+        builder.used = true;
+        builder.text |= builder.list.is_none();
+    }
+
+    pub(super) fn add_value(&mut self, value: &Value, kept: bool) {
+        match value {
+            Value::Text(text) => self.add_text(text, kept),
+            Value::List(list) => {
+                let builder = self.builder();
+                builder.used = true;
+                builder.list.get_or_insert_with(|| list.clone());
+            }
+        }
+    }
+
+    /// Ends the word that is open and opens the next.
+    fn break_word(&mut self) {
+        if let Some(value) = self.finish_builder() {
+            self.arguments.push(value);
+        }
+    }
+
+    /// Takes what the builder holds and leaves it empty.
+    fn finish_builder(&mut self) -> Option<Value> {
+        let buffered = self.buffer.len();
+        let builder = self.builder();
+        let (start, used, text) = (builder.start.min(buffered), builder.used, builder.text);
+        let list = builder.list.take();
+        builder.used = false;
+        builder.text = false;
+        if !used {
+            return None;
+        }
+        if let (Some(list), false) = (list, text) {
+            return Some(Value::List(list));
+        }
+        let text = crate::router::value::Text::from(&self.buffer[start..]);
+        self.limits.allocate(text.len());
+        self.buffer.truncate(start);
+        Some(Value::Text(text))
+    }
+
+    fn end_argument(&mut self) {
+        if let Some(value) = self.finish_builder() {
+            self.arguments.push(value);
+        }
+        self.builders.pop();
+    }
+
+    fn end_value(&mut self) {
+        let value = self.finish_builder().unwrap_or_else(|| self.empty_text());
+        self.values.push(value);
+        self.magic.clear();
+        if let Some(builder) = self.builders.pop() {
+            let moved = builder.magic.iter().map(|(start, end)| (start - builder.start, end - builder.start));
+            self.magic.extend(moved);
+        }
+    }
+
+    fn end_list(&mut self) {
+        let start = self.marks.pop().unwrap_or(0);
+        let values: Vec<Value> = self.arguments.drain(start..).collect();
+        self.limits.allocate(values.len() * super::limits::VALUE_BYTES);
+        self.add_value(&Value::list(values), true);
+    }
+
+    /// Adds text that is split at separators, unless the word becomes one value.
+    pub(super) fn add_split(&mut self, text: &[u8]) {
+        if self.builder().one {
+            return self.add_text(text, false);
+        }
+        let separators = self.state.separators;
+        let mut rest = text;
+        loop {
+            let end = rest.iter().position(|byte| separators[usize::from(*byte)]);
+            let (piece, behind) = match end {
+                Some(end) => rest.split_at(end),
+                None => (rest, &b""[..]),
+            };
+            self.add_text(piece, false);
+            if behind.is_empty() {
+                return;
+            }
+            let next = behind.iter().position(|byte| !separators[usize::from(*byte)]);
+            if self.builder().used {
+                self.break_word();
+            }
+            match next {
+                Some(next) => rest = &behind[next..],
+                None => return,
+            }
+        }
+    }
+
+    /// Adds values that are arguments of their own.
+    pub(super) fn add_elements(&mut self, values: &[Value]) {
+        let one = self.builder().one;
+        for value in values {
+            if one {
+                self.add_value(value, false);
+                continue;
+            }
+            self.break_word();
+            self.arguments.push(value.clone());
+        }
+    }
+
+    fn add_parameter(&mut self, parameter: Param, quoted: bool) -> Flow {
+        match parameter {
+            Param::At => self.add_all(quoted),
+            Param::Star => self.add_joined(),
+            _ => match self.parameter(parameter) {
+                Some(value) => {
+                    let kept = quoted || !matches!(&value, Value::Text(text) if text.is_empty());
+                    self.add_value(&value, kept);
+                }
+                None => {
+                    self.unset_parameter(parameter)?;
+                    self.add_text(b"", quoted);
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// `$@`: each argument stays a word.
+    fn add_all(&mut self, quoted: bool) {
+        let values: Vec<Value> = self.frame().map(|frame| frame.positionals.clone()).unwrap_or_default();
+        let one = self.builder().one;
+        for (number, value) in values.iter().enumerate() {
+            if number > 0 && one {
+                self.add_text(b" ", true);
+            } else if number > 0 {
+                self.break_word();
+            }
+            self.add_value(value, quoted);
+        }
+    }
+
+    /// `$*`: all arguments, a blank between them; lists are empty there.
+    fn add_joined(&mut self) {
+        let values: Vec<Value> = self.frame().map(|frame| frame.positionals.clone()).unwrap_or_default();
+        for (number, value) in values.iter().enumerate() {
+            if number > 0 {
+                self.add_text(b" ", true);
+            }
+            self.add_text(value.bytes(), true);
+        }
+    }
+
+    /// The value of a parameter; none: unset.
+    pub(super) fn parameter(&mut self, parameter: Param) -> Option<Value> {
+        let number = |count: usize| Some(Value::from(count.to_string().as_bytes()));
+        match parameter {
+            Param::Variable(symbol) => self.state.value(symbol).cloned(),
+            Param::Positional(0) => {
+                let name = self.frame().and_then(|frame| frame.name);
+                Some(match name {
+                    Some(symbol) => Value::Text(self.state.symbols.name(symbol).clone()),
+                    None => Value::from("router"),
+                })
+            }
+            // A list reaches named parameters only: written `$1` it is an empty text.
+            Param::Positional(at) => {
+                let value = self.frame()?.positionals.get(at as usize - 1)?;
+                Some(match value {
+                    Value::Text(_) => value.clone(),
+                    Value::List(_) => self.empty_text(),
+                })
+            }
+            Param::Count => number(self.frame().map_or(0, |frame| frame.positionals.len())),
+            Param::CountOf(symbol) => match self.state.value(symbol)? {
+                Value::List(list) => number(list.len()),
+                Value::Text(_) => None,
+            },
+            Param::Star | Param::At => {
+                let any = self.frame().is_some_and(|frame| !frame.positionals.is_empty());
+                any.then(|| self.empty_text())
+            }
+            Param::Status => Some(Value::from(self.status.to_string().as_bytes())),
+            Param::Process => number(std::process::id() as usize),
+            Param::Flags => Some(Value::from(self.option_letters().as_bytes())),
+        }
+    }
+
+    fn option_letters(&self) -> String {
+        let options = &self.state.options;
+        let set = [
+            (options.export_all, 'a'),
+            (options.exit_on_failure, 'e'),
+            (options.unset_is_error, 'u'),
+            (options.show_commands, 'x'),
+        ];
+        let letters: String = set.iter().filter(|(on, _)| *on).map(|(_, letter)| *letter).collect();
+        if letters.is_empty() { "-".to_owned() } else { letters }
+    }
+
+    fn is_set(&mut self, parameter: Param, colon: bool) -> bool {
+        match self.parameter(parameter) {
+            None => false,
+            Some(Value::Text(text)) => !colon || !text.is_empty(),
+            Some(Value::List(list)) => !colon || !list.is_empty(),
+        }
+    }
+
+    /// With `set -u` an unset parameter ends the command.
+    fn unset_parameter(&mut self, parameter: Param) -> Flow {
+        if !self.state.options.unset_is_error {
+            return Ok(());
+        }
+        let message = format!("{}: parameter not set", self.parameter_name(parameter));
+        self.complain(&message);
+        self.exit(1);
+        Ok(())
+    }
+
+    fn parameter_name(&self, parameter: Param) -> String {
+        match parameter {
+            Param::Variable(symbol) | Param::CountOf(symbol) => {
+                String::from_utf8_lossy(self.state.symbols.name(symbol)).into_owned()
+            }
+            Param::Positional(number) => number.to_string(),
+            Param::Count => "#".to_owned(),
+            Param::Star => "*".to_owned(),
+            Param::At => "@".to_owned(),
+            Param::Status => "?".to_owned(),
+            Param::Process => "$".to_owned(),
+            Param::Flags => "-".to_owned(),
+        }
+    }
+
+    fn assign_default(&mut self, parameter: Param) {
+        let value = self.pop_value();
+        if let Param::Variable(symbol) = parameter {
+            self.state.assign(symbol, value.clone());
+            self.sift_sees(symbol);
+        }
+        self.add_value(&value, false);
+    }
+
+    fn complain_unset(&mut self, parameter: Param) {
+        let value = self.pop_value();
+        let message = String::from_utf8_lossy(value.bytes()).into_owned();
+        let message = format!("{}: {message}", self.parameter_name(parameter));
+        self.complain(&message);
+        self.exit(1);
+    }
+
+    pub(super) fn define(&mut self, function: &std::rc::Rc<crate::router::code::Function>) {
+        let callable = Callable::Function(std::rc::Rc::clone(function));
+        self.state.define(function.name, Some(callable));
+    }
+}

@@ -1,0 +1,239 @@
+//! Values of the routing language: byte strings and lists.
+//!
+//! Strings are immutable and cheap to copy. A list is shared by all who hold it (`b=$a` makes `lappend a x` show in
+//! `b`), as in the original. Both belong to one thread.
+
+use std::cell::{Ref, RefCell};
+use std::fmt;
+use std::ops::Deref;
+use std::rc::Rc;
+
+/// An immutable byte string; a copy costs a counter.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Text(Rc<[u8]>);
+
+impl Deref for Text {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<&[u8]> for Text {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self(text.as_bytes().into())
+    }
+}
+
+impl From<Vec<u8>> for Text {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", String::from_utf8_lossy(&self.0))
+    }
+}
+
+/// A list of values, shared by its holders.
+#[derive(Clone)]
+pub struct List(Rc<RefCell<Vec<Value>>>);
+
+impl List {
+    /// A list of its own.
+    #[must_use]
+    pub fn new(values: Vec<Value>) -> Self {
+        Self(Rc::new(RefCell::new(values)))
+    }
+
+    /// The elements; must be given back before somebody changes the list.
+    #[must_use]
+    pub fn items(&self) -> Ref<'_, Vec<Value>> {
+        self.0.borrow()
+    }
+
+    /// Number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    /// Whether it is `nil`.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
+    /// Appends in place: all holders see it.
+    pub fn extend(&self, values: impl IntoIterator<Item = Value>) {
+        let values: Vec<Value> = values.into_iter().collect();
+        self.0.borrow_mut().extend(values);
+    }
+
+    /// Whether both are the same list, not only equal ones.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Value::List(self.clone()))
+    }
+}
+
+/// A string or a list.
+#[derive(Clone)]
+pub enum Value {
+    /// A string.
+    Text(Text),
+    /// A list.
+    List(List),
+}
+
+impl Value {
+    /// The empty list.
+    #[must_use]
+    pub fn nil() -> Self {
+        Self::List(List::new(Vec::new()))
+    }
+
+    /// A list of these.
+    #[must_use]
+    pub fn list(values: Vec<Self>) -> Self {
+        Self::List(List::new(values))
+    }
+
+    /// The string; none for a list.
+    #[must_use]
+    pub fn text(&self) -> Option<&Text> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::List(_) => None,
+        }
+    }
+
+    /// Its bytes where a string is needed: a list is the empty string there.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text,
+            Self::List(_) => b"",
+        }
+    }
+
+    /// Appends it in list notation, quoted only where it must be; `nil` is the empty list. Nesting is bounded by
+    /// `depth_max`: what lies deeper is written as `...`, so a list that contains itself ends.
+    pub fn grind(&self, output: &mut Vec<u8>) {
+        grind_at(self, output, GRIND_DEPTH_MAX);
+    }
+}
+
+/// A list built by a script within its limits is never this deep; one that contains itself is.
+const GRIND_DEPTH_MAX: usize = 200;
+
+fn grind_at(value: &Value, output: &mut Vec<u8>, depth: usize) {
+    match value {
+        Value::Text(text) => grind_text(text, output),
+        Value::List(list) if list.is_empty() => output.extend_from_slice(b"nil"),
+        Value::List(_) if depth == 0 => output.extend_from_slice(b"..."),
+        Value::List(list) => {
+            output.push(b'(');
+            for (index, item) in list.items().iter().enumerate() {
+                if index > 0 {
+                    output.push(b' ');
+                }
+                grind_at(item, output, depth - 1);
+            }
+            output.push(b')');
+        }
+    }
+}
+
+fn grind_text(text: &[u8], output: &mut Vec<u8>) {
+    let plain = |byte: &u8| !byte.is_ascii_whitespace() && !b"\"'\\".contains(byte);
+    if !text.is_empty() && text.iter().all(plain) {
+        output.extend_from_slice(text);
+        return;
+    }
+    output.push(b'\'');
+    for byte in text {
+        match byte {
+            b'\'' => output.extend_from_slice(b"'\\''"),
+            _ => output.push(*byte),
+        }
+    }
+    output.push(b'\'');
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = Vec::new();
+        self.grind(&mut bytes);
+        f.write_str(&String::from_utf8_lossy(&bytes))
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<Text> for Value {
+    fn from(text: Text) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Self {
+        Self::Text(bytes.into())
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn list_notation() {
+        let inner = Value::list(vec!["b c".into(), "".into(), Value::nil()]);
+        let value = Value::list(vec!["a".into(), inner]);
+        assert_eq!(value.to_string(), "(a ('b c' '' nil))");
+        assert_eq!(Value::nil().to_string(), "nil");
+        assert_eq!(Value::from("a\"b").to_string(), "'a\"b'");
+        assert_eq!(Value::from("it's").to_string(), "'it'\\''s'");
+    }
+
+    #[test]
+    fn a_list_that_contains_itself_ends() {
+        let list = List::new(Vec::new());
+        list.extend([Value::List(list.clone())]);
+        assert!(Value::List(list).to_string().contains("..."));
+    }
+
+    #[test]
+    fn holders_share_a_list() {
+        let list = List::new(vec!["a".into()]);
+        let other = list.clone();
+        list.extend(["b".into()]);
+        assert_eq!(other.len(), 2);
+    }
+}
