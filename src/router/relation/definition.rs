@@ -194,6 +194,10 @@ impl Definition {
         if options.test {
             return Ok(Parsed::Known);
         }
+        if options.substitutes && kind == Kind::Regex {
+            let text = "-% is not for regex, whose values have its groups for %0 to %9";
+            return Err(failure(1, text));
+        }
         let mut definition = options.definition(type_name, kind, subtype)?;
         let taken = match taken(name) {
             Some(Taken::Database) => Some((4, "a database")),

@@ -11,6 +11,8 @@ pub enum Kind {
     Unordered,
     /// A text file, sorted.
     Ordered,
+    /// A text file of aliases, as `newaliases` compiles it.
+    Aliases,
     /// A file like `/etc/hosts`.
     HostsFile,
     /// A compiled file; with the extension of its name.
@@ -107,6 +109,7 @@ pub(super) const KINDS: &[(&str, Kind)] = &[
     ("header", Kind::Header),
     ("unordered", Kind::Unordered),
     ("ordered", Kind::Ordered),
+    ("aliases", Kind::Aliases),
     ("hostsfile", Kind::HostsFile),
     ("bind", Kind::Bind),
     ("selfmatch", Kind::SelfMatch),

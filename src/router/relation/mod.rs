@@ -10,12 +10,16 @@
 
 mod cache;
 mod command;
+pub mod compiled;
 mod definition;
 mod driver;
 mod header;
 mod hosts;
 mod kind;
 mod lookup;
+mod networks;
+mod patterns;
+pub mod source;
 mod table;
 mod text;
 
@@ -25,11 +29,14 @@ use std::sync::Arc;
 
 pub use cache::Cache;
 pub use command::{Command, Effect, Report, Verb, contents};
+pub use compiled::Compiled;
 pub use definition::{Definition, Failure, Finish, Fold, Parsed, Source, Taken};
 pub use header::{Meaning, Role};
 pub use hosts::HostsFile;
 pub use kind::{Driver, Engine, Kind, Record};
 pub use lookup::{Lookup, Question, Reply, Step, Value};
+pub use networks::Networks;
+pub use patterns::Patterns;
 pub use table::Table;
 pub use text::{Indirect, Text};
 
@@ -158,6 +165,10 @@ pub fn build(source: &Source, bytes: Vec<u8>, second: Vec<u8>) -> Result<Arc<dyn
         }
         Kind::Unordered | Kind::Ordered => Arc::new(Text::new(bytes)?),
         Kind::HostsFile => Arc::new(HostsFile::new(&bytes)),
+        Kind::Aliases => Arc::new(source::aliases(&bytes)?),
+        Kind::Compiled(_) => Arc::new(Compiled::new(bytes)?),
+        Kind::Regex => Arc::new(Patterns::new(bytes)?),
+        Kind::Cidr => Arc::new(Networks::new(bytes)?),
         _ => return Err(format!("type {} is not kept in a file", source.kind.name())),
     })
 }
