@@ -5,4 +5,6 @@ pub mod header;
 pub mod line_ends;
 pub mod mailbox;
 pub mod message_file;
+pub mod quote;
 pub mod report;
+pub mod token;
