@@ -4,6 +4,7 @@
 //! may also say that it needs something from outside.
 
 pub mod next_hop;
+pub mod stock;
 mod table;
 
 use std::sync::Arc;
