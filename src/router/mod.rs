@@ -5,6 +5,7 @@
 
 pub mod next_hop;
 pub mod relation;
+pub mod stock;
 mod table;
 
 use std::sync::Arc;
