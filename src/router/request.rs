@@ -4,6 +4,9 @@
 
 use std::fmt;
 
+use super::machine::MapRequest;
+use super::relation::{Question, Reply};
+
 /// Something that only the outside can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
@@ -68,6 +71,10 @@ pub enum Request {
         /// The text.
         text: Vec<u8>,
     },
+    /// What a relation asks of the outside.
+    Ask(Question),
+    /// Something about a map.
+    Map(MapRequest),
     /// The name of this host.
     Hostname,
     /// The time.
@@ -115,6 +122,8 @@ pub enum Answer {
     NotRun(String),
     /// Done, or why not.
     Done(Result<(), Failure>),
+    /// Of an outside database.
+    Reply(Reply),
     /// The mask as it was.
     Umask(u32),
     /// A line.

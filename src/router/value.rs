@@ -79,6 +79,12 @@ impl List {
         self.0.borrow_mut().extend(values);
     }
 
+    /// A number that no other list has while this one lives.
+    #[must_use]
+    pub fn identity(&self) -> usize {
+        Rc::as_ptr(&self.0).addr()
+    }
+
     /// Whether both are the same list, not only equal ones.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

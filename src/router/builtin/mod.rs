@@ -2,8 +2,10 @@
 
 mod account;
 mod address;
+mod expand;
 mod file;
 mod list;
+mod relation;
 mod shell;
 mod test;
 mod text;
@@ -12,6 +14,7 @@ mod variable;
 use super::machine::{Arguments, Evaluation};
 
 pub use super::machine::Flow;
+pub(super) use relation::effect;
 
 /// A built-in command.
 pub struct Builtin {
@@ -23,6 +26,11 @@ pub struct Builtin {
     pub text: &'static str,
     /// Does it.
     pub(in crate::router) run: fn(&mut Evaluation, Arguments) -> Flow,
+}
+
+/// A built-in by name.
+pub(super) fn find(name: &[u8]) -> Option<&'static Builtin> {
+    TABLE.iter().find(|builtin| builtin.name.as_bytes() == name)
 }
 
 /// `EX_USAGE`: a built-in was called in the wrong way.
@@ -87,6 +95,9 @@ table! {
     "glob" "PATTERN" "Paths that fit, sorted; the pattern itself when none does." file::glob;
     "cat" "FILE..." "The content of files." file::cat;
 
+    "relation" "[-T] -t TYPE[,SUBTYPE] [-f FILE] [-C CONFIG] [-d DRIVER] [-e SECONDS] [-s ENTRIES] [-bilmnNpu%:] NAME" "Makes NAME a command that looks things up; see Databases." relation::relation;
+    "db" "add|remove|flush|owner|print|count|toc [NAME [KEY [VALUE]]]" "Works on a relation." relation::database;
+    "listexpand" "[-c COMMENT] [-e ADDRESS] [-E ADDRESS] [-p UID] [-N NOTARY] ATTRIBUTES LOCAL ORIGINAL [TAIL [DOMAIN]]" "Routes each address of the list that it reads, by the function rrouter; the quads of all." expand::list_expand;
     "basename" "PATH [SUFFIX]" "The last part of a path." text::basename;
     "recase" "-u|-l|-p -- TEXT" "The text in upper case, lower case, or with capitals." text::recase;
     "dequote" "[-s TEXT] TEXT" "The text without RFC 822 quotes; with -s blanks are replaced." address::dequote;

@@ -1,6 +1,6 @@
 //! The commands of a shell that are neither about variables nor files.
 
-use super::{Flow, TABLE, USAGE};
+use super::{Flow, USAGE};
 use crate::router::machine::{Arguments, Callable, Evaluation, Returned};
 use crate::router::request::Request;
 use crate::router::value::Value;
@@ -51,7 +51,8 @@ pub(super) fn kind(machine: &mut Evaluation, arguments: Arguments) -> Flow {
         let symbol = machine.symbol(&name)?;
         let is = match machine.callable(symbol) {
             Some(Callable::Function(_)) => "is a shell function",
-            None if TABLE.iter().any(|builtin| builtin.name.as_bytes() == name) => "is a shell builtin",
+            Some(Callable::Relation(_)) => "is a database",
+            None if super::find(&name).is_some() => "is a shell builtin",
             None => "not found",
         };
         let mut line = name;

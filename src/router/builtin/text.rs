@@ -90,6 +90,6 @@ pub(super) fn date(machine: &mut Evaluation, arguments: Arguments) -> Flow {
 }
 
 fn write_date(machine: &mut Evaluation, seconds: u64) {
-    let date = crate::mail::date::rfc5322(seconds);
+    let date = crate::mail::date::format(seconds.saturating_mul(1000));
     write_line(machine, date.as_bytes());
 }

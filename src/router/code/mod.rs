@@ -184,6 +184,12 @@ pub enum Op {
     Define(u32),
     /// Runs a block whose changes end with it.
     Subshell(u32),
+    /// Routes the next member of a list; after the last, go there.
+    Member(Place),
+    /// Takes what came of a member and goes back there.
+    MemberRouted(Place),
+    /// The members found are the value.
+    MembersEnd,
     /// The end of a function or script.
     Return,
 }

@@ -1,5 +1,6 @@
 //! Running commands: functions, built-ins, programs.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::output::{Input, Sink};
@@ -36,6 +37,7 @@ impl Evaluation {
         }
         match self.state.callable(symbol) {
             Some(Callable::Function(function)) => self.enter_function(&function),
+            Some(Callable::Relation(number)) => self.ask_relation(number),
             None => self.call_inner(symbol),
         }
     }
@@ -79,14 +81,9 @@ impl Evaluation {
         if self.limits.audit_due() {
             let living = self.living_bytes();
             self.limits.audited(living);
-            if self.limits.audit_due() || living * 2 > self.limits.bytes_max {
+            if living > self.limits.bytes_max {
                 return Err(Pause::Turn(Turn::Stopped(Limit::Bytes(self.limits.bytes_max))));
             }
-        }
-        if self.output_is_due() {
-            let place = self.place - 1;
-            self.place = place;
-            return self.flush_then(|_| Ok(()));
         }
         Ok(())
     }
@@ -106,12 +103,13 @@ impl Evaluation {
         self.arguments.truncate(start);
         let (output, error) = (self.io.output, self.io.error);
         let standard = |sink: usize| matches!(self.sinks[sink], Sink::Standard { .. });
+        let inherit = standard(output) && standard(error) && output != error;
         let run = Run {
             arguments,
             environment: self.environment(),
             input: self.take_input(),
             merge: output == error,
-            inherit: standard(output) && standard(error) && output != error,
+            inherit,
         };
         self.flush_then(move |machine| {
             machine.need(Request::Run(run), |machine, answer| {
@@ -123,12 +121,17 @@ impl Evaluation {
 
     /// Exported variables, and those that the command has for itself.
     fn environment(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut environment = self.state.exported();
-        for symbol in self.state.temporary_names(self.state.temporaries()) {
-            let name = self.state.symbols.name(symbol).to_vec();
+        let mut environment = self.state.environment.clone();
+        let mut put = |name: Vec<u8>, value: Vec<u8>| {
             environment.retain(|(known, _)| *known != name);
+            environment.push((name, value));
+        };
+        for (name, value) in self.state.exported() {
+            put(name, value);
+        }
+        for symbol in self.state.temporary_names(self.state.temporaries()) {
             if let Some(Value::Text(text)) = self.state.value(symbol) {
-                environment.push((name, text.to_vec()));
+                put(self.state.symbols.name(symbol).to_vec(), text.to_vec());
             }
         }
         environment
@@ -170,16 +173,7 @@ impl Evaluation {
     /// Runs a text as a script inside the current one.
     pub(in crate::router) fn run_text(&mut self, name: &str, text: &[u8]) -> Flow {
         let source = Source::new(name, text);
-        match self.compile(&source) {
-            Ok(code) => self.enter_nested(code),
-            Err(errors) => {
-                for error in errors {
-                    self.write_error(format!("{error}\n").as_bytes());
-                }
-                self.status = 7;
-                Ok(())
-            }
-        }
+        self.run_source(&source)
     }
 
     /// The next line of the input, without its newline; `then` goes on with none at the end.
@@ -235,7 +229,7 @@ impl Evaluation {
 
     /// Bytes of values that can still be reached.
     fn living_bytes(&self) -> usize {
-        let stacks = self.arguments.iter().chain(&self.values).chain(&self.cases);
+        let stacks = self.arguments.iter().chain(&self.values);
         let frames = self.frames.iter().flat_map(|frame| &frame.positionals);
         let sinks: usize = self
             .sinks
@@ -245,14 +239,14 @@ impl Evaluation {
                 Sink::Closed => 0,
             })
             .sum();
-        let mut seen = Vec::new();
+        let mut seen = HashSet::new();
         let values = stacks.chain(frames).chain(self.state.roots());
         sinks + self.buffer.len() + values.map(|value| size_of_value(value, &mut seen)).sum::<usize>()
     }
 }
 
 /// Bytes of a value; a list that was counted before counts nothing.
-fn size_of_value(value: &Value, seen: &mut Vec<crate::router::value::List>) -> usize {
+fn size_of_value(value: &Value, seen: &mut HashSet<usize>) -> usize {
     let mut todo = vec![value.clone()];
     let mut size = 0;
     while let Some(value) = todo.pop() {
@@ -260,14 +254,9 @@ fn size_of_value(value: &Value, seen: &mut Vec<crate::router::value::List>) -> u
         match value {
             Value::Text(text) => size += text.len(),
             Value::List(list) => {
-                // Small lists are cheaper counted twice than remembered; a list in itself is remembered.
-                if list.len() > 8 {
-                    if seen.iter().any(|known| known.is_same(&list)) {
-                        continue;
-                    }
-                    seen.push(list.clone());
+                if seen.insert(list.identity()) {
+                    todo.extend(list.items().iter().cloned());
                 }
-                todo.extend(list.items().iter().cloned());
             }
         }
     }

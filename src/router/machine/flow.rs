@@ -6,7 +6,7 @@ use super::frame::{For, Loop};
 use super::{Evaluation, Flow, Pause};
 use crate::router::code::{Code, Op};
 use crate::router::pattern::glob_matches;
-use crate::router::value::Value;
+use crate::router::value::{Text, Value};
 
 impl Evaluation {
     /// Operations about what runs next; `false`: it is none.
@@ -74,8 +74,12 @@ impl Evaluation {
     fn choice_op(&mut self, code: &Rc<Code>, op: &Op) -> Result<bool, Pause> {
         match op {
             Op::Case => {
-                let value = self.pop_value();
-                self.cases.push(value);
+                let text = match self.pop_value() {
+                    Value::Text(text) => text,
+                    // A list is never the empty text here: patterns see how it is written.
+                    list => Text::from(list.to_string().as_bytes()),
+                };
+                self.cases.push(text);
             }
             Op::CaseMatch(to) => {
                 if self.case_matches() {
@@ -100,6 +104,9 @@ impl Evaluation {
                 }
             }
             Op::EndSift => self.end_sift(),
+            Op::Member(end) => self.next_member(*end)?,
+            Op::MemberRouted(again) => self.member_routed(*again),
+            Op::MembersEnd => self.members_end()?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -107,12 +114,12 @@ impl Evaluation {
 
     fn case_matches(&mut self) -> bool {
         let pattern = self.pop_value();
-        let Some(value) = self.cases.last() else {
+        let Some(text) = self.cases.last() else {
             return false;
         };
-        let (pattern, text) = (pattern.bytes(), value.bytes());
+        let pattern = pattern.bytes();
         if self.magic.is_empty() {
-            return pattern == text;
+            return pattern == &**text;
         }
         let mut quoted = vec![true; pattern.len()];
         for (start, end) in &self.magic {
@@ -122,7 +129,7 @@ impl Evaluation {
     }
 
     /// `break` and `continue`: leaves `levels - 1` loops and ends or repeats the next; does nothing outside loops.
-    pub(super) fn leave_loops(&mut self, levels: usize, again: bool) -> Flow {
+    pub(in crate::router) fn leave_loops(&mut self, levels: usize, again: bool) -> Flow {
         let frames = self.frames.len();
         let own = self.stacks.loops.iter().rev().take_while(|entry| entry.frames == frames).count();
         if own == 0 {

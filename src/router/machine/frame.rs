@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::state::Snapshot;
 use super::{Evaluation, Flow, Limit, Pause, Turn};
-use crate::router::code::{Code, Function, Op, Place, Symbol};
+use crate::router::code::{Code, Function, Place, Symbol};
 use crate::router::value::Value;
 
 /// What runs when the current code has ended.
@@ -19,6 +19,8 @@ pub(super) struct Frame {
     depths: Depths,
     /// Sifts of callers: their groups are not seen here.
     pub(super) sifts: usize,
+    /// With whose rights files were read outside, when `runas` changed it.
+    pub(super) outer_user: Option<Option<u32>>,
 }
 
 /// What a frame runs.
@@ -46,6 +48,7 @@ pub(super) struct Depths {
     cases: usize,
     sifts: usize,
     saved: usize,
+    expansions: usize,
 }
 
 /// Loops and what they walk over.
@@ -84,6 +87,7 @@ impl Evaluation {
             cases: self.cases.len(),
             sifts: self.sifts.len(),
             saved: self.saved.len(),
+            expansions: self.expansions.len(),
         }
     }
 
@@ -107,6 +111,7 @@ impl Evaluation {
         while self.saved.len() > depths.saved {
             self.close_io();
         }
+        self.expansions.truncate(depths.expansions);
     }
 
     /// Everything starts from nothing.
@@ -124,6 +129,7 @@ impl Evaluation {
             cases: 0,
             sifts: 0,
             saved: 0,
+            expansions: 0,
         };
         self.back_to(&nothing);
         self.frames.clear();
@@ -131,6 +137,9 @@ impl Evaluation {
         self.unshown = false;
         self.waiting = None;
         self.ended = None;
+        self.again = None;
+        self.stopped = None;
+        self.user = None;
         self.limits.begin();
     }
 
@@ -145,6 +154,7 @@ impl Evaluation {
             name,
             depths,
             sifts,
+            outer_user: None,
         });
     }
 
@@ -226,11 +236,14 @@ impl Evaluation {
         self.back_to(&frame.depths);
         self.code = frame.code;
         self.place = frame.place;
+        if let Some(user) = frame.outer_user {
+            self.user = user;
+        }
         if let Kind::Subshell(snapshot) = frame.kind {
             self.state.back_to(*snapshot);
         }
         if self.frames.is_empty() {
-            self.ended = Some(self.status);
+            self.ended = Some(self.status_after_trap.take().unwrap_or(self.status));
         }
     }
 
@@ -239,13 +252,8 @@ impl Evaluation {
         self.trace.add(|| super::Event::Leave(returned.first().cloned()));
     }
 
-    /// `return`: leaves scripts run by `eval` too, up to the function or script file around.
-    pub(super) fn return_from(&mut self) {
-        self.leave_frame();
-    }
-
     /// `exit`: leaves everything up to a subshell.
-    pub(super) fn exit(&mut self, status: i32) {
+    pub(in crate::router) fn exit(&mut self, status: i32) {
         self.status = status;
         self.settle();
         while let Some(frame) = self.frames.last() {
@@ -289,9 +297,5 @@ impl Evaluation {
 
     pub(super) fn frame_mut(&mut self) -> Option<&mut Frame> {
         self.frames.last_mut()
-    }
-
-    pub(super) fn at_last_op(&self) -> bool {
-        matches!(self.code.ops.get(self.place as usize), Some(Op::Return))
     }
 }

@@ -9,7 +9,8 @@ pub struct Limits {
     pub steps_max: u64,
     /// Functions in functions.
     pub depth_max: usize,
-    /// Bytes of texts and lists that are alive.
+    /// Bytes of texts and lists that are alive. They are counted when twice as much could be, so memory use can reach
+    /// twice this for a moment.
     pub bytes_max: usize,
     pub(super) steps_used: u64,
     /// Bytes made since the living ones were last counted.
@@ -36,7 +37,7 @@ impl Default for Limits {
         Self {
             steps_max: 50_000_000,
             depth_max: 200,
-            bytes_max: 256 << 20,
+            bytes_max: 128 << 20,
             steps_used: 0,
             allocated: 0,
             living: 0,
@@ -55,7 +56,7 @@ impl Limits {
 
     /// Whether it is time to count what is alive.
     pub(super) fn audit_due(&self) -> bool {
-        self.living + self.allocated > self.bytes_max
+        self.living + self.allocated > 2 * self.bytes_max
     }
 
     /// So much is alive.

@@ -5,11 +5,14 @@
 //! may use is bounded by [`Limits`].
 
 mod call;
+mod database;
+mod expansion;
 mod flow;
 mod frame;
 mod limits;
 mod output;
 mod redirect;
+mod service;
 mod sift;
 mod state;
 mod trace;
@@ -17,14 +20,19 @@ mod word;
 
 use std::rc::Rc;
 
-use super::code::{self, Code, Op, Place, Symbol};
+use super::code::{self, Code, Place, Symbol};
 use super::diagnostic::{Diagnostic, Source};
 use super::request::{Answer, Request};
+use super::relation::Maps;
 use super::syntax;
 use super::value::{Text, Value};
+use crate::base::clock::Now;
 
+pub use database::MapRequest;
+pub use expansion::Expansion;
 pub use limits::{Limit, Limits};
 pub use output::Returned;
+pub use service::Surroundings;
 pub use state::{Arguments, Callable};
 pub use trace::{Event, Trace};
 
@@ -48,13 +56,13 @@ pub enum Turn {
 }
 
 /// Why an operation did not simply end.
-pub(super) enum Pause {
+pub enum Pause {
     /// See [`Turn`].
     Turn(Turn),
 }
 
 /// What operations and built-ins return.
-pub(super) type Flow = Result<(), Pause>;
+pub type Flow = Result<(), Pause>;
 
 /// What goes on with an answer.
 type Waiting = Box<dyn FnOnce(&mut Evaluation, Answer) -> Flow>;
@@ -79,7 +87,7 @@ pub struct Evaluation {
     /// Pattern characters of the last value, for `case`.
     magic: Vec<(usize, usize)>,
     stacks: Stacks,
-    cases: Vec<Value>,
+    cases: Vec<Text>,
     sifts: Vec<Sift>,
     sift_tools: sift::Tools,
     io: Io,
@@ -93,7 +101,26 @@ pub struct Evaluation {
     unshown: bool,
     pub(super) status: i32,
     waiting: Option<Waiting>,
+    /// What the answer to a request asked for next.
+    again: Option<Request>,
+    /// A limit that an answer reached.
+    stopped: Option<Limit>,
     ended: Option<i32>,
+    /// The script's status, while the trap of its end runs.
+    status_after_trap: Option<i32>,
+    /// Behind the command whose redirections are being opened.
+    redirect_failure: Place,
+    databases: database::Databases,
+    expansions: Vec<Expansion>,
+    pub(super) router: Surroundings,
+    /// With whose rights files are read; none: the router's own.
+    user: Option<u32>,
+    /// Runs its arguments as a command.
+    forwarding: Option<Rc<Code>>,
+    /// Walks over the members of a list.
+    expanding: Option<Rc<Code>>,
+    /// Errors of scripts that scripts ran.
+    errors: Vec<Diagnostic>,
 }
 
 impl Evaluation {
@@ -104,7 +131,7 @@ impl Evaluation {
         let mut state = State::new();
         let code = Rc::new(Code::empty(&source));
         state.add_builtins();
-        Self {
+        let mut evaluation = Self {
             state,
             limits,
             trace: Trace::default(),
@@ -130,8 +157,21 @@ impl Evaluation {
             unshown: false,
             status: 0,
             waiting: None,
+            again: None,
+            stopped: None,
             ended: None,
-        }
+            status_after_trap: None,
+            redirect_failure: 0,
+            databases: database::Databases::default(),
+            expansions: Vec::new(),
+            router: Surroundings::default(),
+            user: None,
+            forwarding: None,
+            expanding: None,
+            errors: Vec::new(),
+        };
+        evaluation.add_predefined();
+        evaluation
     }
 
     /// Makes a script what runs next.
@@ -160,29 +200,98 @@ impl Evaluation {
         self.enter_function(&function).is_ok()
     }
 
-    /// Runs for a turn.
-    pub fn run(&mut self) -> Turn {
-        let mut steps = 0;
-        loop {
-            if let Some(status) = self.ended {
-                return self.finish(status);
-            }
-            if steps >= TURN_STEPS {
+    /// Runs for a turn. `now` ages what relations remember.
+    pub fn run(&mut self, maps: &dyn Maps, now: Now) -> Turn {
+        if let Some(request) = self.again.take() {
+            return Turn::Need(request);
+        }
+        if let Some(limit) = self.stopped.take() {
+            return self.stop(limit);
+        }
+        for steps in 1..=TURN_STEPS {
+            let flow = match (&self.databases.work, self.ended) {
+                (Some(_), _) => self.do_work(maps, now),
+                (None, Some(status)) => return self.finish(status),
+                (None, None) => self.step(),
+            };
+            if let Err(Pause::Turn(turn)) = flow {
                 self.limits.steps_used += steps;
-                return match self.limits.check() {
-                    Some(limit) => self.stop(limit),
-                    None => Turn::More,
+                return match turn {
+                    Turn::Stopped(limit) => self.stop(limit),
+                    turn => turn,
                 };
             }
-            steps += 1;
-            if let Err(Pause::Turn(turn)) = self.step() {
-                self.limits.steps_used += steps;
-                if let Turn::Stopped(limit) = turn {
-                    return self.stop(limit);
-                }
-                return turn;
-            }
         }
+        self.limits.steps_used += TURN_STEPS;
+        if let Some(limit) = self.limits.check() {
+            return self.stop(limit);
+        }
+        if self.output_is_due()
+            && let Err(Pause::Turn(turn)) = self.flush_then(|_| Ok(()))
+        {
+            return turn;
+        }
+        Turn::More
+    }
+
+    /// What is loaded now is what each later call starts with.
+    pub fn keep(&mut self) {
+        self.state.keep();
+        self.settle_databases();
+    }
+
+    /// Forgets what was assigned, defined and added since [`Self::keep`].
+    pub fn reset(&mut self) {
+        self.begin();
+        self.state.reset();
+        self.reset_databases();
+    }
+
+    /// A variable, for who calls functions of the script.
+    #[must_use]
+    pub fn variable_named(&self, name: &[u8]) -> Option<Value> {
+        let symbol = self.state.symbols.lookup(name)?;
+        self.state.value(symbol).cloned()
+    }
+
+    /// Sets a variable. `false`: there are too many names.
+    pub fn set_variable(&mut self, name: &[u8], value: Value) -> bool {
+        match self.symbol(name) {
+            Ok(symbol) => {
+                self.state.assign(symbol, value);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// A variable of the process that runs the script: the script and its programs see it.
+    pub fn set_environment(&mut self, name: &[u8], value: &[u8]) {
+        if self.set_variable(name, Value::from(value)) {
+            self.state.environment.push((name.to_vec(), value.to_vec()));
+        }
+    }
+
+    /// Whether there is a function of that name.
+    #[must_use]
+    pub fn has_function(&self, name: &[u8]) -> bool {
+        let symbol = self.state.symbols.lookup(name);
+        symbol.is_some_and(|symbol| matches!(self.state.callable(symbol), Some(Callable::Function(_))))
+    }
+
+    /// What scripts set for the router around them.
+    pub fn surroundings(&mut self) -> &mut Surroundings {
+        &mut self.router
+    }
+
+    /// What the script did, when it was told to remember.
+    pub fn trace(&mut self) -> &mut Trace {
+        &mut self.trace
+    }
+
+    /// Errors of scripts that scripts ran.
+    pub fn take_errors(&mut self) -> Vec<Diagnostic> {
+        std::mem::take(&mut self.errors)
     }
 
     /// Goes on with an answer; the next turn shows what came of it.

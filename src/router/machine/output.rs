@@ -301,11 +301,15 @@ impl Evaluation {
         if let Some(code) = self.take_exit_trap() {
             self.ended = None;
             self.enter_script(code, Vec::new());
-            self.exit_status_after_trap(status);
+            self.status_after_trap = Some(status);
             return Turn::More;
         }
         match self.take_output() {
-            Some(request) => turn_of(self.need(request, |_, _| Ok(()))),
+            Some(request) => {
+                let turn = turn_of(self.need(request, |_, _| Ok(())));
+                self.ended = Some(status);
+                turn
+            }
             None => Turn::Done(status),
         }
     }
@@ -313,7 +317,6 @@ impl Evaluation {
     /// The evaluation ends here; what it held is given up.
     pub(super) fn stop(&mut self, limit: super::Limit) -> Turn {
         self.begin();
-        self.state.reset();
         Turn::Stopped(limit)
     }
 

@@ -14,6 +14,8 @@ use crate::router::value::Value;
 pub enum Callable {
     /// A function of the script.
     Function(Rc<Function>),
+    /// A relation: its number.
+    Relation(usize),
 }
 
 /// See the module.
@@ -31,6 +33,8 @@ pub(in crate::router) struct State {
     /// Bytes that separate words.
     pub(in crate::router) separators: [bool; 256],
     pub(in crate::router) options: Options,
+    /// What programs see besides exported variables.
+    pub(in crate::router) environment: Vec<(Vec<u8>, Vec<u8>)>,
     /// Commands of `trap`, by signal number.
     pub(in crate::router) traps: Vec<(u32, Rc<[u8]>)>,
     pub(in crate::router) gensym: u64,
@@ -92,6 +96,7 @@ impl State {
             temporaries: Vec::new(),
             separators: [false; 256],
             options: Options::default(),
+            environment: Vec::new(),
             traps: Vec::new(),
             gensym: 0,
             log: Log::default(),

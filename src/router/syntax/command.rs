@@ -170,14 +170,14 @@ impl Parser<'_> {
         Ok(true)
     }
 
-    /// `name (a, b) body`
+    /// `name (a, b) body`; `return (a b)` returns a list.
     fn function(&mut self) -> Rule<Option<Function>> {
         let start = self.at;
         let Some(name) = self.name() else {
             return Ok(None);
         };
         self.skip_blanks();
-        if self.peek() != Some(b'(') {
+        if self.peek() != Some(b'(') || matches!(&*name, b"return" | b"returns") {
             self.at = start;
             return Ok(None);
         }

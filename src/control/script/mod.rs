@@ -1,0 +1,120 @@
+//! Answers what scripts ask at once: for tools that run a script and have nothing else to do.
+//!
+//! The daemon's shards never wait here; they hand requests to the control thread, which uses the same functions.
+
+mod account;
+mod file;
+mod glob;
+mod program;
+
+use std::io::{self, BufRead, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::router::request::{Answer, Failure, Request};
+
+pub use account::Accounts;
+
+/// What a script may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// Everything that its account may: `zmailer zmsh`.
+    Everything,
+    /// No programs.
+    NoPrograms,
+}
+
+/// Answers requests on the calling thread.
+pub struct Local {
+    permission: Permission,
+    accounts: Accounts,
+    /// Longest time that a program may take.
+    program_time: Duration,
+}
+
+impl Local {
+    /// With these permissions.
+    #[must_use]
+    pub fn new(permission: Permission, program_time: Duration) -> Self {
+        Self {
+            permission,
+            accounts: Accounts::system(),
+            program_time,
+        }
+    }
+
+    /// With accounts from other files than the system's.
+    #[must_use]
+    pub fn with_accounts(mut self, accounts: Accounts) -> Self {
+        self.accounts = accounts;
+        self
+    }
+
+    /// The answer; questions to databases and requests about maps are for others.
+    pub fn answer(&mut self, request: Request) -> Answer {
+        match request {
+            Request::Read { path, user } => Answer::File(file::read(&path, user)),
+            Request::Write {
+                path,
+                append,
+                bytes,
+            } => Answer::Done(file::write(&path, append, &bytes)),
+            Request::Stat { path, link } => Answer::Stat(file::stat(&path, link)),
+            Request::Glob { pattern } => Answer::Paths(glob::paths(&pattern)),
+            Request::Account(name) => Answer::Account(self.accounts.by_name(&name)),
+            Request::AccountOf(number) => Answer::Account(self.accounts.by_number(number)),
+            Request::Group(name) => Answer::Group(self.accounts.members(&name)),
+            Request::Run(run) => match self.permission {
+                Permission::Everything => program::run(&run, self.program_time),
+                Permission::NoPrograms => {
+                    let name = run.arguments.first().map(|name| String::from_utf8_lossy(name).into_owned());
+                    Answer::NotRun(format!("{}: not found", name.unwrap_or_default()))
+                }
+            },
+            Request::Directory(path) => Answer::Done(file::change_directory(&path)),
+            Request::Umask(mask) => Answer::Umask(file::umask(mask)),
+            Request::Output { descriptor, bytes } => Answer::Done(output(descriptor, &bytes)),
+            Request::Line => Answer::Line(line()),
+            Request::Sleep { seconds } => {
+                std::thread::sleep(Duration::from_secs(seconds));
+                Answer::Done(Ok(()))
+            }
+            Request::Log { priority, text } => {
+                let text = String::from_utf8_lossy(&text);
+                tracing::info!(target: "script", %priority, "{text}");
+                Answer::Done(Ok(()))
+            }
+            Request::Hostname => Answer::Hostname(hostname()),
+            Request::Time => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Answer::Time(now.as_secs())
+            }
+            Request::Ask(_) | Request::Map(_) => unreachable!("questions and maps are not answered here"),
+        }
+    }
+}
+
+fn output(descriptor: u8, bytes: &[u8]) -> Result<(), Failure> {
+    let result = match descriptor {
+        2 => io::stderr().write_all(bytes),
+        _ => {
+            let mut out = io::stdout().lock();
+            out.write_all(bytes).and_then(|()| out.flush())
+        }
+    };
+    result.map_err(|error| file::failure(b"output", &error))
+}
+
+/// Longest line that `read` takes from the standard input.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+
+fn line() -> Vec<u8> {
+    let mut line = Vec::new();
+    let input = io::stdin().lock();
+    // An error is the end.
+    let _ = io::Read::take(input, LINE_BYTES_MAX).read_until(b'\n', &mut line);
+    line
+}
+
+fn hostname() -> Vec<u8> {
+    rustix::system::uname().nodename().to_bytes().to_vec()
+}

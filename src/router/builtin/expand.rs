@@ -1,0 +1,125 @@
+//! `listexpand`: the addresses of a list, each routed.
+
+use super::{Flow, USAGE};
+use crate::mail::address::{Member, members};
+use crate::router::machine::{Arguments, Evaluation, Expansion};
+use crate::router::value::Value;
+
+pub(super) fn list_expand(machine: &mut Evaluation, arguments: Arguments) -> Flow {
+    let mut values = machine.take_arguments(arguments);
+    let mut options = Options::default();
+    let operands = match options.take(&mut values) {
+        true if (3..=5).contains(&values.len()) => values,
+        _ => {
+            machine.complain(
+                "Usage: listexpand [ -e error-address ] [ -E errors-to-address ] [-p privilege] [ -c comment ] \
+                 [ -N notarystring ] attribute localpart origaddr [plustail [domain]]",
+            );
+            machine.status = USAGE;
+            return Ok(());
+        }
+    };
+    let text = machine.rest_of_input();
+    let (mut addresses, bad) = addresses_of(&text);
+    for line in &bad {
+        machine.complain(&format!("{}: line {line} holds what is no address", options.comment));
+    }
+    if addresses.is_empty() && !machine.router.error_message {
+        let owner = options.error_address.unwrap_or_else(|| b"postmaster".to_vec());
+        addresses.push(owner);
+    }
+    machine.expand(Expansion::new(addresses, operands, options.notary))
+}
+
+#[derive(Default)]
+struct Options {
+    comment: String,
+    error_address: Option<Vec<u8>>,
+    notary: Option<Vec<u8>>,
+}
+
+impl Options {
+    /// Takes options and what belongs to them off the front; `false`: one is not known.
+    fn take(&mut self, values: &mut Vec<Value>) -> bool {
+        self.comment = "list".to_owned();
+        while values.len() >= 2 {
+            let letter = match values[0].bytes() {
+                [b'-', letter, ..] => *letter,
+                _ => break,
+            };
+            let value = values[1].bytes().to_vec();
+            if value.iter().any(|byte| b"\r\n".contains(byte)) {
+                return false;
+            }
+            match letter {
+                b'c' => self.comment = String::from_utf8_lossy(&value).into_owned(),
+                b'e' => self.error_address = Some(value),
+                b'N' => self.notary = Some(value),
+                // Privilege and Errors-To go with the attributes.
+                b'p' | b'E' => {}
+                _ => return false,
+            }
+            values.drain(..2);
+        }
+        true
+    }
+}
+
+/// The addresses of a list file, an alias or a `.forward`, and the lines that hold something else. A newline
+/// separates as a comma does; `#` begins a comment line; a `\` in front of an address is left out;
+/// `:include:/path` is an address of its own.
+fn addresses_of(text: &[u8]) -> (Vec<Vec<u8>>, Vec<usize>) {
+    let mut addresses = Vec::new();
+    let mut bad = Vec::new();
+    for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        if line.first() == Some(&b'#') {
+            continue;
+        }
+        let line = without_backslashes(line.trim_ascii());
+        if let Some(rest) = line.strip_prefix(b":include:")
+            && !rest.contains(&b',')
+        {
+            addresses.push([b":include:", rest].concat());
+            continue;
+        }
+        for member in members(&line) {
+            match member {
+                Member::Address(address) => addresses.push(address.text(&line).into_owned()),
+                Member::Bad(_) => bad.push(number + 1),
+            }
+        }
+    }
+    (addresses, bad)
+}
+
+/// `\user` and `a, \user`: the backslash becomes a blank.
+fn without_backslashes(line: &[u8]) -> Vec<u8> {
+    let mut result = line.to_vec();
+    let mut start = true;
+    for byte in &mut result {
+        match *byte {
+            b'\\' if start => {
+                *byte = b' ';
+                start = false;
+            }
+            b',' => start = true,
+            b' ' | b'\t' => {}
+            _ => start = false,
+        }
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_as_people_write_them() {
+        let text = b"# comment\nann@x, Bob <bob@y>\n\\carol\n a, \\dave\n:include:/etc/list\n\n\"joe user\"@z\na b c\n";
+        let (addresses, bad) = addresses_of(text);
+        let addresses: Vec<String> = addresses.into_iter().map(|a| String::from_utf8(a).unwrap()).collect();
+        assert_eq!(addresses, ["ann@x", "bob@y", "carol", "a", "dave", ":include:/etc/list", "\"joe user\"@z"]);
+        assert_eq!(bad, [8]);
+    }
+}

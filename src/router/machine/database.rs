@@ -1,0 +1,240 @@
+//! Relations as the machine keeps and asks them.
+
+use std::rc::Rc;
+
+use super::output::Returned;
+use super::state::Callable;
+use super::{Evaluation, Event, Flow, Pause, Turn};
+use crate::base::clock::Now;
+use crate::router::builtin;
+use crate::router::code::Symbol;
+use crate::router::relation::{
+    Cache, Command, Definition, Lookup, MapId, Maps, Relation, Source, Step, Table, Value as Found, contents,
+};
+use crate::router::request::{Answer, Request};
+use crate::router::value::Value;
+
+/// What is asked of whoever keeps the maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MapRequest {
+    /// A map that is new: it is asked for under this number from now on.
+    Open {
+        /// Its number.
+        id: MapId,
+        /// Where it comes from.
+        source: Source,
+    },
+    /// A line is added to its file, which is then read again.
+    Append {
+        /// Its number.
+        id: MapId,
+        /// With its newline.
+        line: Vec<u8>,
+    },
+    /// Its file is read again.
+    Reload(MapId),
+}
+
+/// A relation of this evaluation.
+pub(super) struct Kept {
+    relation: Rc<Relation>,
+    /// Of `incore` and `header`.
+    table: Option<Table>,
+    cache: Cache,
+    /// The table was changed since the configuration was loaded.
+    changed: bool,
+}
+
+/// A look-up that is under way.
+pub(super) struct Asked {
+    number: usize,
+    lookup: Lookup,
+    key: Vec<u8>,
+}
+
+/// Work that needs the maps.
+pub(super) enum Work {
+    Lookup(Box<Asked>),
+    Command(usize, Command),
+}
+
+/// All of them.
+#[derive(Default)]
+pub(super) struct Databases {
+    kept: Vec<Kept>,
+    /// What they held when the configuration was loaded.
+    base: Vec<Option<Table>>,
+    sources: Vec<Source>,
+    pub(super) work: Option<Work>,
+}
+
+/// Relations of one configuration.
+const RELATIONS_MAX: usize = 10_000;
+
+impl Evaluation {
+    pub(super) fn add_predefined(&mut self) {
+        for (relation, table) in Relation::predefined() {
+            let Ok(symbol) = self.symbol(&relation.name.clone()) else {
+                continue;
+            };
+            self.keep_relation(symbol, relation, Some(table));
+        }
+    }
+
+    fn keep_relation(&mut self, symbol: Symbol, relation: Relation, table: Option<Table>) {
+        let cache = Cache::new(relation.definition.cache_entries);
+        self.databases.kept.push(Kept {
+            relation: Rc::new(relation),
+            table,
+            cache,
+            changed: false,
+        });
+        let number = self.databases.kept.len() - 1;
+        self.state.define(symbol, Some(Callable::Relation(number)));
+    }
+
+    /// A new relation; when its map is new too, where that comes from.
+    pub(in crate::router) fn define_relation(
+        &mut self,
+        name: &[u8],
+        definition: Definition,
+    ) -> Result<Option<(MapId, Source)>, Pause> {
+        let symbol = self.symbol(name)?;
+        if self.databases.kept.len() >= RELATIONS_MAX {
+            self.complain(&format!("more than {RELATIONS_MAX} relations"));
+            self.status = 1;
+            return Ok(None);
+        }
+        let table = definition.kind.is_table().then(|| Table::new(definition.kind));
+        let source = definition.source();
+        let sources = &mut self.databases.sources;
+        let known = source.as_ref().and_then(|source| sources.iter().position(|known| known == source));
+        let (map, new) = match (known, source) {
+            (Some(number), _) => (Some(MapId(number as u32)), None),
+            (None, Some(source)) => {
+                let id = MapId(sources.len() as u32);
+                sources.push(source.clone());
+                (Some(id), Some((id, source)))
+            }
+            (None, None) => (None, None),
+        };
+        let relation = Relation {
+            name: name.into(),
+            definition,
+            map,
+        };
+        self.keep_relation(symbol, relation, table);
+        Ok(new)
+    }
+
+    pub(in crate::router) fn relation_list(&self) -> Vec<u8> {
+        contents(self.databases.kept.iter().map(|kept| (&*kept.relation, kept.cache.len())))
+    }
+
+    /// `db` with one relation.
+    pub(in crate::router) fn apply(&mut self, number: usize, command: Command) -> Flow {
+        self.databases.work = Some(Work::Command(number, command));
+        Ok(())
+    }
+
+    /// Asks a relation with the arguments behind the mark.
+    pub(super) fn ask_relation(&mut self, number: usize) -> Flow {
+        let start = self.marks.pop().unwrap_or(0);
+        let words: Vec<&[u8]> = self.arguments[start..].iter().filter_map(|value| Some(&**value.text()?)).collect();
+        let key = words.first().map(|key| key.to_vec()).unwrap_or_default();
+        let lookup = Lookup::begin(&self.databases.kept[number].relation, &words);
+        drop(words);
+        self.arguments.truncate(start);
+        self.databases.work = Some(Work::Lookup(Box::new(Asked { number, lookup, key })));
+        Ok(())
+    }
+
+    /// Does what waits for the maps.
+    pub(super) fn do_work(&mut self, maps: &dyn Maps, now: Now) -> Flow {
+        match self.databases.work.take() {
+            None => Ok(()),
+            Some(Work::Lookup(asked)) => self.look_up(asked, maps, now),
+            Some(Work::Command(number, command)) => {
+                let user = self.router.user;
+                let kept = &mut self.databases.kept[number];
+                kept.changed |= kept.table.is_some();
+                let effect = command.apply(&kept.relation, kept.table.as_mut(), maps, &mut kept.cache, user);
+                builtin::effect(self, effect)
+            }
+        }
+    }
+
+    fn look_up(&mut self, mut asked: Box<Asked>, maps: &dyn Maps, now: Now) -> Flow {
+        let kept = &mut self.databases.kept[asked.number];
+        let step = asked.lookup.step(&kept.relation, kept.table.as_ref(), maps, &mut kept.cache, now);
+        let (value, reason) = match step {
+            Step::Found(Found::Text(text)) => (Some(Value::from(&*text)), None),
+            Step::Found(Found::List(texts)) => {
+                let values = texts.iter().map(|text| Value::from(text.as_slice())).collect();
+                (Some(Value::list(values)), None)
+            }
+            Step::Missing => (None, None),
+            Step::Defer { reason, value } => (value.map(|value| Value::from(value.as_slice())), Some(reason)),
+            Step::Ask(question) => {
+                return self.need(Request::Ask(question), move |machine, answer| {
+                    let Answer::Reply(reply) = answer else {
+                        unreachable!("{answer:?} is no reply of a database")
+                    };
+                    asked.lookup.answer(reply);
+                    machine.databases.work = Some(Work::Lookup(asked));
+                    Ok(())
+                });
+            }
+        };
+        if let Some(reason) = reason {
+            self.defer(&reason);
+        }
+        self.trace_lookup(&asked, value.as_ref());
+        self.limits.allocate(value.as_ref().map_or(0, |value| value.bytes().len()));
+        self.status = i32::from(value.is_none());
+        self.returns(value.map_or(Returned::Nothing, Returned::One));
+        self.command_ended();
+        Ok(())
+    }
+
+    fn trace_lookup(&mut self, asked: &Asked, value: Option<&Value>) {
+        let relation = &self.databases.kept[asked.number].relation;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        self.trace.add(|| Event::Lookup {
+            name: text(&relation.name),
+            key: text(&asked.key),
+            answer: value.map(|value| match value {
+                Value::Text(value) => text(value),
+                Value::List(_) => value.to_string(),
+            }),
+        });
+    }
+
+    /// What relations hold now is what each message starts with.
+    pub(super) fn settle_databases(&mut self) {
+        let tables = self.databases.kept.iter_mut().map(|kept| {
+            kept.changed = false;
+            let table = kept.table.as_mut()?;
+            table.settle();
+            Some(table.private())
+        });
+        self.databases.base = tables.collect();
+    }
+
+    /// Relations hold again what they held when the configuration was loaded.
+    pub(super) fn reset_databases(&mut self) {
+        let known = self.databases.base.len();
+        self.databases.kept.truncate(known);
+        for (kept, base) in self.databases.kept.iter_mut().zip(&self.databases.base) {
+            if std::mem::take(&mut kept.changed) {
+                kept.table = base.as_ref().map(Table::private);
+            }
+        }
+        self.databases.work = None;
+    }
+}
+
+/// See [`super::Pause`].
+pub(super) fn is_need(pause: &Pause) -> bool {
+    matches!(pause, Pause::Turn(Turn::Need(_)))
+}
