@@ -3,7 +3,15 @@
 //! The rest of the relay knows [`Router`] only, so that an interpreter can stand behind it: a step
 //! may also say that it needs something from outside.
 
+pub mod builtin;
+pub mod code;
+pub mod diagnostic;
+pub mod machine;
 pub mod next_hop;
+pub mod pattern;
+pub mod request;
+pub mod syntax;
+pub mod value;
 pub mod relation;
 pub mod stock;
 mod table;

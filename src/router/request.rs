@@ -38,6 +38,13 @@ pub enum Request {
         /// The pattern.
         pattern: Vec<u8>,
     },
+    /// The file that a program's name runs; none: it runs nothing.
+    Program {
+        /// Its name.
+        name: Vec<u8>,
+        /// Directories in which it is looked for, as in `PATH`.
+        path: Vec<u8>,
+    },
     /// An account by name.
     Account(Vec<u8>),
     /// An account by number.
@@ -86,6 +93,8 @@ pub enum Request {
 pub struct Run {
     /// Name and arguments.
     pub arguments: Vec<Vec<u8>>,
+    /// Directories in which its name is looked for, as in `PATH`.
+    pub path: Vec<u8>,
     /// Its environment.
     pub environment: Vec<(Vec<u8>, Vec<u8>)>,
     /// What it reads; none: the router's own input.
@@ -117,6 +126,8 @@ pub enum Answer {
         output: Vec<u8>,
         /// What it wrote as errors.
         errors: Vec<u8>,
+        /// Bytes of its input that it has read.
+        consumed: usize,
     },
     /// The program could not be run: not found, not allowed.
     NotRun(String),

@@ -60,6 +60,10 @@ impl Local {
             } => Answer::Done(file::write(&path, append, &bytes)),
             Request::Stat { path, link } => Answer::Stat(file::stat(&path, link)),
             Request::Glob { pattern } => Answer::Paths(glob::paths(&pattern)),
+            Request::Program { name, path } => {
+                let found = program::found(&name, &path);
+                Answer::Paths(found.map(|path| path.into_os_string().into_encoded_bytes()).into_iter().collect())
+            }
             Request::Account(name) => Answer::Account(self.accounts.by_name(&name)),
             Request::AccountOf(number) => Answer::Account(self.accounts.by_number(number)),
             Request::Group(name) => Answer::Group(self.accounts.members(&name)),

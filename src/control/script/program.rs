@@ -1,9 +1,12 @@
 //! Programs that scripts run.
 
 use std::ffi::OsStr;
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,8 +20,12 @@ pub(super) fn run(run: &Run, time: Duration) -> Answer {
     let Some(name) = run.arguments.first() else {
         return Answer::NotRun("a command without a name".to_owned());
     };
-    match started(run) {
-        Ok(child) => finished(child, run, time),
+    let input = match run.input.as_deref().map(input_file).transpose() {
+        Ok(input) => input,
+        Err(error) => return Answer::NotRun(format!("no room for the input of a program: {error}")),
+    };
+    match started(run, input.as_ref()) {
+        Ok(child) => finished(child, run, input, time),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Answer::NotRun(format!("{}: not found", String::from_utf8_lossy(name)))
         }
@@ -26,14 +33,38 @@ pub(super) fn run(run: &Run, time: Duration) -> Answer {
     }
 }
 
-fn started(run: &Run) -> io::Result<Child> {
+/// The first executable file of that name along the path.
+pub(super) fn found(name: &[u8], path: &[u8]) -> io::Result<PathBuf> {
+    if name.contains(&b'/') {
+        return Ok(OsStr::from_bytes(name).into());
+    }
+    let directories = path.split(|byte| *byte == b':').map(|path| Path::new(OsStr::from_bytes(path)));
+    let executable = |path: &PathBuf| {
+        let metadata = path.metadata();
+        metadata.is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    };
+    let mut paths = directories.map(|directory| directory.join(OsStr::from_bytes(name)));
+    paths.find(executable).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+}
+
+/// What a program reads: a file in memory, so that it is known afterwards how far it has read.
+fn input_file(bytes: &[u8]) -> io::Result<File> {
+    let descriptor = rustix::fs::memfd_create("input", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(descriptor);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+fn started(run: &Run, input: Option<&File>) -> io::Result<Child> {
     let word = |bytes: &Vec<u8>| OsStr::from_bytes(bytes).to_owned();
-    let mut command = Command::new(word(&run.arguments[0]));
+    let mut command = Command::new(found(&run.arguments[0], &run.path)?);
+    command.arg0(word(&run.arguments[0]));
     command.args(run.arguments[1..].iter().map(word));
     command.env_clear();
     command.envs(run.environment.iter().map(|(name, value)| (word(name), word(value))));
-    if run.input.is_some() {
-        command.stdin(Stdio::piped());
+    if let Some(input) = input {
+        command.stdin(input.try_clone()?);
     }
     if !run.inherit {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -51,14 +82,7 @@ fn started(run: &Run) -> io::Result<Child> {
     command.spawn()
 }
 
-fn finished(mut child: Child, run: &Run, time: Duration) -> Answer {
-    let input = child.stdin.take().zip(run.input.clone());
-    let writer = thread::spawn(move || {
-        if let Some((mut pipe, bytes)) = input {
-            // A program need not read all that it is given.
-            let _ = pipe.write_all(&bytes);
-        }
-    });
+fn finished(mut child: Child, run: &Run, input: Option<File>, time: Duration) -> Answer {
     let output = child.stdout.take().map(|pipe| thread::spawn(|| read_all(pipe)));
     let errors = child.stderr.take().map(|pipe| thread::spawn(|| read_all(pipe)));
     let status = wait(&mut child, if run.inherit { Duration::MAX } else { time });
@@ -66,12 +90,13 @@ fn finished(mut child: Child, run: &Run, time: Duration) -> Answer {
         reader.and_then(|reader| reader.join().ok()).unwrap_or_default()
     };
     let (output, errors) = (joined(output), joined(errors));
-    drop(writer);
+    let read = input.and_then(|mut input| input.stream_position().ok()).unwrap_or(0);
     match status {
         Ok(status) => Answer::Ran {
             status: code(status),
             output,
             errors,
+            consumed: usize::try_from(read).unwrap_or(usize::MAX),
         },
         Err(error) => Answer::NotRun(error.to_string()),
     }

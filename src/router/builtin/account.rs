@@ -65,8 +65,11 @@ fn account(
 }
 
 pub(super) fn login_to_uid(machine: &mut Evaluation, arguments: Arguments) -> Flow {
-    let [name] = machine.texts(arguments).try_into().unwrap_or_default();
-    account(machine, name, |machine, account| {
+    let words = machine.texts(arguments);
+    let [name] = words.as_slice() else {
+        return usage(machine, "login2uid login");
+    };
+    account(machine, name.clone(), |machine, account| {
         let uid = account.map_or(machine.router.nobody, |account| account.user);
         write_line(machine, uid.to_string().as_bytes());
         Ok(())
@@ -121,7 +124,7 @@ pub(super) fn members(machine: &mut Evaluation, arguments: Arguments) -> Flow {
                     machine.write(b"\n");
                 }
             }
-            Answer::Group(Ok(None)) => machine.status = 2,
+            Answer::Group(Ok(None)) => machine.status = 1,
             _ => {
                 machine.defer(&reason);
                 machine.status = 3;
@@ -238,6 +241,9 @@ pub(super) fn logger(machine: &mut Evaluation, arguments: Arguments) -> Flow {
         [option, priority, rest @ ..] if option == b"-p" => (String::from_utf8_lossy(priority).into_owned(), rest),
         rest => ("info".to_owned(), rest),
     };
+    if rest.is_empty() || !PRIORITIES.contains(&priority.rsplit('.').next().unwrap_or("")) {
+        return usage(machine, "logger [-p priority] text");
+    }
     let text = rest.join(&b' ');
     machine.need(Request::Log { priority, text }, |machine, _| {
         machine.status = 0;
@@ -245,8 +251,31 @@ pub(super) fn logger(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     })
 }
 
+/// Priorities of syslog(3).
+const PRIORITIES: &[&str] = &[
+    "emerg", "panic", "alert", "crit", "err", "error", "warning", "warn", "notice", "info", "debug",
+];
+
+/// Topics of the original's `trace`.
+const TOPICS: &[&str] = &[
+    "all", "assign", "bind", "compare", "db", "except", "final", "functions", "matched", "memory", "off", "on", "regexp",
+    "resolv", "rewrite", "rfc822", "router", "sequencer",
+];
+
+/// `trace` and `untrace`: known topics are taken and change nothing; see `zmailer route --explain`.
+pub(super) fn trace(machine: &mut Evaluation, arguments: Arguments) -> Flow {
+    let words = machine.texts(arguments);
+    let known = |word: &Vec<u8>| TOPICS.iter().any(|topic| topic.as_bytes().eq_ignore_ascii_case(word));
+    if words.is_empty() || !words.iter().all(known) {
+        return usage(machine, "trace topic...");
+    }
+    machine.status = 0;
+    Ok(())
+}
+
 pub(super) fn stability(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     match machine.texts(arguments).as_slice() {
+        [] => write_line(machine, b"stability on"),
         [word] if word == b"on" || word == b"off" => machine.status = 0,
         _ => return usage(machine, "stability on|off"),
     }
@@ -280,7 +309,11 @@ pub(super) fn squirrel(machine: &mut Evaluation, arguments: Arguments) -> Flow {
 }
 
 pub(super) fn error_addresses(machine: &mut Evaluation, arguments: Arguments) -> Flow {
-    machine.router.error_addresses = machine.texts(arguments).first().cloned();
+    let words = machine.texts(arguments);
+    if words.len() > 1 {
+        return usage(machine, "erraddron [file]");
+    }
+    machine.router.error_addresses = words.first().cloned();
     machine.status = 0;
     Ok(())
 }

@@ -131,7 +131,8 @@ pub(super) fn umask(machine: &mut Evaluation, arguments: Arguments) -> Flow {
             unreachable!("{answer:?} is no mask")
         };
         if mask.is_none() {
-            machine.write(format!("{:0>3}\n", format!("0{old:o}")).as_bytes());
+            let text = if old == 0 { "0".to_owned() } else { format!("0{old:o}") };
+            machine.write(format!("{text}\n").as_bytes());
         }
         machine.status = 0;
         Ok(())

@@ -45,7 +45,7 @@ pub(super) fn length(machine: &mut Evaluation, arguments: Arguments) -> Flow {
 pub(super) fn elements(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     let values = match machine.argument(arguments, 0) {
         Some(Value::List(list)) => list.items().clone(),
-        _ => return grind(machine, arguments),
+        _ => machine.take_arguments(arguments),
     };
     machine.give_all(Returned::Elements(values))
 }

@@ -75,7 +75,7 @@ table! {
     "." "FILE" "Runs a script file." file::source;
     "builtin" "COMMAND WORD..." "Runs a built-in or program although a function has its name." shell::builtin;
     "type" "NAME..." "What a name runs." shell::kind;
-    "hash" "[-r] [NAME...]" "Nothing; for old scripts." shell::succeed;
+    "hash" "[-r] [NAME...]" "Nothing: programs are looked up each time." shell::hash;
     "return" "[STATUS|VALUE...]" "Ends a function with a status when the argument is all digits, else with a value." shell::return_;
     "returns" "VALUE..." "Ends a function with a value." shell::returns;
     "break" "[LEVELS]" "Ends a loop or sift." shell::break_;
@@ -103,7 +103,7 @@ table! {
     "dequote" "[-s TEXT] TEXT" "The text without RFC 822 quotes; with -s blanks are replaced." address::dequote;
     "condquote" "[-s TEXT] TEXT" "The text, quoted when a local part must be." address::condquote;
     "rfc822syntax" "ADDRESS" "Whether the address is well formed." address::syntax;
-    "rfc822date" "[SECONDS]" "A date as in a Date: field." text::date;
+    "rfc822date" "[-s] [SECONDS]" "A date as in a Date: field; with -s seconds since 1970." text::date;
     "gensym" "" "A new name, valid for one message." variable::gensym;
     "hostname" "[NAME]" "Says or sets the name of this host." account::hostname;
     "iserrormsg" "" "Whether the message is a report about another." account::is_error_message;
@@ -116,8 +116,10 @@ table! {
     "runas" "USER FUNCTION WORD..." "Runs a function that reads files with the rights of an account." account::run_as;
     "logger" "[-p PRIORITY] TEXT" "A line for the operator." account::logger;
     "syslog" "[-p PRIORITY] TEXT" "The same as logger." account::logger;
-    "trace" "TOPIC..." "Nothing; see zmailer route --explain." shell::succeed;
-    "untrace" "TOPIC..." "Nothing; see zmailer route --explain." shell::succeed;
+    "trace" "TOPIC..." "Nothing; see zmailer route --explain." account::trace;
+    "untrace" "TOPIC..." "Nothing; see zmailer route --explain." account::trace;
+    "zapDSNnotify" "ATTRIBUTES WHAT [FROM TO]" "Nothing; for old scripts." shell::succeed;
+    "postzapDSNnotify" "VARIABLE" "Nothing; for old scripts." shell::succeed;
     "stability" "on|off" "Order of the queue; for old scripts." account::stability;
     "stableprocess" "" "Nothing; for old scripts." shell::succeed;
     "squirrel" "[-]EVENT..." "Which events keep a copy of the message for the postmaster." account::squirrel;

@@ -2,7 +2,7 @@
 
 use super::{Flow, USAGE};
 use crate::router::machine::{Arguments, Callable, Evaluation, Returned};
-use crate::router::request::Request;
+use crate::router::request::{Answer, Request};
 use crate::router::value::Value;
 
 pub(super) fn succeed(machine: &mut Evaluation, _arguments: Arguments) -> Flow {
@@ -47,13 +47,20 @@ pub(super) fn builtin(machine: &mut Evaluation, arguments: Arguments) -> Flow {
 }
 
 pub(super) fn kind(machine: &mut Evaluation, arguments: Arguments) -> Flow {
-    for name in machine.texts(arguments) {
+    let names = machine.texts(arguments);
+    kinds(machine, names)
+}
+
+fn kinds(machine: &mut Evaluation, names: Vec<Vec<u8>>) -> Flow {
+    let mut names = names.into_iter();
+    while let Some(name) = names.next() {
         let symbol = machine.symbol(&name)?;
+        let rest = names.as_slice().to_vec();
         let is = match machine.callable(symbol) {
             Some(Callable::Function(_)) => "is a shell function",
-            Some(Callable::Relation(_)) => "is a database",
+            Some(Callable::Relation(_)) => "is a shell builtin",
             None if super::find(&name).is_some() => "is a shell builtin",
-            None => "not found",
+            None => return kind_of_program(machine, name, rest),
         };
         let mut line = name;
         line.extend_from_slice(format!(" {is}\n").as_bytes());
@@ -61,6 +68,25 @@ pub(super) fn kind(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     }
     machine.status = 0;
     Ok(())
+}
+
+fn kind_of_program(machine: &mut Evaluation, name: Vec<u8>, rest: Vec<Vec<u8>>) -> Flow {
+    let request = Request::Program {
+        name: name.clone(),
+        path: machine.program_path(),
+    };
+    machine.need(request, move |machine, answer| {
+        let Answer::Paths(paths) = answer else {
+            unreachable!("{answer:?} are no paths")
+        };
+        let mut line = name;
+        match paths.first() {
+            Some(path) => line.extend([b" is ", path.as_slice(), b"\n"].concat()),
+            None => line.extend_from_slice(b" not found\n"),
+        }
+        machine.write(&line);
+        kinds(machine, rest)
+    })
 }
 
 pub(super) fn return_(machine: &mut Evaluation, arguments: Arguments) -> Flow {
@@ -149,7 +175,20 @@ pub(super) fn trap(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     Ok(())
 }
 
-pub(super) fn times(machine: &mut Evaluation, _arguments: Arguments) -> Flow {
+pub(super) fn hash(machine: &mut Evaluation, arguments: Arguments) -> Flow {
+    if machine.texts(arguments).is_empty() {
+        machine.write(b"no hashing information\n");
+    }
+    machine.status = 0;
+    Ok(())
+}
+
+pub(super) fn times(machine: &mut Evaluation, arguments: Arguments) -> Flow {
+    if !machine.texts(arguments).is_empty() {
+        machine.complain("Usage: times");
+        machine.status = USAGE;
+        return Ok(());
+    }
     machine.write(b"0m0.0s 0m0.0s\n0m0.0s 0m0.0s\n");
     machine.status = 0;
     Ok(())
@@ -159,10 +198,15 @@ pub(super) fn times(machine: &mut Evaluation, _arguments: Arguments) -> Flow {
 const SLEEP_S_MAX: u32 = 3600;
 
 pub(super) fn sleep(machine: &mut Evaluation, arguments: Arguments) -> Flow {
-    let Some(seconds) = number(machine, arguments) else {
-        return Ok(());
+    let seconds = match number(machine, arguments) {
+        Some(Some(seconds)) => u64::from(seconds.min(SLEEP_S_MAX)),
+        Some(None) => {
+            machine.complain("Usage: sleep seconds");
+            machine.status = USAGE;
+            return Ok(());
+        }
+        None => return Ok(()),
     };
-    let seconds = u64::from(seconds.unwrap_or(0).min(SLEEP_S_MAX));
     machine.need(Request::Sleep { seconds }, |machine, _| {
         machine.status = 0;
         Ok(())

@@ -112,7 +112,21 @@ impl Test {
         Ok(value)
     }
 
+    /// `-l text` as a number: its length.
+    fn lengths(&mut self) {
+        let mut at = self.at;
+        while at + 1 < self.words.len() && !matches!(self.words[at].as_slice(), b"-a" | b"-o") {
+            let beside = |at: usize| self.words.get(at).is_some_and(|word| NUMERIC.contains(&word.as_slice()));
+            if self.words[at] == b"-l" && (beside(at + 2) || (at > 0 && beside(at - 1))) {
+                let length = self.words[at + 1].len().to_string().into_bytes();
+                self.words.splice(at..at + 2, [length]);
+            }
+            at += 1;
+        }
+    }
+
     fn not(&mut self) -> Result<bool, Stop> {
+        self.lengths();
         let alone = self.words.len() == self.at + 1;
         if self.peek() == Some(b"!") && !alone && !self.is_binary() {
             self.at += 1;
@@ -224,7 +238,10 @@ const BINARY: &[&[u8]] = &[
     b"=", b"!=", b"-eq", b"-ne", b"-lt", b"-le", b"-gt", b"-ge", b"-nt", b"-ot", b"-ef",
 ];
 
-/// The number that a text begins with; 0 when it is none. `-l text` is not known: it is the length elsewhere.
+/// Those that compare numbers.
+const NUMERIC: &[&[u8]] = &[b"-eq", b"-ne", b"-lt", b"-le", b"-gt", b"-ge"];
+
+/// The number that a text begins with; 0 when it is none.
 fn number(text: &[u8]) -> i64 {
     let text = text.trim_ascii_start();
     let (negative, digits) = match text {

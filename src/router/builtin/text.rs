@@ -74,19 +74,26 @@ fn capitalised(text: &[u8]) -> Vec<u8> {
 }
 
 pub(super) fn date(machine: &mut Evaluation, arguments: Arguments) -> Flow {
-    let words = machine.texts(arguments);
+    let mut words = machine.texts(arguments);
+    let plain = words.first().is_some_and(|word| word == b"-s");
+    words.drain(..usize::from(plain));
+    let write_date = if plain { write_seconds } else { write_date };
     let given = words.first().and_then(|word| std::str::from_utf8(word).ok()?.parse().ok());
     if let Some(seconds) = given {
         write_date(machine, seconds);
         return Ok(());
     }
-    machine.need(Request::Time, |machine, answer| {
+    machine.need(Request::Time, move |machine, answer| {
         let Answer::Time(seconds) = answer else {
             unreachable!("{answer:?} is no time")
         };
         write_date(machine, seconds);
         Ok(())
     })
+}
+
+fn write_seconds(machine: &mut Evaluation, seconds: u64) {
+    write_line(machine, seconds.to_string().as_bytes());
 }
 
 fn write_date(machine: &mut Evaluation, seconds: u64) {

@@ -118,6 +118,9 @@ pub(super) fn export(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     }
     for name in names {
         let symbol = machine.symbol(&name)?;
+        if machine.variable(symbol).is_none() {
+            machine.set(symbol, Value::from(""));
+        }
         machine.export(symbol);
     }
     Ok(())

@@ -129,6 +129,7 @@ impl<'a> Compiler<'a> {
     pub(super) fn parameter(&mut self, parameter: &Parameter) -> Param {
         match parameter {
             Parameter::Named(name) => Param::Variable(self.symbol(name)),
+            Parameter::Indirect(name) => Param::Indirect(self.symbol(name)),
             Parameter::Positional(number) => Param::Positional(*number),
             Parameter::Count => Param::Count,
             Parameter::CountOf(name) => Param::CountOf(self.symbol(name)),

@@ -213,6 +213,8 @@ pub enum FileMode {
 pub enum Param {
     /// A variable.
     Variable(Symbol),
+    /// The variable whose name is this one's value.
+    Indirect(Symbol),
     /// An argument.
     Positional(u32),
     /// Number of arguments.

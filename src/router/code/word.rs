@@ -154,7 +154,7 @@ impl Compiler<'_> {
     }
 
     fn variable_of(&mut self, parameter: &Parameter, found: &mut Vec<Symbol>) {
-        if let Parameter::Named(name) | Parameter::CountOf(name) = parameter {
+        if let Parameter::Named(name) | Parameter::CountOf(name) | Parameter::Indirect(name) = parameter {
             let symbol = self.symbol(name);
             if !found.contains(&symbol) {
                 found.push(symbol);

@@ -11,6 +11,9 @@ use crate::router::diagnostic::Source;
 use crate::router::request::{Answer, Request, Run};
 use crate::router::value::Value;
 
+/// Where programs are looked for without a `PATH`.
+const DEFAULT_PATH: &[u8] = b"/usr/bin:/bin";
+
 impl Evaluation {
     /// Runs the command whose name is the first argument behind the mark.
     pub(super) fn call_dynamic(&mut self) -> Flow {
@@ -106,8 +109,9 @@ impl Evaluation {
         let inherit = standard(output) && standard(error) && output != error;
         let run = Run {
             arguments,
+            path: self.program_path(),
             environment: self.environment(),
-            input: self.take_input(),
+            input: self.input_ahead(),
             merge: output == error,
             inherit,
         };
@@ -117,6 +121,12 @@ impl Evaluation {
                 Ok(())
             })
         })
+    }
+
+    /// Where programs are looked for.
+    pub(in crate::router) fn program_path(&self) -> Vec<u8> {
+        let path = self.state.symbols.lookup(b"PATH").and_then(|path| self.state.value(path));
+        path.map_or_else(|| DEFAULT_PATH.to_vec(), |path| path.bytes().to_vec())
     }
 
     /// Exported variables, and those that the command has for itself.
@@ -138,15 +148,17 @@ impl Evaluation {
     }
 
     /// What a program reads: the rest of the input; none: the script's own.
-    fn take_input(&mut self) -> Option<Vec<u8>> {
-        match &mut self.inputs[self.io.input] {
+    fn input_ahead(&self) -> Option<Vec<u8>> {
+        match &self.inputs[self.io.input] {
             Input::Standard => None,
-            Input::Bytes { bytes, at } => {
-                let rest = bytes[*at..].to_vec();
-                *at = bytes.len();
-                Some(rest)
-            }
+            Input::Bytes { bytes, at } => Some(bytes[*at..].to_vec()),
             Input::Closed => Some(Vec::new()),
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        if let Input::Bytes { bytes, at } = &mut self.inputs[self.io.input] {
+            *at = at.saturating_add(count).min(bytes.len());
         }
     }
 
@@ -156,7 +168,9 @@ impl Evaluation {
                 status,
                 output,
                 errors,
+                consumed,
             } => {
+                self.consume(consumed);
                 self.write(&output);
                 self.write_error(&errors);
                 self.status = status;
@@ -210,7 +224,9 @@ impl Evaluation {
 
     /// Everything that is left of the input.
     pub(in crate::router) fn rest_of_input(&mut self) -> Vec<u8> {
-        self.take_input().unwrap_or_default()
+        let rest = self.input_ahead().unwrap_or_default();
+        self.consume(rest.len());
+        rest
     }
 
     pub(super) fn take_exit_trap(&mut self) -> Option<Rc<Code>> {

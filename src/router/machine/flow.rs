@@ -56,8 +56,11 @@ impl Evaluation {
                 self.stacks.fors.pop();
             }
             Op::Positionals => {
-                let values = self.frame().map(|frame| frame.positionals.clone());
-                self.arguments.extend(values.unwrap_or_default());
+                let mut values = self.frame().map(|frame| frame.positionals.clone()).unwrap_or_default();
+                if values.is_empty() {
+                    values.push(self.empty_text());
+                }
+                self.arguments.extend(values);
             }
             Op::Define(number) => self.define(&code.functions[*number as usize]),
             Op::Subshell(number) => {

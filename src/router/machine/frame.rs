@@ -178,7 +178,11 @@ impl Evaluation {
             Some(frame) => (frame.positionals.clone(), frame.name),
             None => (Vec::new(), None),
         };
+        let sifts = self.frames.last().map_or(0, |frame| frame.sifts);
         self.push_frame(code, Kind::Subshell(snapshot), positionals, name);
+        if let Some(frame) = self.frames.last_mut() {
+            frame.sifts = sifts;
+        }
         Ok(())
     }
 

@@ -210,8 +210,9 @@ impl Evaluation {
 
     /// The next name of `gensym`.
     pub(in crate::router) fn new_name(&mut self) -> Vec<u8> {
+        let name = format!("g{}", self.state.gensym);
         self.state.gensym += 1;
-        format!("g{}", self.state.gensym).into_bytes()
+        name.into_bytes()
     }
 
     /// Something failed for now: scripts look at `$defer`.

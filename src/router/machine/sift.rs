@@ -183,12 +183,11 @@ impl Evaluation {
         let Some(Some((start, end))) = sift.groups.as_ref().map(|groups| groups[usize::from(number)]) else {
             return;
         };
-        let from = self.buffer.len();
         match sift.kind {
             SiftKind::Bytes => self.buffer.extend_from_slice(&sift.text[start..end]),
             SiftKind::Tokens => sift.tokens.text(start..end, &mut self.buffer),
         }
-        let empty = self.buffer.len() == from;
-        self.add_text(b"", !empty);
+        // Also an empty group keeps the word.
+        self.add_text(b"", true);
     }
 }

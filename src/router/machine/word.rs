@@ -228,7 +228,7 @@ impl Evaluation {
     fn add_parameter(&mut self, parameter: Param, quoted: bool) -> Flow {
         match parameter {
             Param::At => self.add_all(quoted),
-            Param::Star => self.add_joined(),
+            Param::Star => self.add_joined(quoted),
             _ => match self.parameter(parameter) {
                 Some(value) => {
                     let kept = quoted || !matches!(&value, Value::Text(text) if text.is_empty());
@@ -247,6 +247,9 @@ impl Evaluation {
     fn add_all(&mut self, quoted: bool) {
         let values: Vec<Value> = self.frame().map(|frame| frame.positionals.clone()).unwrap_or_default();
         let one = self.builder().one;
+        if values.is_empty() {
+            self.add_text(b"", quoted);
+        }
         for (number, value) in values.iter().enumerate() {
             if number > 0 && one {
                 self.add_text(b" ", true);
@@ -258,8 +261,11 @@ impl Evaluation {
     }
 
     /// `$*`: all arguments, a blank between them; lists are empty there.
-    fn add_joined(&mut self) {
+    fn add_joined(&mut self, quoted: bool) {
         let values: Vec<Value> = self.frame().map(|frame| frame.positionals.clone()).unwrap_or_default();
+        if values.is_empty() {
+            self.add_text(b"", quoted);
+        }
         for (number, value) in values.iter().enumerate() {
             if number > 0 {
                 self.add_text(b" ", true);
@@ -289,6 +295,11 @@ impl Evaluation {
                 })
             }
             Param::Count => number(self.frame().map_or(0, |frame| frame.positionals.len())),
+            Param::Indirect(symbol) => {
+                let name = self.state.value(symbol)?.text()?.clone();
+                let symbol = self.state.symbols.lookup(&name)?;
+                self.state.value(symbol).cloned()
+            }
             Param::CountOf(symbol) => match self.state.value(symbol)? {
                 Value::List(list) => number(list.len()),
                 Value::Text(_) => None,
@@ -336,7 +347,7 @@ impl Evaluation {
 
     fn parameter_name(&self, parameter: Param) -> String {
         match parameter {
-            Param::Variable(symbol) | Param::CountOf(symbol) => {
+            Param::Variable(symbol) | Param::CountOf(symbol) | Param::Indirect(symbol) => {
                 String::from_utf8_lossy(self.state.symbols.name(symbol)).into_owned()
             }
             Param::Positional(number) => number.to_string(),

@@ -125,7 +125,11 @@ fn token(input: &[u8], at: usize) -> (TokenKind, usize) {
         b'"' => (TokenKind::Quoted, closing(input, at, b'"')),
         b'[' => (TokenKind::DomainLiteral, closing(input, at, b']')),
         b'(' => (TokenKind::Comment, comment_end(input, at)),
-        b'\\' => (TokenKind::Plain, (at + 2).min(input.len())),
+        b'\\' => {
+            let special = |byte: &u8| b" \t\n\r\"[(".contains(byte) || SPECIALS.contains(byte);
+            let quoted = input.get(at + 1).is_some_and(special);
+            (TokenKind::Plain, at + 1 + usize::from(quoted))
+        }
         byte if SPECIALS.contains(&byte) => (TokenKind::Plain, at + 1),
         _ => {
             let atom = |byte: &&u8| !b" \t\r\n\"[(".contains(byte) && !SPECIALS.contains(byte);

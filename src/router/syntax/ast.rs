@@ -211,6 +211,8 @@ pub enum Part {
 pub enum Parameter {
     /// `$name`
     Named(Box<[u8]>),
+    /// `${$name}`: the variable that is named by another.
+    Indirect(Box<[u8]>),
     /// `$1`; `$0` is the function's name.
     Positional(u32),
     /// `$#`

@@ -21,6 +21,9 @@ impl Parser<'_> {
             if self.at_block_end() {
                 return Ok(());
             }
+            if self.take(b";") {
+                continue;
+            }
             block.push(self.chain()?);
             self.skip_blanks();
             self.skip_comment();

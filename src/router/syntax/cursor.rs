@@ -38,6 +38,7 @@ pub fn parse(source: &Rc<Source>) -> Result<Parsed, Vec<Diagnostic>> {
         at: 0,
         depth: 0,
         backquotes: false,
+        in_quotes: false,
         pending: Vec::new(),
         here_texts: Vec::new(),
         braces: 0,
@@ -71,6 +72,8 @@ pub(super) struct Parser<'a> {
     depth: usize,
     /// Inside `` `...` ``, where a backquote ends what it stands in.
     pub(super) backquotes: bool,
+    /// Inside double quotes, where a double quote ends an operand.
+    pub(super) in_quotes: bool,
     /// `<<` whose text begins behind the next newline.
     pub(super) pending: Vec<Pending>,
     pub(super) here_texts: Vec<Word>,
@@ -110,6 +113,7 @@ impl Parser<'_> {
         self.braces = 0;
         self.depth = 0;
         self.backquotes = false;
+        self.in_quotes = false;
         self.pending.clear();
         while self.at < self.text.len() {
             let line_end = memchr::memchr(b'\n', &self.text[self.at..]);

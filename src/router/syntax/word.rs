@@ -99,6 +99,7 @@ impl Parser<'_> {
         self.at += 1;
         let first = word.parts.len();
         let mut text = Vec::new();
+        let outer = std::mem::replace(&mut self.in_quotes, true);
         loop {
             let Some(byte) = self.peek() else {
                 return Err(self.error_at(opened, "'\"' is not closed").into());
@@ -118,6 +119,7 @@ impl Parser<'_> {
             }
         }
         self.at += 1;
+        self.in_quotes = outer;
         self.flush(&mut text, word, true);
         if word.parts.len() == first {
             word.parts.push(Part::Literal {
@@ -215,8 +217,10 @@ impl Parser<'_> {
 
     fn substitution(&mut self, backquotes: bool) -> Rule<Block> {
         let outer = std::mem::replace(&mut self.backquotes, backquotes);
+        let in_quotes = std::mem::take(&mut self.in_quotes);
         let block = self.block();
         self.backquotes = outer;
+        self.in_quotes = in_quotes;
         block
     }
 
@@ -242,6 +246,9 @@ impl Parser<'_> {
             let number = std::str::from_utf8(&self.text[self.at..self.at + digits]).unwrap_or("");
             self.at += digits;
             number.parse().ok().map(Parameter::Positional)
+        } else if self.peek() == Some(b'$') && self.peek_at(1).is_some_and(|byte| byte.is_ascii_alphabetic()) {
+            self.at += 1;
+            self.name().map(Parameter::Indirect)
         } else {
             self.parameter()
         };
@@ -258,7 +265,7 @@ impl Parser<'_> {
             return Err(self.error(message).hint("${x#...} and ${x%...} are not in the language").into());
         };
         self.at += 1;
-        let stops: &[u8] = if quoted { b"\"" } else { b"" };
+        let stops: &[u8] = if self.in_quotes { b"\"" } else { b"" };
         let word = self.nested(|parser| parser.word_parts(quoted, stops))?;
         if !self.take(b"}") {
             let message = format!("'}}' expected, not {}", self.found());
