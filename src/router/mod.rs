@@ -3,6 +3,7 @@
 //! The rest of the relay knows [`Router`] only, so that an interpreter can stand behind it: a step
 //! may also say that it needs something from outside.
 
+pub mod message;
 pub mod next_hop;
 pub mod relation;
 pub mod stock;
