@@ -1,5 +1,7 @@
 //! RFC 5322 3.3 dates in UTC.
 
+use super::token::{Kind, tokens};
+
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
@@ -83,6 +85,36 @@ fn two_digits(text: &mut String, value: u64) {
     text.push(char::from(b'0' + (value % 10) as u8));
 }
 
+/// Whether a field says a date as RFC 5322 3.3 and 4.3 write it: day, month, year, hour and minute in
+/// this order. Comments and more words may follow.
+#[must_use]
+pub fn is_date(value: &[u8]) -> bool {
+    let words: Vec<&[u8]> = tokens(value)
+        .filter(|token| token.kind == Kind::Atom || token.is(b':', value))
+        .take(9)
+        .map(|token| token.bytes(value))
+        .collect();
+    let number = |word: &[u8], digits: usize| {
+        (1..=digits).contains(&word.len()) && word.iter().all(u8::is_ascii_digit)
+    };
+    let is_one_of = |word: &[u8], names: &[&str]| {
+        let mut names = names.iter();
+        names.any(|name| word.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    let starts_with_day = words.first().is_some_and(|word| is_one_of(word, &DAYS));
+    match words.get(usize::from(starts_with_day)..) {
+        Some([day, month, year, hour, b":", minute, ..]) => {
+            number(day, 2)
+                && is_one_of(month, &MONTHS)
+                && year.len() >= 2
+                && number(year, 4)
+                && number(hour, 2)
+                && number(minute, 2)
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,5 +132,27 @@ mod tests {
         for (wall_ms, expected) in CASES {
             assert_eq!(format(*wall_ms), *expected);
         }
+    }
+
+    #[test]
+    fn dates_are_known() {
+        for good in [
+            " Wed, 14 Feb 2001 10:11:12 +0200",
+            "14 feb 01 10:11 GMT (really)",
+            "(x)Mon,\r\n\t1 Jan 1999\r\n\t00:00:00 -0000",
+        ] {
+            assert!(is_date(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "yesterday at noon",
+            "",
+            "Wed, 14 Feb 2001",
+            "Feb 14 2001 10:11",
+            "2001-02-14T10:11:12Z",
+            "Wed Feb 14 10:11:12 2001",
+        ] {
+            assert!(!is_date(bad.as_bytes()), "{bad}");
+        }
+        assert!(is_date(format(1_000_000_000_000).as_bytes()));
     }
 }

@@ -7,6 +7,7 @@ pub mod header;
 pub mod line_ends;
 pub mod mailbox;
 pub mod message_file;
+pub mod phrase;
 pub mod quote;
 pub mod report;
 pub mod token;

@@ -1,7 +1,7 @@
 //! Quoting in addresses: what `rfc822syntax`, `dequote` and `condquote` of routing scripts do, and
 //! whether a text is an address at all.
 
-use super::token::{Kind, Token, Tokens, is_special, is_word, tokens};
+use super::token::{Kind, Token, Tokens, is_word, tokens};
 
 /// Whether the text is one address without display name and brackets: words joined by `.`, `%`, `!`
 /// or `::`, a domain if there is an `@`, a source route before it. Comments and blanks may stand
@@ -81,11 +81,16 @@ impl<'a> Syntax<'a> {
 
     /// What may stand between two words of a local part.
     fn joint(&mut self) -> bool {
-        let found = self.next.is_some_and(|token| {
-            let bytes = token.bytes(self.text);
-            let pair = bytes.len() == 2;
-            token.kind == Kind::Special && (pair || matches!(bytes, b"." | b"%" | b"!" | b"\\"))
-        });
+        let Some(token) = self.next.filter(|token| token.kind == Kind::Special) else {
+            return false;
+        };
+        let bytes = token.bytes(self.text);
+        let found = match bytes {
+            b"." | b"%" | b"!" => true,
+            // Behind it a blank or a quote would be what it quotes.
+            b"\\" => self.text.get(token.end).is_some_and(|byte| is_word(*byte)),
+            _ => bytes.len() == 2,
+        };
         if found {
             self.advance();
         }
@@ -129,7 +134,7 @@ pub fn dequoted(text: &[u8], space: Option<u8>) -> Vec<u8> {
 pub fn quoted_as_needed(text: &[u8], space: Option<u8>) -> Vec<u8> {
     let found = Quotes::of(text, space);
     if found.any && !found.needed && !found.open {
-        return dequoted(text, space);
+        return unquoted(text, space);
     }
     let spaced = text.iter().map(|byte| match byte {
         b' ' => space.unwrap_or(b' '),
@@ -146,6 +151,27 @@ pub fn quoted_as_needed(text: &[u8], space: Option<u8>) -> Vec<u8> {
         out.push(b'\\');
     }
     out.push(b'"');
+    out
+}
+
+/// Without quotes that are not needed. Pairs that stand outside them say what they said.
+fn unquoted(text: &[u8], space: Option<u8>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut is_inside = false;
+    let mut bytes = text.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => is_inside = !is_inside,
+            b'\\' => {
+                if !is_inside {
+                    out.push(byte);
+                }
+                out.extend(bytes.next());
+            }
+            b' ' => out.push(space.unwrap_or(b' ')),
+            _ => out.push(byte),
+        }
+    }
     out
 }
 
@@ -182,7 +208,6 @@ impl Quotes {
                 b':' => found.needed |= found.open && text.get(at) == Some(&b':'),
                 b'.' | b',' | b'[' | b']' => {}
                 b' ' if space_is_plain => {}
-                b'|' => found.needed = true,
                 _ => found.needed |= !is_plain(byte),
             }
         }
@@ -191,9 +216,9 @@ impl Quotes {
 }
 
 /// Whether a byte means nothing but itself in a word without quotes. `!` and `%` join words, and
-/// nobody may change what is joined by adding quotes.
+/// nobody may change what is joined by adding quotes; `|` begins a program.
 fn is_plain(byte: u8) -> bool {
-    matches!(byte, b'!' | b'%') || (byte.is_ascii() && is_word(byte) && !is_special(byte))
+    matches!(byte, b'!' | b'%') || (byte.is_ascii() && is_word(byte) && byte != b'|')
 }
 
 #[cfg(test)]
@@ -296,6 +321,7 @@ mod tests {
             ("a!b%c", None, "a!b%c"),
             (r#""a\"b""#, None, r#""a\"b""#),
             (r#""a\b""#, None, "ab"),
+            (r#"\(""a"#, None, r"\(a"),
             ("\"open", None, "\"open"),
             ("a b\\", None, "\"a b\\\\\""),
         ] {

@@ -7,6 +7,7 @@ pub mod builtin;
 pub mod code;
 pub mod diagnostic;
 pub mod machine;
+pub mod message;
 pub mod next_hop;
 pub mod pattern;
 pub mod request;

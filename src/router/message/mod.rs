@@ -27,7 +27,7 @@ pub mod vis;
 use std::sync::Arc;
 
 pub use crate::mail::edit::Edit;
-pub use routing::Routing;
+pub use routing::{DELIVERIES_MAX, Progress, Routing};
 pub use script::{Call, Reply, Script, Side, Tree, Turn, Value};
 
 /// What is known of a message before it is routed.
@@ -75,6 +75,8 @@ pub struct Notary {
     pub notify: u8,
     /// ORCPT, as given.
     pub orcpt: Option<Vec<u8>>,
+    /// RET and ENVID of the message are not for it: a list has taken the message over (RFC 3461 5.2.7.3).
+    pub detached: bool,
 }
 
 /// Who brought a message.
@@ -89,6 +91,19 @@ pub enum Origin {
     User(Owner),
 }
 
+impl Origin {
+    /// Who brought a message file: its owner, unless a trusted one says that it came from elsewhere
+    /// (`external`). Of others that word takes nothing, since they may do nothing anyway.
+    #[must_use]
+    pub fn of_file(owner: Owner, is_external: bool) -> Self {
+        if owner.trusted && is_external {
+            Self::Relay
+        } else {
+            Self::User(owner)
+        }
+    }
+}
+
 /// The user of this host who submitted a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owner {
@@ -98,8 +113,7 @@ pub struct Owner {
     pub login: Vec<u8>,
     /// His full name; empty: not known.
     pub full_name: Vec<u8>,
-    /// Whether he may say who the sender is: root, the daemon, members of the trusted group; never for a
-    /// file that says `external`.
+    /// Whether he may say who the sender is: root, the daemon, members of the trusted group.
     pub trusted: bool,
 }
 

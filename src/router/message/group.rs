@@ -1,0 +1,135 @@
+//! Groups under way: recipients by sender, address for reports and rewriter.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::quad::Rewriter;
+use super::{Edit, Group, Recipient};
+
+/// What the recipients of a group have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Common {
+    rewriter: usize,
+    sender: Vec<u8>,
+    errors_to: Option<Vec<u8>>,
+}
+
+/// Different rewriters in one message; each of them rewrites the header once.
+pub(super) const REWRITERS_MAX: usize = 64;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    list: Vec<(Common, Vec<Recipient>)>,
+    by_common: HashMap<Common, usize>,
+    rewriters: Vec<Rewriter>,
+    texts: Texts,
+    count: usize,
+}
+
+impl Groups {
+    /// False: the recipient was not taken, since there are [`REWRITERS_MAX`] other rewriters.
+    pub(super) fn add(
+        &mut self,
+        rewriter: Rewriter,
+        sender: Vec<u8>,
+        errors_to: Option<Vec<u8>>,
+        recipient: Recipient,
+    ) -> bool {
+        let Some(rewriter) = self.rewriter(rewriter) else {
+            return false;
+        };
+        let common = Common {
+            rewriter,
+            sender,
+            errors_to,
+        };
+        self.count += 1;
+        // Members of a list come one behind the other.
+        if let Some((last, recipients)) = self.list.last_mut()
+            && *last == common
+        {
+            recipients.push(recipient);
+            return true;
+        }
+        if let Some((_, recipients)) = self
+            .by_common
+            .get(&common)
+            .and_then(|at| self.list.get_mut(*at))
+        {
+            recipients.push(recipient);
+            return true;
+        }
+        self.by_common.insert(common.clone(), self.list.len());
+        self.list.push((common, vec![recipient]));
+        true
+    }
+
+    /// Rewriters that change nothing are one.
+    fn rewriter(&mut self, rewriter: Rewriter) -> Option<usize> {
+        let rewriter = if rewriter.is_null() {
+            Rewriter::default()
+        } else {
+            rewriter
+        };
+        let known = self.rewriters.iter().position(|known| *known == rewriter);
+        if known.is_none() && self.rewriters.len() < REWRITERS_MAX {
+            self.rewriters.push(rewriter);
+            return Some(self.rewriters.len() - 1);
+        }
+        known
+    }
+
+    /// The rewriters named so far.
+    pub(super) fn rewriters(&self) -> &[Rewriter] {
+        &self.rewriters
+    }
+
+    /// Deliveries so far.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// A text that many recipients share.
+    pub(super) fn text(&mut self, text: &[u8]) -> Arc<[u8]> {
+        self.texts.shared(text)
+    }
+
+    /// The groups, each with the edits of its rewriter.
+    pub(super) fn finish(&mut self, edits: &[Arc<[Edit]>]) -> Vec<Group> {
+        let list = std::mem::take(&mut self.list);
+        let group = |(common, recipients): (Common, Vec<Recipient>)| Group {
+            sender: common.sender,
+            errors_to: common.errors_to,
+            edits: edits.get(common.rewriter).cloned().unwrap_or_default(),
+            recipients,
+        };
+        list.into_iter().map(group).collect()
+    }
+}
+
+/// Channels and hosts, each once.
+#[derive(Debug, Default)]
+struct Texts {
+    last: [Option<Arc<[u8]>>; 2],
+    all: HashSet<Arc<[u8]>>,
+}
+
+impl Texts {
+    fn shared(&mut self, text: &[u8]) -> Arc<[u8]> {
+        if let Some(known) = self.last.iter().flatten().find(|known| ***known == *text) {
+            return Arc::clone(known);
+        }
+        let shared = match self.all.get(text) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let new: Arc<[u8]> = text.into();
+                self.all.insert(Arc::clone(&new));
+                new
+            }
+        };
+        self.last.rotate_left(1);
+        self.last[1] = Some(Arc::clone(&shared));
+        shared
+    }
+}

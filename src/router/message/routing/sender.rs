@@ -1,0 +1,230 @@
+//! Before the recipients: what is known of the header, who the sender is, whether he is who he says.
+
+use super::super::attributes::Maker;
+use super::super::complete::{Claim, inspect, is_plainly};
+use super::super::head::{Head, unfolded};
+use super::super::quad::{Quad, Routes, is_login};
+use super::super::script::{Call, Script, Value};
+use super::super::{EnvelopeRecipient, Event, Origin, Owner, Problem};
+use super::{DEFER, ENVELOPE_INFO, Next, ROUTER, Routing, Step};
+use crate::mail::header;
+
+impl<V: Value> Routing<V> {
+    pub(super) fn begin<S: Script<Value = V>>(
+        &mut self,
+        script: &mut S,
+        content: Option<&[u8]>,
+    ) -> Next {
+        let tells = script.mentions(ENVELOPE_INFO);
+        let relayed = self.facts.origin == Origin::Relay;
+        let reads =
+            !relayed || self.facts.recipients.is_empty() || self.settings.kill_in_relayed || tells;
+        if reads {
+            let Some(content) = content else {
+                return Next::Content;
+            };
+            let head = Head::read(content);
+            if head.received > self.settings.received_max {
+                return self.fail_all(
+                    "5.4.6",
+                    "too many Received fields: the message goes in circles",
+                );
+            }
+            if !relayed {
+                inspect(&head, content, &mut self.result.events);
+            }
+            if tells {
+                let info = self.envelope_info(&head, content);
+                script.assign(ENVELOPE_INFO, info);
+            }
+            self.head = Some(head);
+        }
+        if self.facts.recipients.is_empty() {
+            self.find_recipients(content.unwrap_or_default());
+            if self.facts.recipients.is_empty() {
+                return self.fail_all("5.1.0", "no recipient is named");
+            }
+        }
+        self.answered = vec![false; self.facts.recipients.len()];
+        self.step = Step::Sender;
+        Next::Again
+    }
+
+    /// One problem for the message as a whole.
+    pub(super) fn fail_all(&mut self, status: &'static str, text: &str) -> Next {
+        self.result.problems.push(Problem {
+            of: None,
+            address: Vec::new(),
+            is_temporary: false,
+            status,
+            text: text.as_bytes().to_vec(),
+        });
+        self.step = Step::Over;
+        Next::Again
+    }
+
+    /// RFC 5322 3.6.6: of a message that is sent again the Resent- fields count.
+    pub(super) fn find_recipients(&mut self, content: &[u8]) {
+        let list = header::recipients(content);
+        let recipient = |address| EnvelopeRecipient {
+            address,
+            ..EnvelopeRecipient::default()
+        };
+        self.facts.recipients = list.addresses.into_iter().map(recipient).collect();
+        self.result.found.clone_from(&self.facts.recipients);
+        for text in list.doubtful {
+            self.result.events.push(Event::BadAddress(unfolded(&text)));
+            self.result.problems.push(Problem {
+                of: None,
+                address: unfolded(&text),
+                is_temporary: false,
+                status: "5.1.3",
+                text: b"the header names somebody unclear".to_vec(),
+            });
+        }
+    }
+
+    pub(super) fn call_sender<S: Script<Value = V>>(
+        &mut self,
+        script: &mut S,
+        content: Option<&[u8]>,
+    ) -> Next {
+        if self.facts.sender.is_empty() {
+            // Nobody: the script need not be asked.
+            self.after_sender(content);
+            return Next::Again;
+        }
+        let address = self.facts.sender.clone();
+        self.call_router(script, &address, b"sender")
+    }
+
+    /// Calls `router` for an address of the sender.
+    pub(super) fn call_router<S: Script<Value = V>>(
+        &self,
+        script: &mut S,
+        address: &[u8],
+        kind: &[u8],
+    ) -> Next {
+        let privilege = match &self.facts.origin {
+            Origin::User(owner) => owner.uid,
+            Origin::Relay | Origin::Submission => self.settings.nobody,
+        };
+        let attributes = Maker::new(privilege, kind, &self.facts, None).make(script, None);
+        self.call(
+            script,
+            ROUTER,
+            vec![V::of_text(address), V::of_text(&attributes)],
+        );
+        Next::Call
+    }
+
+    pub(super) fn call<S: Script<Value = V>>(
+        &self,
+        script: &mut S,
+        function: &[u8],
+        arguments: Vec<V>,
+    ) {
+        script.assign(DEFER, V::of_text(b""));
+        script.begin(Call {
+            function,
+            arguments,
+            side: None,
+            is_report: self.is_report(),
+        });
+    }
+
+    /// A sender that the script could not route: what it is, on a channel of no meaning.
+    pub(super) fn unknown_sender(&self) -> Quad<V> {
+        Quad::new(b"hold", b"-", &self.facts.sender, b"")
+    }
+
+    pub(super) fn after_sender(&mut self, content: Option<&[u8]>) {
+        let user = if self.facts.sender.is_empty() {
+            b"<>".to_vec()
+        } else {
+            self.sender.user()
+        };
+        let privilege = match &self.facts.origin {
+            Origin::User(owner) if !owner.trusted => owner.uid,
+            _ => self.settings.nobody,
+        };
+        self.recipients = Maker::new(privilege, b"recipient", &self.facts, Some(&user));
+        self.step = Step::Recipient(0);
+        let (Some(owner), Some(head)) = (untrusted(&self.facts.origin), &self.head) else {
+            return;
+        };
+        let Some(content) = content else {
+            return;
+        };
+        let claim = Claim::of(head, content, &self.facts);
+        match &claim {
+            Claim::Address(_, said) if said.is_empty() => {}
+            Claim::Address(_, said) if is_plainly(owner, said, &self.settings.hostname) => {}
+            Claim::Address(..) => self.step = Step::Owner(claim),
+            Claim::Other(_) => self.verdict = claim.wrong(head, content),
+        }
+    }
+
+    pub(super) fn owner(
+        &mut self,
+        claim: &Claim,
+        routes: Option<Routes<V>>,
+        content: Option<&[u8]>,
+    ) {
+        self.step = Step::Recipient(0);
+        let (Some(owner), Some(head)) = (untrusted(&self.facts.origin), &self.head) else {
+            return;
+        };
+        let quad = routes.filter(|routes| routes.count() == 1);
+        let quad = quad.and_then(|routes| routes.way(0, 0));
+        if !quad.is_some_and(|quad| is_login(&quad, &owner.login)) {
+            self.verdict = claim.wrong(head, content.unwrap_or_default());
+        }
+    }
+
+    /// The property list `envelopeinfo`.
+    pub(super) fn envelope_info(&self, head: &Head, content: &[u8]) -> V {
+        let facts = &self.facts;
+        let mut items: Vec<V> = Vec::with_capacity(32);
+        let mut add = |key: &[u8], value: &[u8]| items.extend([key, value].map(V::of_text));
+        add(b"file", &facts.file);
+        if let Some((_, entry)) = head.first(content, "Message-Id") {
+            add(b"message-id", &unfolded(entry.value_in(content)));
+        }
+        add(b"spoolid", facts.id.as_bytes());
+        let (uid, trusted) = match &facts.origin {
+            Origin::User(owner) => (owner.uid, owner.trusted),
+            Origin::Relay | Origin::Submission => (self.settings.nobody, false),
+        };
+        let header = head.end as u64;
+        for (key, number) in [
+            ("uid", u64::from(uid)),
+            ("size", facts.content_len),
+            ("headersize", header),
+            ("bodysize", facts.content_len.saturating_sub(header)),
+            ("now", facts.now_ms / 1000),
+            (
+                "delay",
+                facts.now_ms.saturating_sub(facts.arrival_ms) / 1000,
+            ),
+        ] {
+            add(key.as_bytes(), number.to_string().as_bytes());
+        }
+        let yes_no = |yes| if yes { &b"yes"[..] } else { b"no" };
+        add(b"resent", yes_no(head.is_resent));
+        add(b"trusted", yes_no(trusted));
+        for (keyword, value) in &facts.keywords {
+            // A keyword without a value is its own.
+            add(keyword, if value.is_empty() { keyword } else { value });
+        }
+        V::of_list(items)
+    }
+}
+
+/// The user whose claims are not believed.
+fn untrusted(origin: &Origin) -> Option<&Owner> {
+    match origin {
+        Origin::User(owner) if !owner.trusted => Some(owner),
+        _ => None,
+    }
+}

@@ -1,0 +1,259 @@
+//! Who gets a message, from whom, and what is said of those who do not.
+
+use super::*;
+
+#[test]
+fn relayed_mail_is_not_looked_at() {
+    let mut script = fake();
+    let (result, looked) = finish(&mut script, facts(&["bob@far", "eve@far", "ann"]), "");
+    let result = result.unwrap();
+    assert!(!looked);
+    assert_eq!(result.groups.len(), 1);
+    let group = &result.groups[0];
+    assert!(group.edits.is_empty() && group.sender == b"alice@src");
+    let quads: Vec<String> = group
+        .recipients
+        .iter()
+        .map(|to| {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let quad = [&to.channel[..], &to.host, &to.user].map(text);
+            format!("{} {} {}", to.of, quad.join(" "), to.privilege)
+        })
+        .collect();
+    assert_eq!(
+        quads,
+        [
+            "0 smtp far bob@far 65534",
+            "1 smtp far eve@far 65534",
+            "2 local ann ann@here 65534"
+        ]
+    );
+    assert!(script.calls[0].starts_with("router alice@src g1"));
+    assert!(script.calls[1].starts_with("router bob@far g2"));
+    assert!(script.calls[2].starts_with("crossbar (smtp src alice@src g1) (smtp far bob@far g2)"));
+    let attributes = shown(&script.variables[&b"g2"[..]]);
+    assert_eq!(
+        attributes,
+        "(privilege 65534 type recipient sender alice@src)"
+    );
+    assert_eq!(
+        shown(&script.variables[&b"g1"[..]]),
+        "(privilege 65534 type sender)"
+    );
+}
+
+#[test]
+fn what_cannot_be_routed_is_said() {
+    let names = [
+        "nobody", "gone", "later", "sink", "bad", "none", "list", "u@weird",
+    ];
+    let result = routed(facts(&names), "");
+    let said: Vec<String> = result
+        .problems
+        .iter()
+        .map(|problem| {
+            let text = String::from_utf8_lossy(&problem.text);
+            let time = if problem.is_temporary {
+                "later"
+            } else {
+                "never"
+            };
+            format!("{:?} {time} {} {text}", problem.of.unwrap(), problem.status)
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "0 never 5.1.1 there is no such user",
+            "1 never 5.1.0 moved to the coast",
+            "2 later 4.4.3 NS:x/mx",
+            "4 later 4.3.5 the routing script gave no route",
+            "5 later 4.3.5 the routing script gave no route",
+            "7 later 4.3.5 crossbar gave something other than (rewriter from to)",
+        ]
+    );
+    assert_eq!(result.dropped, [3]);
+    let of: Vec<u32> = result.groups[0].recipients.iter().map(|to| to.of).collect();
+    assert_eq!(of, [6, 6]);
+}
+
+#[test]
+fn a_reason_to_wait_is_kept() {
+    let mut script = fake().with("router", |script, arguments| {
+        if word(&arguments[0]) == "alice@src" {
+            return router(script, arguments);
+        }
+        script
+            .variables
+            .insert(b"defer".to_vec(), text("IO:aliases"));
+        None
+    });
+    let result = finish(&mut script, facts(&["x@y"]), "").0.unwrap();
+    assert_eq!(result.problems[0].text, b"IO:aliases");
+    assert!(result.problems[0].is_temporary);
+}
+
+#[test]
+fn limits_of_the_script_end_the_message() {
+    for function in ["router", "crossbar", "qualify"] {
+        let mut script = fake();
+        script.stops_at = Some(function);
+        let (result, _) = finish(&mut script, facts(&["u@full"]), "To: a\r\n\r\n");
+        assert_eq!(result.unwrap_err(), "too many steps");
+    }
+    let (result, _) = finish(&mut fake(), facts(&["u@bad"]), "To: a\r\n\r\n");
+    let expected = "crossbar names \"no-such-function\", and there is no such function";
+    assert_eq!(result.unwrap_err(), expected);
+}
+
+#[test]
+fn groups_are_made_by_sender_and_rewriter() {
+    let mut script = fake().with("crossbar", |script, arguments| {
+        let mut result = crossbar(script, arguments)?;
+        let user = word(&arguments[1].item(2)?);
+        if let (Tree::List(items), true) = (&mut result, user.starts_with("own")) {
+            items[1] = list(&["local", "x", "list-owner@here", "g"].map(text));
+        }
+        Some(result)
+    });
+    let names = ["a@x", "own1@x", "b@full", "c@y", "own2@full", "own3@z"];
+    let content = format!("To: bob{BODY}");
+    let result = finish(&mut script, facts(&names), &content).0.unwrap();
+    let groups: Vec<(String, Vec<u32>, usize)> = result
+        .groups
+        .iter()
+        .map(|group| {
+            let sender = String::from_utf8_lossy(&group.sender).into_owned();
+            let of = group.recipients.iter().map(|to| to.of).collect();
+            (sender, of, group.edits.len())
+        })
+        .collect();
+    let (alice, owner) = ("alice@src".to_owned(), "list-owner@here".to_owned());
+    assert_eq!(
+        groups,
+        [
+            (alice.clone(), vec![0, 3], 0),
+            (owner.clone(), vec![1, 5], 0),
+            (alice, vec![2], 1),
+            (owner, vec![4], 1),
+        ]
+    );
+    // The header was rewritten once for two groups.
+    assert!(Arc::ptr_eq(
+        &result.groups[2].edits,
+        &result.groups[3].edits
+    ));
+}
+
+#[test]
+fn attributes_come_back() {
+    let mut script = fake().with("router", |script, arguments| {
+        if word(&arguments[0]) != "list@here" {
+            return router(script, arguments);
+        }
+        let mut quad = |name: &str, attributes: &str| script_assign(name, attributes, script);
+        let quads = [
+            quad("l1", "privilege 12 ERR owner@here DSN NOTIFY=FAILURE"),
+            quad("l2", "privilege -2 DSNe E1 DSNr HDRS DSN NOTIFY=NEVER"),
+        ];
+        Some(list(&quads))
+    });
+    let mut facts = facts(&["list@here", "b@x"]);
+    facts.recipients[0].notary.notify = 1;
+    facts.recipients[1].notary.orcpt = Some(b"rfc822;b".to_vec());
+    facts.envid = Some(b"E1".to_vec());
+    facts.ret = Some(b"HDRS".to_vec());
+    let result = finish(&mut script, facts, "").0.unwrap();
+    let first = &result.groups[0];
+    assert_eq!(first.errors_to.as_deref(), Some(&b"owner@here"[..]));
+    assert_eq!(first.recipients[0].privilege, 12);
+    let notary = first.recipients[0].notary.as_deref().unwrap();
+    assert_eq!((notary.notify, notary.detached), (4, true));
+    let second = &result.groups[1];
+    assert_eq!(second.recipients[0].privilege, 65_534);
+    assert_eq!(second.recipients[0].notary, None);
+    assert_eq!(second.recipients[1].notary, None);
+}
+
+fn script_assign(name: &str, attributes: &str, script: &mut Fake) -> Tree {
+    let items: Vec<Tree> = attributes.split(' ').map(text).collect();
+    script
+        .variables
+        .insert(name.as_bytes().to_vec(), list(&items));
+    let quad = [text("smtp"), text("far"), text("m@far"), text(name)];
+    list(&[list(&quad)])
+}
+
+#[test]
+fn a_null_sender_stays_null() {
+    let mut facts = facts(&["a@x"]);
+    facts.sender.clear();
+    let mut script = fake();
+    let result = finish(&mut script, facts, "").0.unwrap();
+    assert_eq!(result.groups[0].sender, b"");
+    assert!(script.calls[1].starts_with("crossbar (error - <> ) (smtp x a@x g1)"));
+    // A sender whose domain is not known is told all the same.
+    let mut facts = self::facts(&["a@x"]);
+    facts.sender = b"nobody@here".to_vec();
+    let result = routed(facts, "");
+    assert_eq!(result.groups[0].sender, b"nobody@here");
+}
+
+#[test]
+fn the_script_is_told_of_the_envelope() {
+    let mut script = fake();
+    script.tells = true;
+    let mut facts = facts(&["a@x"]);
+    facts.keywords = vec![
+        (b"with".to_vec(), b"ESMTP".to_vec()),
+        (b"external".to_vec(), vec![]),
+    ];
+    facts.content_len = 60;
+    let content = format!("Message-Id: <1@x>\r\nTo: a@x{BODY}");
+    let (result, looked) = finish(&mut script, facts, &content);
+    assert!(looked && result.unwrap().groups[0].edits.is_empty());
+    assert_eq!(
+        shown(&script.variables[&b"envelopeinfo"[..]]),
+        "(file  message-id <1@x> spoolid 17 uid 65534 size 60 headersize 28 bodysize 32 \
+         now 1000000002 delay 2 resent no trusted no with ESMTP external external)"
+    );
+}
+
+#[test]
+fn a_script_without_crossbar_leaves_pairs_alone() {
+    let mut script = Fake::default().with("router", router);
+    let result = finish(&mut script, facts(&["list@here", "u@full"]), "")
+        .0
+        .unwrap();
+    assert_eq!(result.groups[0].recipients.len(), 4);
+    assert!(result.groups[0].edits.is_empty());
+}
+
+/// Hundred thousand members take one place each.
+#[test]
+fn a_long_list_is_taken_by_and_by() {
+    const MEMBERS: usize = 20_000;
+    let mut script = fake().with("router", |script, arguments| {
+        if word(&arguments[0]) != "list@here" {
+            return router(script, arguments);
+        }
+        let quad = |number| {
+            let user = format!("member{number}@far");
+            list(&[list(&[
+                text("smtp"),
+                text("far"),
+                text(&user),
+                arguments[1].clone(),
+            ])])
+        };
+        Some(Tree::List((0..MEMBERS).map(quad).collect()))
+    });
+    let result = finish(&mut script, facts(&["list@here"]), "").0.unwrap();
+    let recipients = &result.groups[0].recipients;
+    assert_eq!(recipients.len(), MEMBERS);
+    assert!(Arc::ptr_eq(
+        &recipients[0].host,
+        &recipients[MEMBERS - 1].host
+    ));
+    assert!(size_of::<Recipient>() <= 80);
+}
