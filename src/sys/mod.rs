@@ -5,3 +5,4 @@ pub mod filesystem;
 pub mod limits;
 pub mod lock;
 pub mod process;
+pub mod replace;

@@ -4,6 +4,7 @@ mod agent;
 mod bounce;
 mod checkpoint;
 mod commands;
+mod database;
 mod dialogs;
 mod disk;
 mod dns;
