@@ -9,6 +9,13 @@ mod dialogs;
 mod disk;
 mod dns;
 mod docs;
+#[cfg(any(
+    feature = "sqlite",
+    feature = "postgres",
+    feature = "ldap",
+    feature = "redis"
+))]
+mod engines;
 mod help;
 mod kill;
 mod large;
@@ -16,6 +23,7 @@ mod limits;
 mod list;
 mod local;
 mod mail_log;
+mod maps;
 mod pickup;
 mod pressure;
 mod programs;
