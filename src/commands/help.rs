@@ -50,7 +50,7 @@ EXAMPLES:
   zmailer queue list --where 'domain = example.net and age > 1h'
   zmailer help queue hold     what a command does, with its exit codes and an example
 
-Called as `sendmail` or `mailq` it is that program.";
+Called as `sendmail`, `mailq`, `makedb` or `newaliases` it is that program.";
 
 pub(super) const RUN: &str = "\
 The daemon opens its ports, becomes [daemon] user when it was started as root, reads what the spool

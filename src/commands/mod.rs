@@ -4,6 +4,7 @@ mod absorb;
 mod agent;
 mod check;
 mod daemon;
+mod database;
 mod demo;
 mod driven;
 mod help;
@@ -100,6 +101,15 @@ enum Command {
         /// A message id, or an address.
         wanted: String,
     },
+    /// Compile a source of `key value` or `name: value` lines into a map.
+    #[command(after_long_help = database::MAKEDB)]
+    Makedb(database::Makedb),
+    /// Compile the aliases.
+    #[command(after_long_help = database::NEWALIASES)]
+    Newaliases(database::Newaliases),
+    /// Compile the databases of dbases.conf and write their definitions.
+    #[command(after_long_help = database::NEWDB)]
+    Newdb(database::Newdb),
     /// Submit a message from standard input, as `sendmail` does.
     #[command(disable_help_flag = true, after_long_help = help::SENDMAIL)]
     Sendmail {
@@ -211,7 +221,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Names under which the binary is a program of its own.
-const PROGRAMS: &[&str] = &["mailq"];
+const PROGRAMS: &[&str] = &["mailq", "makedb", "newaliases"];
 
 fn sendmail(arguments: &[OsString]) -> ExitCode {
     sendmail::run(&bytes_of(arguments))
@@ -264,6 +274,9 @@ fn dispatch(command: Command) -> Result<ExitCode, ExitCode> {
         Command::Mailq(arguments) => queue::mailq(&arguments)?,
         Command::Spool(act) => spool::run(&act)?,
         Command::Trace { config, wanted } => trace::run(&config.load()?, &wanted)?,
+        Command::Makedb(arguments) => database::makedb(&arguments),
+        Command::Newaliases(arguments) => database::newaliases(&arguments),
+        Command::Newdb(arguments) => database::newdb(&arguments),
         Command::Sendmail { arguments } => sendmail(&arguments),
         Command::Kill(argument) => kill::run(&argument.load()?),
         Command::Status { config, json } => status::run(&config.load()?, json),

@@ -86,9 +86,8 @@ fn other(options: &Options) -> Result<ExitCode, ExitCode> {
         Mode::Queue => super::queue::mailq(&super::queue::Mailq::default()),
         Mode::Retry(filter) => Ok(retry(&config, filter, options.verbose)),
         Mode::Daemon => Ok(super::start::start(options.config.as_deref(), &config)),
-        Mode::Aliases => Err(fail(
-            exit::UNAVAILABLE,
-            "sendmail: -bi: this version has no alias database",
+        Mode::Aliases => Ok(super::database::newaliases(
+            &super::database::Newaliases::of(options.config.clone()),
         )),
     }
 }

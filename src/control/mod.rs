@@ -3,6 +3,7 @@
 //! queues and never wait for it.
 
 pub mod client;
+pub mod maps;
 pub mod pickup;
 pub mod postman;
 pub mod queue;

@@ -119,6 +119,16 @@ impl Resolver {
         }
     }
 
+    /// This host's name.
+    pub(super) fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    /// The resolver, for other questions than where mail goes.
+    pub(super) fn inner(&self) -> Result<&TokioResolver, &str> {
+        self.inner.as_ref().map_err(String::as_str)
+    }
+
     /// Looks up.
     ///
     /// # Errors
@@ -216,7 +226,7 @@ fn better_than_us(hosts: Vec<(u16, String)>, hostname: &str) -> Vec<String> {
 
 /// The server knows the name and says that it has no such record. A server that fails or refuses
 /// says nothing about the name.
-fn says_nothing(error: &NetError) -> bool {
+pub(super) fn says_nothing(error: &NetError) -> bool {
     match error {
         NetError::Dns(DnsError::NoRecordsFound(none)) => {
             matches!(

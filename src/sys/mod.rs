@@ -2,6 +2,8 @@
 
 pub mod allocator;
 pub mod filesystem;
+pub mod interfaces;
 pub mod limits;
 pub mod lock;
 pub mod process;
+pub mod replace;

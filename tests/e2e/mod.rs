@@ -4,10 +4,18 @@ mod agent;
 mod bounce;
 mod checkpoint;
 mod commands;
+mod database;
 mod dialogs;
 mod disk;
 mod dns;
 mod docs;
+#[cfg(any(
+    feature = "sqlite",
+    feature = "postgres",
+    feature = "ldap",
+    feature = "redis"
+))]
+mod engines;
 mod help;
 mod kill;
 mod large;
@@ -15,6 +23,7 @@ mod limits;
 mod list;
 mod local;
 mod mail_log;
+mod maps;
 mod pickup;
 mod pressure;
 mod programs;

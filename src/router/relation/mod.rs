@@ -11,6 +11,7 @@
 mod cache;
 mod command;
 pub mod compiled;
+pub mod dbases;
 mod definition;
 mod driver;
 mod header;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 pub use cache::Cache;
 pub use command::{Command, Effect, Report, Verb, contents};
 pub use compiled::Compiled;
+pub(crate) use definition::with_extension;
 pub use definition::{Definition, Failure, Finish, Fold, Parsed, Source, Taken};
 pub use header::{Meaning, Role};
 pub use hosts::HostsFile;

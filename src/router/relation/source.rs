@@ -42,6 +42,8 @@ pub struct Entry<'a> {
     pub value: Cow<'a, [u8]>,
     /// Line of the key, from 1.
     pub line: usize,
+    /// Which of several texts it stands in.
+    pub origin: usize,
 }
 
 /// Something about a text.
@@ -51,6 +53,8 @@ pub struct Problem {
     pub line: usize,
     /// Column, from 1.
     pub column: usize,
+    /// Which of several texts it stands in.
+    pub origin: usize,
     /// What.
     pub text: String,
     /// The map cannot be made.
@@ -116,6 +120,7 @@ impl<'a> Parsed<'a> {
         self.problems.push(Problem {
             line,
             column,
+            origin: 0,
             text,
             is_error,
         });
@@ -133,6 +138,7 @@ impl<'a> Parsed<'a> {
             key: Cow::Borrowed(key),
             value: Cow::Borrowed(value.trim_ascii()),
             line: number,
+            origin: 0,
         });
         Ok(())
     }
@@ -164,6 +170,7 @@ impl<'a> Parsed<'a> {
             key: Cow::Owned(bare.to_ascii_lowercase()),
             value: Cow::Borrowed(value),
             line: number,
+            origin: 0,
         });
         Ok(())
     }
@@ -227,9 +234,21 @@ impl<'a> Parsed<'a> {
                 Again::Report if self.problems.len() < PROBLEMS_MAX => {
                     let (entry, before) = (&self.entries[*at], &self.entries[*first]);
                     let key = show(&entry.key);
-                    let text = format!("{key} is in line {} already, which counts", before.line);
-                    let line = entry.line;
-                    self.problem(line, 1, text, false);
+                    let whose = if entry.origin == before.origin {
+                        ""
+                    } else {
+                        " of the source before"
+                    };
+                    self.problems.push(Problem {
+                        line: entry.line,
+                        column: 1,
+                        origin: entry.origin,
+                        text: format!(
+                            "{key} is in line {}{whose} already, which counts",
+                            before.line
+                        ),
+                        is_error: false,
+                    });
                 }
                 Again::Report => {}
                 Again::Append => {

@@ -1,0 +1,188 @@
+//! What look-ups ask name servers, asked from a real server on loopback; and tables that a tool keeps fresh.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use zmailer::base::clock::Now;
+use zmailer::control::maps::{Answers, Live, OwnAddresses};
+use zmailer::control::resolver::Resolver;
+use zmailer::router::relation::{
+    Cache, Definition, Lookup, Parsed, Question, Record, Relation, Reply, Step, Value,
+};
+
+use crate::harness::daemon::scratch_dir;
+use crate::harness::dns::Dns;
+
+const ZONE: &str = "\
+two IN MX 20 b
+two IN MX 10 a
+a IN A 127.0.1.1
+a IN A 127.0.1.2
+b IN AAAA 2001:db8::1
+alias IN CNAME two
+link IN CNAME alias
+nomail IN MX 0 .
+backup IN MX 10 a
+backup IN MX 20 mx.test.example.
+backup IN MX 30 b
+ours IN MX 10 mx.test.example.
+byaddress IN MX 10 a
+theirs IN MX 10 far
+theirs IN MX 20 mx.test.example.
+far IN A 192.0.2.9
+lost IN MX 10 host.elsewhere.
+name IN PTR a
+text IN TXT \"first part\" \"second\"
+";
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
+}
+
+fn answers(dns: SocketAddr) -> Answers {
+    let resolver = Arc::new(Resolver::new(&[dns], "mx.test.example"));
+    Answers::new(resolver, OwnAddresses::default())
+}
+
+/// As text: a list in parentheses, `-` when missing, `later TEXT`.
+fn said(reply: Reply) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match reply {
+        Reply::Text(value, _) => text(&value),
+        Reply::List(values, _) => {
+            let values: Vec<String> = values.iter().map(|value| text(value)).collect();
+            format!("({})", values.join(" "))
+        }
+        Reply::Missing(_) => "-".to_owned(),
+        Reply::Later(reason) => format!("later {}", text(&reason)),
+    }
+}
+
+#[test]
+fn name_servers_are_asked() {
+    let dns = Dns::start(ZONE);
+    let answers = answers(dns.address);
+    let rows = [
+        (Record::A, "a.test", "(127.0.1.1 127.0.1.2)"),
+        (Record::A, "b.test", "-"),
+        (Record::A, "nosuch.test", "-"),
+        (Record::Aaaa, "b.test", "(2001:db8::1)"),
+        (Record::Any, "two.test", "two.test"),
+        (Record::Any, "link.test", "two.test"),
+        (Record::Any, "text.test", "-"),
+        (Record::Any, "nosuch.test", "-"),
+        (Record::Cname, "alias.test", "two.test"),
+        (Record::Cname, "a.test", "a.test"),
+        (Record::Cname, "nosuch.test", "-"),
+        (Record::Mx, "two.test", "(a.test b.test)"),
+        (Record::MxWks, "alias.test", "(a.test b.test)"),
+        // Those that are not better than us would send it back.
+        (Record::Mx, "backup.test", "(a.test)"),
+        (Record::Mx, "ours.test", "-"),
+        (Record::Mx, "nomail.test", "-"),
+        (Record::Mx, "a.test", "-"),
+        (Record::MxLocal, "ours.test", "ours.test"),
+        (Record::MxLocal, "byaddress.test", "byaddress.test"),
+        (Record::MxLocal, "theirs.test", "-"),
+        (Record::MxLocal, "a.test", "-"),
+        (Record::Ptr, "name.test", "a.test"),
+        (Record::Ptr, "a.test", "-"),
+        (Record::Txt, "text.test", "first part"),
+        (Record::Uinfo, "text.test", "first part"),
+        (Record::Wks, "any.test", "any.test"),
+        // This server refuses what is not below test: it says nothing about these names.
+        (Record::Mx, "example.org", "later NS:example.org/mx"),
+        (Record::Any, "example.org", "later NS:example.org/any"),
+        (Record::MxLocal, "lost.test", "later NS:lost.test/mxlocal"),
+        (Record::Ptr, "[192.0.2.1]", "later NS:[192.0.2.1]/ptr"),
+        (Record::A, "no name.test", "-"),
+        (Record::A, "a..test", "-"),
+        (Record::A, "\u{e9}.test", "-"),
+    ];
+    runtime().block_on(async {
+        for (record, name, wanted) in rows {
+            let name = name.as_bytes().to_vec();
+            let question = Question::Bind { record, name };
+            assert_eq!(
+                said(answers.answer(&question).await),
+                wanted,
+                "{question:?}"
+            );
+        }
+        let question = |name: &str| Question::Bind {
+            record: Record::A,
+            name: name.into(),
+        };
+        let Reply::List(_, ttl) = answers.answer(&question("a.test")).await else {
+            panic!("no list");
+        };
+        assert!(ttl.is_some_and(|ttl| (1..=60).contains(&ttl)), "{ttl:?}");
+        let own = |address: &str| Question::SelfMatch {
+            address: address.into(),
+        };
+        assert_eq!(said(answers.answer(&own("127.0.0.1")).await), "2");
+        assert_eq!(said(answers.answer(&own("192.0.2.77")).await), "-");
+    });
+}
+
+#[test]
+fn a_name_server_that_is_gone_defers() {
+    let port = crate::harness::daemon::free_address();
+    let question = Question::Bind {
+        record: Record::Mx,
+        name: b"a.test".to_vec(),
+    };
+    let reply = runtime().block_on(async { answers(port).answer(&question).await });
+    assert_eq!(said(reply), "later NS:a.test/mx");
+}
+
+#[test]
+fn a_tool_looks_at_watched_files_before_each_look_up() {
+    let dir = scratch_dir();
+    let path = dir.path().join("table");
+    let live = Live::default();
+    let relation = |words: &[&[u8]]| {
+        let Ok(Parsed::Define { name, definition }) = Definition::parse(words, |_| None) else {
+            panic!("{words:?}");
+        };
+        let map = definition.source().map(|source| live.add(source));
+        Relation {
+            name: name.into(),
+            definition: *definition,
+            map,
+        }
+    };
+    let file = path.as_os_str().as_bytes();
+    let watched = relation(&[b"-mt", b"unordered", b"-f", file, b"watched"]);
+    let pinned = relation(&[b"-t", b"unordered", b"-f", file, b"pinned"]);
+    let look = |relation: &Relation| {
+        let mut lookup = Lookup::begin(relation, &[b"k"]);
+        let mut cache = Cache::new(0);
+        match lookup.step(relation, None, &live, &mut cache, Now::default()) {
+            Step::Found(Value::Text(text)) => String::from_utf8(text.into_owned()).unwrap(),
+            Step::Defer { reason, .. } => String::from_utf8(reason).unwrap(),
+            other => format!("{other:?}"),
+        }
+    };
+    assert_eq!(look(&watched), "IO:error");
+    assert!(live.take_problems()[0].contains("No such file"));
+    for round in ["v1", "v2", "v3"] {
+        fs::write(&path, format!("k {round}\n")).unwrap();
+        assert_eq!(
+            (look(&watched).as_str(), look(&pinned).as_str()),
+            (round, "v1")
+        );
+    }
+    live.reload(pinned.map.unwrap());
+    assert_eq!(look(&pinned), "v3");
+    fs::write(&path, "").unwrap();
+    assert!(live.append(pinned.map.unwrap(), b"k appended\n"));
+    assert_eq!(
+        (look(&watched).as_str(), look(&pinned).as_str()),
+        ("appended", "appended")
+    );
+    assert!(live.take_problems().is_empty());
+}
