@@ -35,7 +35,8 @@ impl Source {
     fn line(&self, at: usize) -> &[u8] {
         let at = at.min(self.text.len());
         let start = memchr::memrchr(b'\n', &self.text[..at]).map_or(0, |newline| newline + 1);
-        let end = memchr::memchr(b'\n', &self.text[at..]).map_or(self.text.len(), |newline| at + newline);
+        let end =
+            memchr::memchr(b'\n', &self.text[at..]).map_or(self.text.len(), |newline| at + newline);
         &self.text[start..end]
     }
 }
@@ -90,7 +91,8 @@ impl fmt::Display for Diagnostic {
         let line = self.source.line(self.at);
         let from = column.saturating_sub(1).saturating_sub(SHOWN_BYTES_MAX / 2);
         let shown = &line[from..line.len().min(from + SHOWN_BYTES_MAX)];
-        let text = String::from_utf8_lossy(shown).replace(|c: char| c.is_control() && c != '\t', "?");
+        let text =
+            String::from_utf8_lossy(shown).replace(|c: char| c.is_control() && c != '\t', "?");
         writeln!(f, "    {text}")?;
         let before = &shown[..(column - 1 - from).min(shown.len())];
         let pad: String = String::from_utf8_lossy(before)

@@ -10,12 +10,13 @@ pub mod machine;
 pub mod message;
 pub mod next_hop;
 pub mod pattern;
-pub mod request;
-pub mod syntax;
-pub mod value;
 pub mod relation;
+pub mod request;
+pub mod runner;
 pub mod stock;
+pub mod syntax;
 mod table;
+pub mod value;
 
 use std::sync::Arc;
 

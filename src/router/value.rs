@@ -3,7 +3,7 @@
 //! Strings are immutable and cheap to copy. A list is shared by all who hold it (`b=$a` makes `lappend a x` show in
 //! `b`), as in the original. Both belong to one thread.
 
-use std::cell::{Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::fmt;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -46,37 +46,52 @@ impl fmt::Debug for Text {
 
 /// A list of values, shared by its holders.
 #[derive(Clone)]
-pub struct List(Rc<RefCell<Vec<Value>>>);
+pub struct List(Rc<Items>);
+
+struct Items {
+    values: RefCell<Vec<Value>>,
+    /// Belongs to the configuration: no message may change it.
+    frozen: Cell<bool>,
+}
 
 impl List {
     /// A list of its own.
     #[must_use]
     pub fn new(values: Vec<Value>) -> Self {
-        Self(Rc::new(RefCell::new(values)))
+        Self(Rc::new(Items {
+            values: RefCell::new(values),
+            frozen: Cell::new(false),
+        }))
     }
 
     /// The elements; must be given back before somebody changes the list.
     #[must_use]
     pub fn items(&self) -> Ref<'_, Vec<Value>> {
-        self.0.borrow()
+        self.0.values.borrow()
     }
 
     /// Number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.borrow().len()
+        self.0.values.borrow().len()
     }
 
     /// Whether it is `nil`.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
+        self.0.values.borrow().is_empty()
+    }
+
+    /// Whether it belongs to the configuration and must be copied before it is changed.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.0.frozen.get()
     }
 
     /// Appends in place: all holders see it.
     pub fn extend(&self, values: impl IntoIterator<Item = Value>) {
         let values: Vec<Value> = values.into_iter().collect();
-        self.0.borrow_mut().extend(values);
+        self.0.values.borrow_mut().extend(values);
     }
 
     /// A number that no other list has while this one lives.
@@ -135,6 +150,18 @@ impl Value {
         match self {
             Self::Text(text) => text,
             Self::List(_) => b"",
+        }
+    }
+
+    /// Makes its lists belong to the configuration.
+    pub fn freeze(&self) {
+        let mut todo = vec![self.clone()];
+        while let Some(value) = todo.pop() {
+            if let Self::List(list) = value
+                && !list.0.frozen.replace(true)
+            {
+                todo.extend(list.items().iter().cloned());
+            }
         }
     }
 

@@ -41,6 +41,16 @@ pub(super) fn is_error_message(machine: &mut Evaluation, _arguments: Arguments) 
     Ok(())
 }
 
+pub(super) fn is_sender(machine: &mut Evaluation, _arguments: Arguments) -> Flow {
+    machine.status = i32::from(machine.router.of_sender != Some(true));
+    Ok(())
+}
+
+pub(super) fn is_recipient(machine: &mut Evaluation, _arguments: Arguments) -> Flow {
+    machine.status = i32::from(machine.router.of_sender != Some(false));
+    Ok(())
+}
+
 pub(super) fn is_interactive(machine: &mut Evaluation, _arguments: Arguments) -> Flow {
     machine.status = i32::from(!machine.router.interactive);
     Ok(())
@@ -53,15 +63,18 @@ fn account(
     then: impl FnOnce(&mut Evaluation, Option<Account>) -> Flow + 'static,
 ) -> Flow {
     let reason = [b"HOME:", name.as_slice()].concat();
-    machine.need(Request::Account(name), move |machine, answer| match answer {
-        Answer::Account(Ok(account)) => then(machine, account),
-        Answer::Account(Err(Failure { .. })) => {
-            machine.defer(&reason);
-            machine.status = 3;
-            Ok(())
-        }
-        answer => unreachable!("{answer:?} is no account"),
-    })
+    machine.need(
+        Request::Account(name),
+        move |machine, answer| match answer {
+            Answer::Account(Ok(account)) => then(machine, account),
+            Answer::Account(Err(Failure { .. })) => {
+                machine.defer(&reason);
+                machine.status = 3;
+                Ok(())
+            }
+            answer => unreachable!("{answer:?} is no account"),
+        },
+    )
 }
 
 pub(super) fn login_to_uid(machine: &mut Evaluation, arguments: Arguments) -> Flow {
@@ -79,7 +92,9 @@ pub(super) fn login_to_uid(machine: &mut Evaluation, arguments: Arguments) -> Fl
 pub(super) fn uid_to_login(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     let words = machine.texts(arguments);
     let number = match words.as_slice() {
-        [word] => std::str::from_utf8(word).ok().and_then(|text| text.parse().ok()),
+        [word] => std::str::from_utf8(word)
+            .ok()
+            .and_then(|text| text.parse().ok()),
         _ => None,
     };
     let Some(number) = number else {
@@ -155,7 +170,10 @@ pub(super) fn file_privilege(machine: &mut Evaluation, arguments: Arguments) -> 
         _ => return usage(machine, "filepriv [-M maxperm] pathname [ uid ]"),
     };
     if mask & !PERMISSION_MAX != 0 {
-        return usage(machine, "filepriv [-M maxperm] pathname [ uid ]; maxperm must be 664 or stricter");
+        return usage(
+            machine,
+            "filepriv [-M maxperm] pathname [ uid ]; maxperm must be 664 or stricter",
+        );
     }
     if let Some(owner) = owner {
         let stat = Stat {
@@ -170,7 +188,9 @@ pub(super) fn file_privilege(machine: &mut Evaluation, arguments: Arguments) -> 
         link: false,
     };
     machine.need(request, move |machine, answer| match answer {
-        Answer::Stat(Ok(stat)) if stat.access & 4 != 0 => directory_privilege(machine, &file, stat, mask),
+        Answer::Stat(Ok(stat)) if stat.access & 4 != 0 => {
+            directory_privilege(machine, &file, stat, mask)
+        }
         _ => {
             let file = String::from_utf8_lossy(&file).into_owned();
             machine.complain(&format!("filepriv: cannot open {file}"));
@@ -186,19 +206,22 @@ fn directory_privilege(machine: &mut Evaluation, file: &[u8], stat: Stat, mask: 
         return Ok(());
     };
     let path = file[..slash.max(1)].to_vec();
-    machine.need(Request::Stat { path, link: false }, move |machine, answer| {
-        match answer {
-            Answer::Stat(Ok(directory)) if directory.mode & 0o170_000 == 0o040_000 => {
-                let uid = privilege(stat, directory, mask, machine.router.nobody);
-                write_line(machine, uid.to_string().as_bytes());
+    machine.need(
+        Request::Stat { path, link: false },
+        move |machine, answer| {
+            match answer {
+                Answer::Stat(Ok(directory)) if directory.mode & 0o170_000 == 0o040_000 => {
+                    let uid = privilege(stat, directory, mask, machine.router.nobody);
+                    write_line(machine, uid.to_string().as_bytes());
+                }
+                _ => {
+                    machine.complain("filepriv: not in a directory");
+                    machine.status = 4;
+                }
             }
-            _ => {
-                machine.complain("filepriv: not in a directory");
-                machine.status = 4;
-            }
-        }
-        Ok(())
-    })
+            Ok(())
+        },
+    )
 }
 
 /// The file's owner, or nobody when somebody else could have written it: others may write to it (as far as its
@@ -214,7 +237,11 @@ fn privilege(file: Stat, directory: Stat, mask: u32, nobody: u32) -> u32 {
     let tight = file.mode & reach & !mask == 0;
     let writable = directory.mode & 0o022 != 0 && directory.mode & 0o1000 == 0;
     let own = directory.user == 0 || directory.user == file.user;
-    if regular && tight && !writable && own { file.user } else { nobody }
+    if regular && tight && !writable && own {
+        file.user
+    } else {
+        nobody
+    }
 }
 
 pub(super) fn run_as(machine: &mut Evaluation, arguments: Arguments) -> Flow {
@@ -225,8 +252,12 @@ pub(super) fn run_as(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     let user = values.remove(0).bytes().to_vec();
     let digits = user.strip_prefix(b"-").unwrap_or(&user);
     if digits.first().is_some_and(u8::is_ascii_digit) {
-        let number = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
-        let user = number.filter(|_| digits.len() == user.len()).unwrap_or(machine.router.nobody);
+        let number = std::str::from_utf8(digits)
+            .ok()
+            .and_then(|text| text.parse().ok());
+        let user = number
+            .filter(|_| digits.len() == user.len())
+            .unwrap_or(machine.router.nobody);
         return machine.run_with_rights_of(user, values);
     }
     account(machine, user, |machine, account| {
@@ -238,7 +269,9 @@ pub(super) fn run_as(machine: &mut Evaluation, arguments: Arguments) -> Flow {
 pub(super) fn logger(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     let words = machine.texts(arguments);
     let (priority, rest) = match words.as_slice() {
-        [option, priority, rest @ ..] if option == b"-p" => (String::from_utf8_lossy(priority).into_owned(), rest),
+        [option, priority, rest @ ..] if option == b"-p" => {
+            (String::from_utf8_lossy(priority).into_owned(), rest)
+        }
         rest => ("info".to_owned(), rest),
     };
     if rest.is_empty() || !PRIORITIES.contains(&priority.rsplit('.').next().unwrap_or("")) {
@@ -258,14 +291,34 @@ const PRIORITIES: &[&str] = &[
 
 /// Topics of the original's `trace`.
 const TOPICS: &[&str] = &[
-    "all", "assign", "bind", "compare", "db", "except", "final", "functions", "matched", "memory", "off", "on", "regexp",
-    "resolv", "rewrite", "rfc822", "router", "sequencer",
+    "all",
+    "assign",
+    "bind",
+    "compare",
+    "db",
+    "except",
+    "final",
+    "functions",
+    "matched",
+    "memory",
+    "off",
+    "on",
+    "regexp",
+    "resolv",
+    "rewrite",
+    "rfc822",
+    "router",
+    "sequencer",
 ];
 
 /// `trace` and `untrace`: known topics are taken and change nothing; see `zmailer route --explain`.
 pub(super) fn trace(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     let words = machine.texts(arguments);
-    let known = |word: &Vec<u8>| TOPICS.iter().any(|topic| topic.as_bytes().eq_ignore_ascii_case(word));
+    let known = |word: &Vec<u8>| {
+        TOPICS
+            .iter()
+            .any(|topic| topic.as_bytes().eq_ignore_ascii_case(word))
+    };
     if words.is_empty() || !words.iter().all(known) {
         return usage(machine, "trace topic...");
     }
@@ -293,7 +346,9 @@ pub(super) fn squirrel(machine: &mut Evaluation, arguments: Arguments) -> Flow {
             Some(name) => (false, name),
             None => (true, word.as_slice()),
         };
-        let event = EVENTS.iter().find(|event| event.as_bytes().eq_ignore_ascii_case(name));
+        let event = EVENTS
+            .iter()
+            .find(|event| event.as_bytes().eq_ignore_ascii_case(name));
         match event {
             Some(event) => {
                 machine.router.squirrels.retain(|kept| kept != event);
@@ -305,7 +360,11 @@ pub(super) fn squirrel(machine: &mut Evaluation, arguments: Arguments) -> Flow {
         }
     }
     machine.status = 0;
-    if known { Ok(()) } else { usage(machine, "squirrel [-]event...") }
+    if known {
+        Ok(())
+    } else {
+        usage(machine, "squirrel [-]event...")
+    }
 }
 
 pub(super) fn error_addresses(machine: &mut Evaluation, arguments: Arguments) -> Flow {

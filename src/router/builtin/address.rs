@@ -13,7 +13,11 @@ pub(super) fn condquote(machine: &mut Evaluation, arguments: Arguments) -> Flow 
 }
 
 /// `[-s BLANK] [-a APPENDED] TEXT`; the result has no newline unless something is appended.
-fn quoting(machine: &mut Evaluation, arguments: Arguments, convert: fn(&[u8], Option<u8>) -> Vec<u8>) -> Flow {
+fn quoting(
+    machine: &mut Evaluation,
+    arguments: Arguments,
+    convert: fn(&[u8], Option<u8>) -> Vec<u8>,
+) -> Flow {
     let words = machine.texts(arguments);
     let mut rest = words.as_slice();
     let (mut space, mut appended) = (None, None);

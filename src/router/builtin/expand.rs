@@ -22,10 +22,15 @@ pub(super) fn list_expand(machine: &mut Evaluation, arguments: Arguments) -> Flo
     let text = machine.rest_of_input();
     let (mut addresses, bad) = addresses_of(&text);
     for line in &bad {
-        machine.complain(&format!("{}: line {line} holds what is no address", options.comment));
+        machine.complain(&format!(
+            "{}: line {line} holds what is no address",
+            options.comment
+        ));
     }
     if addresses.is_empty() && !machine.router.error_message {
-        let owner = options.error_address.unwrap_or_else(|| b"postmaster".to_vec());
+        let owner = options
+            .error_address
+            .unwrap_or_else(|| b"postmaster".to_vec());
         addresses.push(owner);
     }
     machine.expand(Expansion::new(addresses, operands, options.notary))
@@ -118,8 +123,22 @@ mod tests {
     fn lists_as_people_write_them() {
         let text = b"# comment\nann@x, Bob <bob@y>\n\\carol\n a, \\dave\n:include:/etc/list\n\n\"joe user\"@z\na b c\n";
         let (addresses, bad) = addresses_of(text);
-        let addresses: Vec<String> = addresses.into_iter().map(|a| String::from_utf8(a).unwrap()).collect();
-        assert_eq!(addresses, ["ann@x", "bob@y", "carol", "a", "dave", ":include:/etc/list", "\"joe user\"@z"]);
+        let addresses: Vec<String> = addresses
+            .into_iter()
+            .map(|a| String::from_utf8(a).unwrap())
+            .collect();
+        assert_eq!(
+            addresses,
+            [
+                "ann@x",
+                "bob@y",
+                "carol",
+                "a",
+                "dave",
+                ":include:/etc/list",
+                "\"joe user\"@z"
+            ]
+        );
         assert_eq!(bad, [8]);
     }
 }

@@ -80,8 +80,15 @@ pub(super) fn glob(machine: &mut Evaluation, arguments: Arguments) -> Flow {
         let Answer::Paths(paths) = answer else {
             unreachable!("{answer:?} are no paths")
         };
-        let paths = if paths.is_empty() { vec![pattern] } else { paths };
-        let values = paths.iter().map(|path| Value::from(path.as_slice())).collect();
+        let paths = if paths.is_empty() {
+            vec![pattern]
+        } else {
+            paths
+        };
+        let values = paths
+            .iter()
+            .map(|path| Value::from(path.as_slice()))
+            .collect();
         machine.give_all(Returned::Elements(values))
     })
 }
@@ -131,7 +138,11 @@ pub(super) fn umask(machine: &mut Evaluation, arguments: Arguments) -> Flow {
             unreachable!("{answer:?} is no mask")
         };
         if mask.is_none() {
-            let text = if old == 0 { "0".to_owned() } else { format!("0{old:o}") };
+            let text = if old == 0 {
+                "0".to_owned()
+            } else {
+                format!("0{old:o}")
+            };
             machine.write(format!("{text}\n").as_bytes());
         }
         machine.status = 0;

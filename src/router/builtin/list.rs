@@ -15,7 +15,9 @@ pub(super) fn first(machine: &mut Evaluation, arguments: Arguments) -> Flow {
 
 pub(super) fn rest(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     let value = match machine.argument(arguments, 0) {
-        Some(Value::List(list)) if !list.is_empty() => Some(Value::list(list.items()[1..].to_vec())),
+        Some(Value::List(list)) if !list.is_empty() => {
+            Some(Value::list(list.items()[1..].to_vec()))
+        }
         _ => None,
     };
     machine.give(value)
@@ -23,7 +25,10 @@ pub(super) fn rest(machine: &mut Evaluation, arguments: Arguments) -> Flow {
 
 pub(super) fn last(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     let value = match machine.argument(arguments, 0) {
-        Some(Value::List(list)) => list.items().last().map(|value| Value::list(vec![value.clone()])),
+        Some(Value::List(list)) => list
+            .items()
+            .last()
+            .map(|value| Value::list(vec![value.clone()])),
         _ => None,
     };
     machine.give(value)
@@ -64,10 +69,12 @@ pub(super) fn split(machine: &mut Evaluation, arguments: Arguments) -> Flow {
                 .map(Value::from)
                 .collect()
         }
-        Some(list) => return {
-            let list = list.clone();
-            machine.give(Some(list))
-        },
+        Some(list) => {
+            return {
+                let list = list.clone();
+                machine.give(Some(list))
+            };
+        }
         None => Vec::new(),
     };
     machine.give_all(Returned::Elements(values))
@@ -100,11 +107,17 @@ fn part(machine: &mut Evaluation, arguments: Arguments, index: usize) -> Flow {
 /// The value of a key, and its index when the key is there.
 fn find(items: &[Value], key: &[u8]) -> Option<usize> {
     let key_at = |index: &usize| matches!(&items[*index], Value::Text(text) if **text == *key);
-    (0..items.len()).step_by(2).find(key_at).map(|index| index + 1)
+    (0..items.len())
+        .step_by(2)
+        .find(key_at)
+        .map(|index| index + 1)
 }
 
 pub(super) fn get(machine: &mut Evaluation, arguments: Arguments) -> Flow {
-    let (name, key) = (machine.argument(arguments, 0).cloned(), machine.argument(arguments, 1).cloned());
+    let (name, key) = (
+        machine.argument(arguments, 0).cloned(),
+        machine.argument(arguments, 1).cloned(),
+    );
     let (Some(name), Some(Value::Text(key))) = (name, key) else {
         machine.complain("Usage: get variable-name key");
         return machine.give(None);
@@ -125,7 +138,9 @@ pub(super) fn get(machine: &mut Evaluation, arguments: Arguments) -> Flow {
             match found {
                 Some(value) => value.unwrap_or_else(Value::nil),
                 None => {
-                    list.extend([Value::Text(key), Value::nil()]);
+                    machine
+                        .own_list(symbol)
+                        .extend([Value::Text(key), Value::nil()]);
                     Value::nil()
                 }
             }
@@ -149,9 +164,12 @@ pub(super) fn append(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     };
     new.extend(values);
     match machine.variable(symbol) {
-        Some(Value::List(list)) => {
-            let list = list.clone();
-            let new = new.iter().map(|value| without(value, &list)).collect::<Vec<_>>();
+        Some(Value::List(_)) => {
+            let list = machine.own_list(symbol);
+            let new = new
+                .iter()
+                .map(|value| without(value, &list))
+                .collect::<Vec<_>>();
             machine.count_values(new.len());
             list.extend(new);
             machine.touched(symbol);
@@ -168,7 +186,9 @@ fn without(value: &Value, list: &List) -> Value {
     fn contains(value: &Value, list: &List) -> bool {
         match value {
             Value::Text(_) => false,
-            Value::List(own) => own.is_same(list) || own.items().iter().any(|item| contains(item, list)),
+            Value::List(own) => {
+                own.is_same(list) || own.items().iter().any(|item| contains(item, list))
+            }
         }
     }
     match value {
@@ -195,7 +215,9 @@ pub(super) fn replace(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     let list = list.clone();
     let mut items = list.items().clone();
     let index = if place.first().is_some_and(u8::is_ascii_digit) {
-        let number = std::str::from_utf8(place).ok().and_then(|text| text.parse::<usize>().ok());
+        let number = std::str::from_utf8(place)
+            .ok()
+            .and_then(|text| text.parse::<usize>().ok());
         match number {
             Some(number) => number.min(items.len()),
             None => {

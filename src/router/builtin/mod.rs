@@ -107,6 +107,8 @@ table! {
     "gensym" "" "A new name, valid for one message." variable::gensym;
     "hostname" "[NAME]" "Says or sets the name of this host." account::hostname;
     "iserrormsg" "" "Whether the message is a report about another." account::is_error_message;
+    "sender" "" "Whether the header address that is rewritten is one of the sender." account::is_sender;
+    "recipient" "" "Whether the header address that is rewritten is one of a recipient." account::is_recipient;
     "isinteractive" "" "Whether somebody types the script." account::is_interactive;
     "login2uid" "NAME" "The number of an account; of nobody when there is none." account::login_to_uid;
     "uid2login" "NUMBER" "The name of an account." account::uid_to_login;

@@ -94,7 +94,9 @@ pub(super) fn return_(machine: &mut Evaluation, arguments: Arguments) -> Flow {
         && !text.is_empty()
         && text.iter().all(u8::is_ascii_digit)
     {
-        let status = std::str::from_utf8(text).ok().and_then(|digits| digits.parse().ok());
+        let status = std::str::from_utf8(text)
+            .ok()
+            .and_then(|digits| digits.parse().ok());
         machine.status = status.unwrap_or(i32::MAX);
         machine.returns(Returned::Nothing);
         machine.leave();
@@ -145,7 +147,9 @@ fn number(machine: &mut Evaluation, arguments: Arguments) -> Option<Option<u32>>
 
 pub(super) fn exit(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     if let Some(status) = number(machine, arguments) {
-        let status = status.map_or(machine.status, |status| i32::try_from(status).unwrap_or(i32::MAX));
+        let status = status.map_or(machine.status, |status| {
+            i32::try_from(status).unwrap_or(i32::MAX)
+        });
         machine.exit(status);
     }
     Ok(())
@@ -163,7 +167,9 @@ pub(super) fn trap(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     let reset = command.iter().all(u8::is_ascii_digit);
     let signals = if reset { &words[..] } else { signals };
     for signal in signals {
-        let number = std::str::from_utf8(signal).ok().and_then(|text| text.parse::<u32>().ok());
+        let number = std::str::from_utf8(signal)
+            .ok()
+            .and_then(|text| text.parse::<u32>().ok());
         match number.filter(|number| *number < 65) {
             Some(number) => machine.set_trap(number, (!reset).then_some(command)),
             None => {

@@ -52,13 +52,15 @@ fn evaluate(machine: &mut Evaluation, mut test: Test) -> Flow {
             machine.status = USAGE;
             Ok(())
         }
-        Err(Stop::File(path, link)) => machine.need(Request::Stat { path, link }, move |machine, answer| {
-            let Answer::Stat(result) = answer else {
-                unreachable!("{answer:?} says nothing about a file")
-            };
-            test.files.push(result.ok());
-            evaluate(machine, test)
-        }),
+        Err(Stop::File(path, link)) => {
+            machine.need(Request::Stat { path, link }, move |machine, answer| {
+                let Answer::Stat(result) = answer else {
+                    unreachable!("{answer:?} says nothing about a file")
+                };
+                test.files.push(result.ok());
+                evaluate(machine, test)
+            })
+        }
     }
 }
 
@@ -79,7 +81,10 @@ impl Test {
         let value = self.or()?;
         match self.peek() {
             None => Ok(value),
-            Some(word) => Err(Stop::Syntax(format!("{} is too much", String::from_utf8_lossy(word)))),
+            Some(word) => Err(Stop::Syntax(format!(
+                "{} is too much",
+                String::from_utf8_lossy(word)
+            ))),
         }
     }
 
@@ -116,7 +121,11 @@ impl Test {
     fn lengths(&mut self) {
         let mut at = self.at;
         while at + 1 < self.words.len() && !matches!(self.words[at].as_slice(), b"-a" | b"-o") {
-            let beside = |at: usize| self.words.get(at).is_some_and(|word| NUMERIC.contains(&word.as_slice()));
+            let beside = |at: usize| {
+                self.words
+                    .get(at)
+                    .is_some_and(|word| NUMERIC.contains(&word.as_slice()))
+            };
             if self.words[at] == b"-l" && (beside(at + 2) || (at > 0 && beside(at - 1))) {
                 let length = self.words[at + 1].len().to_string().into_bytes();
                 self.words.splice(at..at + 2, [length]);
@@ -156,7 +165,12 @@ impl Test {
             };
         }
         match word.as_slice() {
-            [b'-', letter] if self.peek().is_some_and(|next| !matches!(next, b"-a" | b"-o")) && UNARY.contains(letter) => {
+            [b'-', letter]
+                if self
+                    .peek()
+                    .is_some_and(|next| !matches!(next, b"-a" | b"-o"))
+                    && UNARY.contains(letter) =>
+            {
                 let operand = self.next().unwrap_or_default();
                 self.unary(*letter, operand)
             }
@@ -215,7 +229,10 @@ impl Test {
                 match operator.as_slice() {
                     b"-nt" => modified(left) > modified(right),
                     b"-ot" => modified(left) < modified(right),
-                    _ => left.is_some() && left.map(|stat| stat.identity) == right.map(|stat| stat.identity),
+                    _ => {
+                        left.is_some()
+                            && left.map(|stat| stat.identity) == right.map(|stat| stat.identity)
+                    }
                 }
             }
         })
@@ -252,6 +269,9 @@ fn number(text: &[u8]) -> i64 {
     let value = digits
         .iter()
         .take_while(|byte| byte.is_ascii_digit())
-        .fold(0_i64, |sum, digit| sum.saturating_mul(10).saturating_add(i64::from(digit - b'0')));
+        .fold(0_i64, |sum, digit| {
+            sum.saturating_mul(10)
+                .saturating_add(i64::from(digit - b'0'))
+        });
     if negative { -value } else { value }
 }

@@ -11,7 +11,10 @@ pub(super) fn basename(machine: &mut Evaluation, arguments: Arguments) -> Flow {
         machine.status = USAGE;
         return Ok(());
     };
-    let start = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let start = path
+        .iter()
+        .rposition(|byte| *byte == b'/')
+        .map_or(0, |slash| slash + 1);
     let mut name = &path[start..];
     if let Some(suffix) = words.get(1)
         && name.len() > suffix.len()
@@ -66,7 +69,11 @@ fn capitalised(text: &[u8]) -> Vec<u8> {
     let mut inside = false;
     let one = |byte: &u8| {
         let letter = byte.is_ascii_alphanumeric();
-        let byte = if inside { byte.to_ascii_lowercase() } else { byte.to_ascii_uppercase() };
+        let byte = if inside {
+            byte.to_ascii_lowercase()
+        } else {
+            byte.to_ascii_uppercase()
+        };
         inside = letter;
         byte
     };
@@ -78,7 +85,9 @@ pub(super) fn date(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     let plain = words.first().is_some_and(|word| word == b"-s");
     words.drain(..usize::from(plain));
     let write_date = if plain { write_seconds } else { write_date };
-    let given = words.first().and_then(|word| std::str::from_utf8(word).ok()?.parse().ok());
+    let given = words
+        .first()
+        .and_then(|word| std::str::from_utf8(word).ok()?.parse().ok());
     if let Some(seconds) = given {
         write_date(machine, seconds);
         return Ok(());

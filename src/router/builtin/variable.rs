@@ -20,20 +20,29 @@ pub(super) fn read(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     })
 }
 
-fn symbols(machine: &mut Evaluation, names: &[Vec<u8>]) -> Result<Vec<Symbol>, crate::router::machine::Pause> {
+fn symbols(
+    machine: &mut Evaluation,
+    names: &[Vec<u8>],
+) -> Result<Vec<Symbol>, crate::router::machine::Pause> {
     names.iter().map(|name| machine.symbol(name)).collect()
 }
 
 /// Each variable takes a word, the last one the rest of the line.
 fn spread(machine: &mut Evaluation, symbols: &[Symbol], line: &[u8]) {
     let separators = machine.separators();
-    let line: Vec<u8> = line.iter().copied().filter(|byte| !matches!(byte, b'\r' | 0)).collect();
+    let line: Vec<u8> = line
+        .iter()
+        .copied()
+        .filter(|byte| !matches!(byte, b'\r' | 0))
+        .collect();
     let mut rest = line.as_slice();
     for (number, symbol) in symbols.iter().enumerate() {
         let start = rest.iter().position(|byte| !separators[usize::from(*byte)]);
         rest = start.map_or(&b""[..], |start| &rest[start..]);
         let last = number + 1 == symbols.len();
-        let end = rest.iter().position(|byte| !last && separators[usize::from(*byte)]);
+        let end = rest
+            .iter()
+            .position(|byte| !last && separators[usize::from(*byte)]);
         let (word, behind) = rest.split_at(end.unwrap_or(rest.len()));
         machine.set(*symbol, Value::from(word));
         rest = behind;
@@ -44,7 +53,9 @@ pub(super) fn shift(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     let words = machine.texts(arguments);
     let count = match words.as_slice() {
         [] => Some(1),
-        [word] => std::str::from_utf8(word).ok().and_then(|text| text.parse::<usize>().ok()),
+        [word] => std::str::from_utf8(word)
+            .ok()
+            .and_then(|text| text.parse::<usize>().ok()),
         _ => None,
     };
     match count {
@@ -100,7 +111,10 @@ pub(super) fn unset(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     machine.status = 0;
     for name in machine.texts(arguments) {
         if KEPT.contains(&name.as_slice()) {
-            machine.complain(&format!("unset: {} is kept", String::from_utf8_lossy(&name)));
+            machine.complain(&format!(
+                "unset: {} is kept",
+                String::from_utf8_lossy(&name)
+            ));
             continue;
         }
         let symbol = machine.symbol(&name)?;
@@ -142,11 +156,29 @@ pub(super) fn getopts(machine: &mut Evaluation, arguments: Arguments) -> Flow {
         machine.status = USAGE;
         return Ok(());
     };
-    let given = if given.is_empty() { machine.positionals() } else { given.to_vec() };
-    let symbols = symbols(machine, &[name.clone(), b"OPTIND".to_vec(), b"OPTARG".to_vec(), b"OPTPOS".to_vec()])?;
+    let given = if given.is_empty() {
+        machine.positionals()
+    } else {
+        given.to_vec()
+    };
+    let symbols = symbols(
+        machine,
+        &[
+            name.clone(),
+            b"OPTIND".to_vec(),
+            b"OPTARG".to_vec(),
+            b"OPTPOS".to_vec(),
+        ],
+    )?;
     let number = |machine: &Evaluation, symbol: Symbol, default: usize| {
-        let text = machine.variable(symbol).map(|value| value.bytes().to_vec()).unwrap_or_default();
-        std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+        let text = machine
+            .variable(symbol)
+            .map(|value| value.bytes().to_vec())
+            .unwrap_or_default();
+        std::str::from_utf8(&text)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(default)
     };
     let mut next = Next {
         argument: number(machine, symbols[1], 1).max(1),
@@ -185,7 +217,9 @@ impl Next {
             return None;
         }
         let letter = *word.get(self.letter)?;
-        let at = options.iter().position(|option| *option == letter && letter != b':');
+        let at = options
+            .iter()
+            .position(|option| *option == letter && letter != b':');
         let takes = at.is_some_and(|at| options.get(at + 1) == Some(&b':'));
         let rest = word[self.letter + 1..].to_vec();
         let whole = rest.is_empty() || takes;

@@ -3,7 +3,9 @@
 use super::compile::Compiler;
 use super::{FileMode, Op, Place};
 use crate::router::pattern::Kind;
-use crate::router::syntax::ast::{Arm, Block, Command, CommandKind, Part, Redirection, Rule, Simple, Target, Word};
+use crate::router::syntax::ast::{
+    Arm, Block, Command, CommandKind, Part, Redirection, Rule, Simple, Target, Word,
+};
 
 impl Compiler<'_> {
     pub(super) fn command(&mut self, command: &Command) {

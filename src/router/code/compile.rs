@@ -13,7 +13,11 @@ use crate::router::value::Text;
 ///
 /// # Errors
 /// When the configuration uses too many names.
-pub fn compile(source: &Rc<Source>, parsed: &Parsed, symbols: &mut Symbols) -> Result<Rc<Code>, Diagnostic> {
+pub fn compile(
+    source: &Rc<Source>,
+    parsed: &Parsed,
+    symbols: &mut Symbols,
+) -> Result<Rc<Code>, Diagnostic> {
     let mut compiler = Compiler::new(source, &parsed.here_texts, symbols);
     compiler.block(&parsed.block);
     let (code, full) = compiler.finish();
@@ -155,7 +159,11 @@ impl<'a> Compiler<'a> {
 
     pub(super) fn define(&mut self, function: &ast::Function) {
         let name = self.symbol(&function.name);
-        let parameters = function.parameters.iter().map(|name| self.symbol(name)).collect();
+        let parameters = function
+            .parameters
+            .iter()
+            .map(|name| self.symbol(name))
+            .collect();
         let code = self.inner(|inner| inner.pipeline(&function.body));
         self.code.functions.push(Rc::new(Function {
             name,

@@ -10,7 +10,7 @@ pub struct Symbol(pub u32);
 
 /// All names in use. Scripts can make names from data (`read`, `lappend`), so the table is hashed with a key of its
 /// own and bounded by [`SYMBOLS_MAX`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Symbols {
     names: Vec<Text>,
     /// Open addressing; 0 is free, other entries are the number plus one.
@@ -19,7 +19,7 @@ pub struct Symbols {
 }
 
 /// Names that a configuration may use.
-pub const SYMBOLS_MAX: usize = 100_000;
+pub(super) const SYMBOLS_MAX: usize = 100_000;
 
 impl Default for Symbols {
     fn default() -> Self {
@@ -80,7 +80,9 @@ impl Symbols {
         loop {
             match self.slots[slot] {
                 0 => return Err(slot),
-                number if *self.names[number as usize - 1] == *name => return Ok(Symbol(number - 1)),
+                number if *self.names[number as usize - 1] == *name => {
+                    return Ok(Symbol(number - 1));
+                }
                 _ => slot = (slot + 1) & mask,
             }
         }

@@ -100,7 +100,14 @@ impl Compiler<'_> {
         }
     }
 
-    fn conditional(&mut self, parameter: Param, operator: u8, colon: bool, word: &Word, quoted: bool) {
+    fn conditional(
+        &mut self,
+        parameter: Param,
+        operator: u8,
+        colon: bool,
+        word: &Word,
+        quoted: bool,
+    ) {
         let unset = self.emit(Op::JumpIfUnset {
             parameter,
             colon,
@@ -154,7 +161,9 @@ impl Compiler<'_> {
     }
 
     fn variable_of(&mut self, parameter: &Parameter, found: &mut Vec<Symbol>) {
-        if let Parameter::Named(name) | Parameter::CountOf(name) | Parameter::Indirect(name) = parameter {
+        if let Parameter::Named(name) | Parameter::CountOf(name) | Parameter::Indirect(name) =
+            parameter
+        {
             let symbol = self.symbol(name);
             if !found.contains(&symbol) {
                 found.push(symbol);
@@ -177,7 +186,11 @@ impl Compiler<'_> {
     fn variables_of_command(&mut self, command: &Command, found: &mut Vec<Symbol>) {
         match &command.kind {
             CommandKind::Simple(simple) => {
-                for word in simple.words.iter().chain(simple.assignments.iter().map(|(_, word)| word)) {
+                for word in simple
+                    .words
+                    .iter()
+                    .chain(simple.assignments.iter().map(|(_, word)| word))
+                {
                     self.variables_of(word, found);
                 }
             }

@@ -85,7 +85,9 @@ impl Evaluation {
             let living = self.living_bytes();
             self.limits.audited(living);
             if living > self.limits.bytes_max {
-                return Err(Pause::Turn(Turn::Stopped(Limit::Bytes(self.limits.bytes_max))));
+                return Err(Pause::Turn(Turn::Stopped(Limit::Bytes(
+                    self.limits.bytes_max,
+                ))));
             }
         }
         Ok(())
@@ -125,7 +127,11 @@ impl Evaluation {
 
     /// Where programs are looked for.
     pub(in crate::router) fn program_path(&self) -> Vec<u8> {
-        let path = self.state.symbols.lookup(b"PATH").and_then(|path| self.state.value(path));
+        let path = self
+            .state
+            .symbols
+            .lookup(b"PATH")
+            .and_then(|path| self.state.value(path));
         path.map_or_else(|| DEFAULT_PATH.to_vec(), |path| path.bytes().to_vec())
     }
 
@@ -230,7 +236,11 @@ impl Evaluation {
     }
 
     pub(super) fn take_exit_trap(&mut self) -> Option<Rc<Code>> {
-        let at = self.state.traps.iter().position(|(signal, _)| *signal == 0)?;
+        let at = self
+            .state
+            .traps
+            .iter()
+            .position(|(signal, _)| *signal == 0)?;
         let (_, text) = self.state.traps.remove(at);
         match self.compile(&Source::new("trap", &text)) {
             Ok(code) => Some(code),
@@ -251,13 +261,19 @@ impl Evaluation {
             .sinks
             .iter()
             .map(|sink| match sink {
-                Sink::Standard { bytes, .. } | Sink::Buffer(bytes) | Sink::File { bytes, .. } => bytes.len(),
+                Sink::Standard { bytes, .. } | Sink::Buffer(bytes) | Sink::File { bytes, .. } => {
+                    bytes.len()
+                }
                 Sink::Closed => 0,
             })
             .sum();
         let mut seen = HashSet::new();
         let values = stacks.chain(frames).chain(self.state.roots());
-        sinks + self.buffer.len() + values.map(|value| size_of_value(value, &mut seen)).sum::<usize>()
+        sinks
+            + self.buffer.len()
+            + values
+                .map(|value| size_of_value(value, &mut seen))
+                .sum::<usize>()
     }
 }
 

@@ -4,12 +4,13 @@ use std::rc::Rc;
 
 use super::output::Returned;
 use super::state::Callable;
-use super::{Evaluation, Event, Flow, Pause, Turn};
+use super::{Evaluation, Event, Flow, Pause};
 use crate::base::clock::Now;
 use crate::router::builtin;
 use crate::router::code::Symbol;
 use crate::router::relation::{
-    Cache, Command, Definition, Lookup, MapId, Maps, Relation, Source, Step, Table, Value as Found, contents,
+    Cache, Command, Definition, Lookup, MapId, Maps, Relation, Source, Step, Table, Value as Found,
+    contents,
 };
 use crate::router::request::{Answer, Request};
 use crate::router::value::Value;
@@ -105,10 +106,15 @@ impl Evaluation {
             self.status = 1;
             return Ok(None);
         }
-        let table = definition.kind.is_table().then(|| Table::new(definition.kind));
+        let table = definition
+            .kind
+            .is_table()
+            .then(|| Table::new(definition.kind));
         let source = definition.source();
         let sources = &mut self.databases.sources;
-        let known = source.as_ref().and_then(|source| sources.iter().position(|known| known == source));
+        let known = source
+            .as_ref()
+            .and_then(|source| sources.iter().position(|known| known == source));
         let (map, new) = match (known, source) {
             (Some(number), _) => (Some(MapId(number as u32)), None),
             (None, Some(source)) => {
@@ -128,7 +134,12 @@ impl Evaluation {
     }
 
     pub(in crate::router) fn relation_list(&self) -> Vec<u8> {
-        contents(self.databases.kept.iter().map(|kept| (&*kept.relation, kept.cache.len())))
+        contents(
+            self.databases
+                .kept
+                .iter()
+                .map(|kept| (&*kept.relation, kept.cache.len())),
+        )
     }
 
     /// `db` with one relation.
@@ -140,12 +151,19 @@ impl Evaluation {
     /// Asks a relation with the arguments behind the mark.
     pub(super) fn ask_relation(&mut self, number: usize) -> Flow {
         let start = self.marks.pop().unwrap_or(0);
-        let words: Vec<&[u8]> = self.arguments[start..].iter().filter_map(|value| Some(&**value.text()?)).collect();
+        let words: Vec<&[u8]> = self.arguments[start..]
+            .iter()
+            .filter_map(|value| Some(&**value.text()?))
+            .collect();
         let key = words.first().map(|key| key.to_vec()).unwrap_or_default();
         let lookup = Lookup::begin(&self.databases.kept[number].relation, &words);
         drop(words);
         self.arguments.truncate(start);
-        self.databases.work = Some(Work::Lookup(Box::new(Asked { number, lookup, key })));
+        self.databases.work = Some(Work::Lookup(Box::new(Asked {
+            number,
+            lookup,
+            key,
+        })));
         Ok(())
     }
 
@@ -158,7 +176,13 @@ impl Evaluation {
                 let user = self.router.user;
                 let kept = &mut self.databases.kept[number];
                 kept.changed |= kept.table.is_some();
-                let effect = command.apply(&kept.relation, kept.table.as_mut(), maps, &mut kept.cache, user);
+                let effect = command.apply(
+                    &kept.relation,
+                    kept.table.as_mut(),
+                    maps,
+                    &mut kept.cache,
+                    user,
+                );
                 builtin::effect(self, effect)
             }
         }
@@ -166,15 +190,27 @@ impl Evaluation {
 
     fn look_up(&mut self, mut asked: Box<Asked>, maps: &dyn Maps, now: Now) -> Flow {
         let kept = &mut self.databases.kept[asked.number];
-        let step = asked.lookup.step(&kept.relation, kept.table.as_ref(), maps, &mut kept.cache, now);
+        let step = asked.lookup.step(
+            &kept.relation,
+            kept.table.as_ref(),
+            maps,
+            &mut kept.cache,
+            now,
+        );
         let (value, reason) = match step {
             Step::Found(Found::Text(text)) => (Some(Value::from(&*text)), None),
             Step::Found(Found::List(texts)) => {
-                let values = texts.iter().map(|text| Value::from(text.as_slice())).collect();
+                let values = texts
+                    .iter()
+                    .map(|text| Value::from(text.as_slice()))
+                    .collect();
                 (Some(Value::list(values)), None)
             }
             Step::Missing => (None, None),
-            Step::Defer { reason, value } => (value.map(|value| Value::from(value.as_slice())), Some(reason)),
+            Step::Defer { reason, value } => (
+                value.map(|value| Value::from(value.as_slice())),
+                Some(reason),
+            ),
             Step::Ask(question) => {
                 return self.need(Request::Ask(question), move |machine, answer| {
                     let Answer::Reply(reply) = answer else {
@@ -190,7 +226,8 @@ impl Evaluation {
             self.defer(&reason);
         }
         self.trace_lookup(&asked, value.as_ref());
-        self.limits.allocate(value.as_ref().map_or(0, |value| value.bytes().len()));
+        self.limits
+            .allocate(value.as_ref().map_or(0, |value| value.bytes().len()));
         self.status = i32::from(value.is_none());
         self.returns(value.map_or(Returned::Nothing, Returned::One));
         self.command_ended();
@@ -221,6 +258,38 @@ impl Evaluation {
         self.databases.base = tables.collect();
     }
 
+    /// The same relations, with tables and answers of their own.
+    pub(super) fn fork_databases(&self) -> Databases {
+        let kept = self
+            .databases
+            .kept
+            .iter()
+            .zip(&self.databases.base)
+            .map(|(kept, base)| Kept {
+                relation: Rc::clone(&kept.relation),
+                table: base.as_ref().map(Table::private),
+                cache: Cache::new(kept.relation.definition.cache_entries),
+                changed: false,
+            });
+        Databases {
+            kept: kept.collect(),
+            base: self
+                .databases
+                .base
+                .iter()
+                .map(|base| base.as_ref().map(Table::private))
+                .collect(),
+            sources: self.databases.sources.clone(),
+            work: None,
+        }
+    }
+
+    /// The maps that the script looks things up in, by number.
+    #[must_use]
+    pub fn map_sources(&self) -> &[Source] {
+        &self.databases.sources
+    }
+
     /// Relations hold again what they held when the configuration was loaded.
     pub(super) fn reset_databases(&mut self) {
         let known = self.databases.base.len();
@@ -232,9 +301,4 @@ impl Evaluation {
         }
         self.databases.work = None;
     }
-}
-
-/// See [`super::Pause`].
-pub(super) fn is_need(pause: &Pause) -> bool {
-    matches!(pause, Pause::Turn(Turn::Need(_)))
 }

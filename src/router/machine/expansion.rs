@@ -19,11 +19,15 @@ pub struct Expansion {
 }
 
 /// Members of one list.
-pub const MEMBERS_MAX: usize = 1_000_000;
+pub(super) const MEMBERS_MAX: usize = 1_000_000;
 
 impl Expansion {
     /// Of these addresses.
-    pub(in crate::router) fn new(mut addresses: Vec<Vec<u8>>, operands: Vec<Value>, notary: Option<Vec<u8>>) -> Self {
+    pub(in crate::router) fn new(
+        mut addresses: Vec<Vec<u8>>,
+        operands: Vec<Value>,
+        notary: Option<Vec<u8>>,
+    ) -> Self {
         addresses.truncate(MEMBERS_MAX);
         Self {
             addresses: addresses.into_iter(),
@@ -44,7 +48,12 @@ impl Evaluation {
             Some(code) => Rc::clone(code),
             None => {
                 let source = Source::new("listexpand", b"");
-                let ops = vec![Op::Member(2), Op::MemberRouted(0), Op::MembersEnd, Op::Return];
+                let ops = vec![
+                    Op::Member(2),
+                    Op::MemberRouted(0),
+                    Op::MembersEnd,
+                    Op::Return,
+                ];
                 let code = Rc::new(Code::of(&source, ops));
                 self.expanding = Some(Rc::clone(&code));
                 code
@@ -115,7 +124,10 @@ impl Evaluation {
             _ => Vec::new(),
         };
         let dsn = Value::Text(self.new_text(&dsn));
-        match (0..items.len()).step_by(2).find(|at| items[*at].bytes() == b"DSN") {
+        match (0..items.len())
+            .step_by(2)
+            .find(|at| items[*at].bytes() == b"DSN")
+        {
             Some(at) if at + 1 < items.len() => items[at + 1] = dsn,
             _ => items.extend([Value::Text(Text::from("DSN")), dsn]),
         }
@@ -151,7 +163,11 @@ impl Evaluation {
     }
 
     pub(super) fn members_end(&mut self) -> Flow {
-        let found = self.expansions.pop().map(|expansion| expansion.found).unwrap_or_default();
+        let found = self
+            .expansions
+            .pop()
+            .map(|expansion| expansion.found)
+            .unwrap_or_default();
         self.count_values(found.len());
         self.give((!found.is_empty()).then(|| Value::list(found)))
     }

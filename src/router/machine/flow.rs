@@ -43,7 +43,11 @@ impl Evaluation {
                 });
             }
             Op::ForNext { symbol, exit } => {
-                let next = self.stacks.fors.last_mut().and_then(|walk| walk.values.next());
+                let next = self
+                    .stacks
+                    .fors
+                    .last_mut()
+                    .and_then(|walk| walk.values.next());
                 match next {
                     Some(value) => {
                         self.state.assign(*symbol, value);
@@ -56,7 +60,10 @@ impl Evaluation {
                 self.stacks.fors.pop();
             }
             Op::Positionals => {
-                let mut values = self.frame().map(|frame| frame.positionals.clone()).unwrap_or_default();
+                let mut values = self
+                    .frame()
+                    .map(|frame| frame.positionals.clone())
+                    .unwrap_or_default();
                 if values.is_empty() {
                     values.push(self.empty_text());
                 }
@@ -134,7 +141,13 @@ impl Evaluation {
     /// `break` and `continue`: leaves `levels - 1` loops and ends or repeats the next; does nothing outside loops.
     pub(in crate::router) fn leave_loops(&mut self, levels: usize, again: bool) -> Flow {
         let frames = self.frames.len();
-        let own = self.stacks.loops.iter().rev().take_while(|entry| entry.frames == frames).count();
+        let own = self
+            .stacks
+            .loops
+            .iter()
+            .rev()
+            .take_while(|entry| entry.frames == frames)
+            .count();
         if own == 0 {
             return Ok(());
         }

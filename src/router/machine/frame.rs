@@ -143,7 +143,13 @@ impl Evaluation {
         self.limits.begin();
     }
 
-    fn push_frame(&mut self, code: Rc<Code>, kind: Kind, positionals: Vec<Value>, name: Option<Symbol>) {
+    fn push_frame(
+        &mut self,
+        code: Rc<Code>,
+        kind: Kind,
+        positionals: Vec<Value>,
+        name: Option<Symbol>,
+    ) {
         let depths = self.depths();
         let sifts = self.sifts.len();
         self.frames.push(Frame {
@@ -199,7 +205,12 @@ impl Evaluation {
         };
         self.trace_entry(function, start, &positionals);
         let values: Vec<Value> = self.arguments.drain(start..).collect();
-        self.push_frame(Rc::clone(&function.code), Kind::Function, positionals, Some(function.name));
+        self.push_frame(
+            Rc::clone(&function.code),
+            Kind::Function,
+            positionals,
+            Some(function.name),
+        );
         self.state.scope();
         let mut values = values.into_iter();
         for parameter in &function.parameters {
@@ -253,7 +264,8 @@ impl Evaluation {
 
     fn trace_exit(&mut self) {
         let returned = &self.returned;
-        self.trace.add(|| super::Event::Leave(returned.first().cloned()));
+        self.trace
+            .add(|| super::Event::Leave(returned.first().cloned()));
     }
 
     /// `exit`: leaves everything up to a subshell.

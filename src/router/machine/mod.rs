@@ -22,8 +22,8 @@ use std::rc::Rc;
 
 use super::code::{self, Code, Place, Symbol};
 use super::diagnostic::{Diagnostic, Source};
-use super::request::{Answer, Request};
 use super::relation::Maps;
+use super::request::{Answer, Request};
 use super::syntax;
 use super::value::{Text, Value};
 use crate::base::clock::Now;
@@ -127,11 +127,17 @@ impl Evaluation {
     /// An evaluation that knows the built-ins only.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        let source = Source::new("", b"");
         let mut state = State::new();
-        let code = Rc::new(Code::empty(&source));
         state.add_builtins();
-        let mut evaluation = Self {
+        let mut evaluation = Self::bare(limits, state);
+        evaluation.add_predefined();
+        evaluation
+    }
+
+    fn bare(limits: Limits, state: State) -> Self {
+        let source = Source::new("", b"");
+        let code = Rc::new(Code::empty(&source));
+        Self {
             state,
             limits,
             trace: Trace::default(),
@@ -169,16 +175,18 @@ impl Evaluation {
             forwarding: None,
             expanding: None,
             errors: Vec::new(),
-        };
-        evaluation.add_predefined();
-        evaluation
+        }
     }
 
     /// Makes a script what runs next.
     ///
     /// # Errors
     /// All errors of the script; nothing is changed then.
-    pub fn load(&mut self, source: &Rc<Source>, arguments: &[&[u8]]) -> Result<(), Vec<Diagnostic>> {
+    pub fn load(
+        &mut self,
+        source: &Rc<Source>,
+        arguments: &[&[u8]],
+    ) -> Result<(), Vec<Diagnostic>> {
         let code = self.compile(source)?;
         let positionals = arguments.iter().map(|text| Value::from(*text)).collect();
         self.begin();
@@ -186,7 +194,17 @@ impl Evaluation {
         Ok(())
     }
 
-    /// Makes a function what runs next. `false`: there is no function of that name.
+    /// An evaluation that starts with what this one kept, to run beside it.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let mut fork = Self::bare(self.limits.clone(), self.state.fork());
+        fork.databases = self.fork_databases();
+        fork.router = self.router.clone();
+        fork
+    }
+
+    /// Makes a function what runs next; what it writes is kept for [`Self::take_printed`]. `false`: there is no
+    /// function of that name.
     pub fn call(&mut self, name: &[u8], arguments: Vec<Value>) -> bool {
         let Some(symbol) = self.state.symbols.lookup(name) else {
             return false;
@@ -195,6 +213,7 @@ impl Evaluation {
             return false;
         };
         self.begin();
+        self.open_buffer();
         self.marks.push(self.arguments.len());
         self.arguments.extend(arguments);
         self.enter_function(&function).is_ok()
@@ -276,7 +295,9 @@ impl Evaluation {
     #[must_use]
     pub fn has_function(&self, name: &[u8]) -> bool {
         let symbol = self.state.symbols.lookup(name);
-        symbol.is_some_and(|symbol| matches!(self.state.callable(symbol), Some(Callable::Function(_))))
+        symbol.is_some_and(|symbol| {
+            matches!(self.state.callable(symbol), Some(Callable::Function(_)))
+        })
     }
 
     /// What scripts set for the router around them.
@@ -303,6 +324,11 @@ impl Evaluation {
         }
     }
 
+    /// What a [`Self::call`] that has ended wrote.
+    pub fn take_printed(&mut self) -> Vec<u8> {
+        self.close_io()
+    }
+
     /// What the last command returned: the value of a [`Self::call`].
     #[must_use]
     pub fn take_returned(&mut self) -> Option<Value> {
@@ -312,13 +338,18 @@ impl Evaluation {
 
     pub(super) fn compile(&mut self, source: &Rc<Source>) -> Result<Rc<Code>, Vec<Diagnostic>> {
         let parsed = syntax::parse(source)?;
-        let code = code::compile(source, &parsed, &mut self.state.symbols).map_err(|error| vec![error])?;
+        let code =
+            code::compile(source, &parsed, &mut self.state.symbols).map_err(|error| vec![error])?;
         self.state.grow();
         Ok(code)
     }
 
     /// Asks for something; `then` goes on with the answer.
-    pub(super) fn need(&mut self, request: Request, then: impl FnOnce(&mut Self, Answer) -> Flow + 'static) -> Flow {
+    pub(super) fn need(
+        &mut self,
+        request: Request,
+        then: impl FnOnce(&mut Self, Answer) -> Flow + 'static,
+    ) -> Flow {
         self.waiting = Some(Box::new(then));
         Err(Pause::Turn(Turn::Need(request)))
     }

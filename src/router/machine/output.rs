@@ -122,7 +122,9 @@ impl Evaluation {
     fn write_to(&mut self, sink: usize, bytes: &[u8]) {
         self.limits.allocate(bytes.len());
         match &mut self.sinks[sink] {
-            Sink::Standard { bytes: held, .. } | Sink::Buffer(held) | Sink::File { bytes: held, .. } => {
+            Sink::Standard { bytes: held, .. }
+            | Sink::Buffer(held)
+            | Sink::File { bytes: held, .. } => {
                 held.extend_from_slice(bytes);
             }
             Sink::Closed => {}
@@ -176,7 +178,9 @@ impl Evaluation {
         for sink in self.sinks.drain(saved.sinks..) {
             match sink {
                 Sink::Buffer(bytes) => caught = bytes,
-                Sink::File { path, bytes } if !bytes.is_empty() => self.unwritten.push((path, bytes)),
+                Sink::File { path, bytes } if !bytes.is_empty() => {
+                    self.unwritten.push((path, bytes))
+                }
                 _ => {}
             }
         }
@@ -294,7 +298,9 @@ impl Evaluation {
 
     /// The end of the script: output first, then the traps of the end, then done.
     pub(super) fn finish(&mut self, status: i32) -> Turn {
-        self.settle();
+        if self.saved.is_empty() {
+            self.settle();
+        }
         if !self.unwritten.is_empty() {
             return turn_of(self.write_next());
         }

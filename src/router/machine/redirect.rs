@@ -92,7 +92,9 @@ impl Evaluation {
                 let bytes = Vec::new();
                 self.set_sink(descriptor, Sink::File { path, bytes });
             }
-            Answer::File(Err(failure)) | Answer::Done(Err(failure)) => self.redirection_failed(&failure.text),
+            Answer::File(Err(failure)) | Answer::Done(Err(failure)) => {
+                self.redirection_failed(&failure.text)
+            }
             answer => unreachable!("{answer:?} answers no redirection"),
         }
     }

@@ -7,7 +7,7 @@ use super::state::{Arguments, Callable};
 use super::{Evaluation, Flow, Pause};
 use crate::router::code::{Code, Op, Symbol};
 use crate::router::diagnostic::Source;
-use crate::router::value::Value;
+use crate::router::value::{List, Value};
 
 /// What scripts set for the router around them, and what it tells them.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct Surroundings {
     pub hostname: Option<Vec<u8>>,
     /// The message that is routed is a report about another.
     pub error_message: bool,
+    /// While an address of a header is rewritten: whether it is one of the sender.
+    pub of_sender: Option<bool>,
     /// Somebody types the script.
     pub interactive: bool,
     /// Number of the account without rights.
@@ -33,6 +35,7 @@ impl Default for Surroundings {
         Self {
             hostname: None,
             error_message: false,
+            of_sender: None,
             interactive: false,
             nobody: 65534,
             user: 0,
@@ -74,9 +77,32 @@ impl Evaluation {
         self.state.value(symbol)
     }
 
+    /// Whether any script names it.
+    pub(in crate::router) fn knows_name(&self, name: &[u8]) -> bool {
+        self.state.symbols.lookup(name).is_some()
+    }
+
     pub(in crate::router) fn set(&mut self, symbol: Symbol, value: Value) {
         self.state.assign(symbol, value);
         self.sift_sees(symbol);
+    }
+
+    /// The list that is the variable's value, to be changed: a copy of one that belongs to the configuration.
+    pub(in crate::router) fn own_list(&mut self, symbol: Symbol) -> List {
+        match self.state.value(symbol) {
+            Some(Value::List(list)) if !list.is_frozen() => list.clone(),
+            value => {
+                let items = match value {
+                    Some(Value::List(list)) => list.items().clone(),
+                    _ => Vec::new(),
+                };
+                self.limits
+                    .allocate(items.len() * super::limits::VALUE_BYTES);
+                let list = List::new(items);
+                self.state.assign(symbol, Value::List(list.clone()));
+                list
+            }
+        }
     }
 
     pub(in crate::router) fn unset(&mut self, symbol: Symbol) {
@@ -160,13 +186,19 @@ impl Evaluation {
     }
 
     pub(in crate::router) fn positionals(&self) -> Vec<Vec<u8>> {
-        let values = self.frame().map(|frame| frame.positionals.as_slice()).unwrap_or_default();
+        let values = self
+            .frame()
+            .map(|frame| frame.positionals.as_slice())
+            .unwrap_or_default();
         values.iter().map(|value| value.bytes().to_vec()).collect()
     }
 
     pub(in crate::router) fn set_positionals(&mut self, words: &[Vec<u8>]) {
         if let Some(frame) = self.frame_mut() {
-            frame.positionals = words.iter().map(|word| Value::from(word.as_slice())).collect();
+            frame.positionals = words
+                .iter()
+                .map(|word| Value::from(word.as_slice()))
+                .collect();
         }
     }
 
@@ -233,7 +265,9 @@ impl Evaluation {
             Some(code) => Rc::clone(code),
             None => {
                 let source = Source::new("runas", b"\"$@\"");
-                let code = self.compile(&source).unwrap_or_else(|_| Rc::new(Code::empty(&source)));
+                let code = self
+                    .compile(&source)
+                    .unwrap_or_else(|_| Rc::new(Code::empty(&source)));
                 self.forwarding = Some(Rc::clone(&code));
                 code
             }
@@ -249,7 +283,10 @@ impl Evaluation {
         Ok(())
     }
 
-    pub(in crate::router) fn named_function(&mut self, name: &[u8]) -> Result<Option<Rc<crate::router::code::Function>>, Pause> {
+    pub(in crate::router) fn named_function(
+        &mut self,
+        name: &[u8],
+    ) -> Result<Option<Rc<crate::router::code::Function>>, Pause> {
         let symbol = self.symbol(name)?;
         Ok(match self.state.callable(symbol) {
             Some(Callable::Function(function)) => Some(function),

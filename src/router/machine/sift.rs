@@ -116,7 +116,9 @@ impl Evaluation {
             Event::Match {
                 place: format!("{}:{line}", code.source.name),
                 label: String::from_utf8_lossy(label).into_owned(),
-                input: sift.map_or(String::new(), |sift| String::from_utf8_lossy(&sift.text).into_owned()),
+                input: sift.map_or(String::new(), |sift| {
+                    String::from_utf8_lossy(&sift.text).into_owned()
+                }),
             }
         });
     }
@@ -131,7 +133,11 @@ impl Evaluation {
         let Some(kind) = self.sifts.last().map(|sift| sift.kind) else {
             return false;
         };
-        let known = self.sift_tools.cached.iter().find(|(known, of, _)| *known == kind && *of == text);
+        let known = self
+            .sift_tools
+            .cached
+            .iter()
+            .find(|(known, of, _)| *known == kind && *of == text);
         let pattern = match known {
             Some((_, _, pattern)) => pattern.clone(),
             None => self.compile_label(kind, text),
@@ -175,12 +181,18 @@ impl Evaluation {
     /// Adds a group to the word; a group that took no part is nothing.
     pub(super) fn add_group(&mut self, number: u8) {
         let base = self.frame().map_or(0, |frame| frame.sifts);
-        let found = self.sifts[base..].iter().rposition(|sift| sift.groups.is_some());
+        let found = self.sifts[base..]
+            .iter()
+            .rposition(|sift| sift.groups.is_some());
         let Some(at) = found.map(|at| base + at) else {
             return;
         };
         let sift = &self.sifts[at];
-        let Some(Some((start, end))) = sift.groups.as_ref().map(|groups| groups[usize::from(number)]) else {
+        let Some(Some((start, end))) = sift
+            .groups
+            .as_ref()
+            .map(|groups| groups[usize::from(number)])
+        else {
             return;
         };
         match sift.kind {

@@ -184,10 +184,13 @@ impl State {
     }
 
     fn named(&self, which: impl Fn(&Variable) -> bool) -> impl Iterator<Item = (Vec<u8>, Value)> {
-        self.variables.iter().enumerate().filter_map(move |(number, variable)| {
-            let value = variable.value.clone().filter(|_| which(variable))?;
-            Some((self.symbols.name(Symbol(number as u32)).to_vec(), value))
-        })
+        self.variables
+            .iter()
+            .enumerate()
+            .filter_map(move |(number, variable)| {
+                let value = variable.value.clone().filter(|_| which(variable))?;
+                Some((self.symbols.name(Symbol(number as u32)).to_vec(), value))
+            })
     }
 
     pub(in crate::router) fn callable(&self, symbol: Symbol) -> Option<Callable> {
@@ -245,7 +248,10 @@ impl State {
     /// Variables that the next command has for itself.
     pub(super) fn temporary_names(&self, count: usize) -> Vec<Symbol> {
         let start = self.temporaries.len().saturating_sub(count);
-        self.temporaries[start..].iter().map(|(symbol, _)| *symbol).collect()
+        self.temporaries[start..]
+            .iter()
+            .map(|(symbol, _)| *symbol)
+            .collect()
     }
 
     pub(super) fn end_temporaries(&mut self, down_to: usize) {
@@ -268,6 +274,32 @@ impl State {
         };
         for variable in &mut self.variables {
             variable.logged = false;
+            if let Some(value) = &variable.value {
+                value.freeze();
+            }
+        }
+    }
+
+    /// The same, to run beside it.
+    pub(super) fn fork(&self) -> Self {
+        Self {
+            symbols: self.symbols.clone(),
+            variables: self.variables.clone(),
+            callables: self.callables.clone(),
+            builtins: self.builtins.clone(),
+            locals: Vec::new(),
+            scopes: Vec::new(),
+            temporaries: Vec::new(),
+            separators: self.separators,
+            options: self.options.clone(),
+            environment: self.environment.clone(),
+            traps: Vec::new(),
+            gensym: self.gensym,
+            log: Log {
+                on: true,
+                ..Log::default()
+            },
+            known: self.known,
         }
     }
 
@@ -286,7 +318,11 @@ impl State {
     /// Everything that a subshell may change.
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
-            variables: self.variables.iter().map(|variable| variable.value.clone()).collect(),
+            variables: self
+                .variables
+                .iter()
+                .map(|variable| variable.value.clone())
+                .collect(),
             callables: self.callables.clone(),
             separators: self.separators,
             options: self.options.clone(),
@@ -309,8 +345,15 @@ impl State {
 
     /// Bytes of values that are alive in here.
     pub(super) fn roots(&self) -> impl Iterator<Item = &Value> {
-        let variables = self.variables.iter().filter_map(|variable| variable.value.as_ref());
-        let aside = self.locals.iter().chain(&self.temporaries).filter_map(|(_, value)| value.as_ref());
+        let variables = self
+            .variables
+            .iter()
+            .filter_map(|variable| variable.value.as_ref());
+        let aside = self
+            .locals
+            .iter()
+            .chain(&self.temporaries)
+            .filter_map(|(_, value)| value.as_ref());
         variables.chain(aside)
     }
 }

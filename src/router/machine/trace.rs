@@ -46,7 +46,7 @@ pub struct Trace {
 }
 
 /// Events of one evaluation that are kept.
-pub const EVENTS_MAX: usize = 100_000;
+pub(super) const EVENTS_MAX: usize = 100_000;
 
 impl Trace {
     /// Keeps what `event` makes, when events are kept.

@@ -172,7 +172,10 @@ impl Evaluation {
         self.values.push(value);
         self.magic.clear();
         if let Some(builder) = self.builders.pop() {
-            let moved = builder.magic.iter().map(|(start, end)| (start - builder.start, end - builder.start));
+            let moved = builder
+                .magic
+                .iter()
+                .map(|(start, end)| (start - builder.start, end - builder.start));
             self.magic.extend(moved);
         }
     }
@@ -180,7 +183,8 @@ impl Evaluation {
     fn end_list(&mut self) {
         let start = self.marks.pop().unwrap_or(0);
         let values: Vec<Value> = self.arguments.drain(start..).collect();
-        self.limits.allocate(values.len() * super::limits::VALUE_BYTES);
+        self.limits
+            .allocate(values.len() * super::limits::VALUE_BYTES);
         self.add_value(&Value::list(values), true);
     }
 
@@ -201,7 +205,9 @@ impl Evaluation {
             if behind.is_empty() {
                 return;
             }
-            let next = behind.iter().position(|byte| !separators[usize::from(*byte)]);
+            let next = behind
+                .iter()
+                .position(|byte| !separators[usize::from(*byte)]);
             if self.builder().used {
                 self.break_word();
             }
@@ -245,7 +251,10 @@ impl Evaluation {
 
     /// `$@`: each argument stays a word.
     fn add_all(&mut self, quoted: bool) {
-        let values: Vec<Value> = self.frame().map(|frame| frame.positionals.clone()).unwrap_or_default();
+        let values: Vec<Value> = self
+            .frame()
+            .map(|frame| frame.positionals.clone())
+            .unwrap_or_default();
         let one = self.builder().one;
         if values.is_empty() {
             self.add_text(b"", quoted);
@@ -262,7 +271,10 @@ impl Evaluation {
 
     /// `$*`: all arguments, a blank between them; lists are empty there.
     fn add_joined(&mut self, quoted: bool) {
-        let values: Vec<Value> = self.frame().map(|frame| frame.positionals.clone()).unwrap_or_default();
+        let values: Vec<Value> = self
+            .frame()
+            .map(|frame| frame.positionals.clone())
+            .unwrap_or_default();
         if values.is_empty() {
             self.add_text(b"", quoted);
         }
@@ -305,7 +317,9 @@ impl Evaluation {
                 Value::Text(_) => None,
             },
             Param::Star | Param::At => {
-                let any = self.frame().is_some_and(|frame| !frame.positionals.is_empty());
+                let any = self
+                    .frame()
+                    .is_some_and(|frame| !frame.positionals.is_empty());
                 any.then(|| self.empty_text())
             }
             Param::Status => Some(Value::from(self.status.to_string().as_bytes())),
@@ -322,8 +336,16 @@ impl Evaluation {
             (options.unset_is_error, 'u'),
             (options.show_commands, 'x'),
         ];
-        let letters: String = set.iter().filter(|(on, _)| *on).map(|(_, letter)| *letter).collect();
-        if letters.is_empty() { "-".to_owned() } else { letters }
+        let letters: String = set
+            .iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, letter)| *letter)
+            .collect();
+        if letters.is_empty() {
+            "-".to_owned()
+        } else {
+            letters
+        }
     }
 
     fn is_set(&mut self, parameter: Param, colon: bool) -> bool {

@@ -71,7 +71,11 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &str, text: &str) -> bool {
-        glob_matches(pattern.as_bytes(), &vec![false; pattern.len()], text.as_bytes())
+        glob_matches(
+            pattern.as_bytes(),
+            &vec![false; pattern.len()],
+            text.as_bytes(),
+        )
     }
 
     #[test]
@@ -100,6 +104,9 @@ mod tests {
     #[test]
     fn many_stars_take_no_exponential_time() {
         assert!(!matches(&"*a".repeat(200), &"a".repeat(150)));
-        assert!(!matches(&format!("{}b", "*a".repeat(50)), &"a".repeat(5000)));
+        assert!(!matches(
+            &format!("{}b", "*a".repeat(50)),
+            &"a".repeat(5000)
+        ));
     }
 }

@@ -38,7 +38,9 @@ impl Elements for Bytes<'_> {
     }
 
     fn literal(&self, at: usize, literal: &[u8]) -> Option<usize> {
-        self.0[at..].starts_with(literal).then(|| at + literal.len())
+        self.0[at..]
+            .starts_with(literal)
+            .then(|| at + literal.len())
     }
 
     fn is_domain_literal(&self, _at: usize) -> bool {
@@ -136,10 +138,14 @@ impl Matcher {
     fn run<E: Elements>(&mut self, pattern: &Pattern, input: &E) -> Option<Groups> {
         let count = input.count();
         let places = (count + 1) * 2;
-        let memory = !pattern.nodes.iter().any(|node| matches!(node, Node::Same(_)));
+        let memory = !pattern
+            .nodes
+            .iter()
+            .any(|node| matches!(node, Node::Same(_)));
         self.visited.clear();
         if memory {
-            self.visited.resize((pattern.nodes.len() * places).div_ceil(64), 0);
+            self.visited
+                .resize((pattern.nodes.len() * places).div_ceil(64), 0);
         }
         self.jobs.clear();
         let mut run = Run {
@@ -165,7 +171,11 @@ struct Run<'a, E> {
 
 /// What a node says.
 enum Next {
-    Go { node: usize, at: usize, literal: bool },
+    Go {
+        node: usize,
+        at: usize,
+        literal: bool,
+    },
     Fail,
     Matched,
 }
@@ -217,7 +227,9 @@ impl<E: Elements> Run<'_, E> {
     fn step(&mut self, jobs: &mut Vec<Job>, node: usize, at: usize, literal: bool) -> Next {
         let go = |node, at, literal| Next::Go { node, at, literal };
         match &self.nodes[node] {
-            Node::Any if at < self.count && self.input.any(at) => self.pass(node, at, at + 1, literal),
+            Node::Any if at < self.count && self.input.any(at) => {
+                self.pass(node, at, at + 1, literal)
+            }
             Node::Set(set) if at < self.count => match self.input.first_byte(at) {
                 Some(byte) if set[usize::from(byte)] => self.pass(node, at, at + 1, literal),
                 _ => Next::Fail,
@@ -360,7 +372,11 @@ mod tests {
     #[test]
     fn tokens_match_as_the_original_does() {
         let cases: &[(&str, &str, Option<&[&str]>)] = &[
-            ("(.*)@(.*)", "joe.user@example.org", Some(&["joe.user", "example.org"])),
+            (
+                "(.*)@(.*)",
+                "joe.user@example.org",
+                Some(&["joe.user", "example.org"]),
+            ),
             ("\\[.*\\]", "[1.2]", None),
             ("\\[.\\]", "[1.2]", Some(&[])),
             ("(\\[.\\])", "[1.2]", Some(&["[1.2]"])),

@@ -71,7 +71,7 @@ pub enum BadPattern {
 }
 
 /// Longest label.
-pub const PATTERN_BYTES_MAX: usize = 8192;
+pub(super) const PATTERN_BYTES_MAX: usize = 8192;
 
 impl fmt::Display for BadPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

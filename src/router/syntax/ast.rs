@@ -154,10 +154,12 @@ impl Word {
     #[must_use]
     pub fn plain(&self) -> Option<&[u8]> {
         match self.parts.as_slice() {
-            [Part::Literal {
-                text,
-                quoted: false,
-            }] => Some(text),
+            [
+                Part::Literal {
+                    text,
+                    quoted: false,
+                },
+            ] => Some(text),
             _ => None,
         }
     }

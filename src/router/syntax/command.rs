@@ -1,6 +1,9 @@
 //! Blocks, chains, pipelines and simple commands.
 
-use super::ast::{Block, Chain, Command, CommandKind, Function, Junction, Part, Pipeline, Redirection, Simple, Target, Word};
+use super::ast::{
+    Block, Chain, Command, CommandKind, Function, Junction, Part, Pipeline, Redirection, Simple,
+    Target, Word,
+};
 use super::cursor::{Parser, Rule};
 use super::here::Pending;
 
@@ -32,7 +35,11 @@ impl Parser<'_> {
                 Some(b';') if !self.looking_at(b";;") => self.at += 1,
                 Some(b'&') => self.at += 1,
                 _ if self.at_block_end() => return Ok(()),
-                _ => return Err(self.error(format!("a command ends here, but {} follows", self.found())).into()),
+                _ => {
+                    return Err(self
+                        .error(format!("a command ends here, but {} follows", self.found()))
+                        .into());
+                }
             }
         }
     }
@@ -42,7 +49,9 @@ impl Parser<'_> {
             None | Some(b')' | b'}') => true,
             Some(b'`') => self.backquotes,
             Some(b';') => self.looking_at(b";;"),
-            Some(byte) if byte.is_ascii_lowercase() => CLOSING.iter().any(|word| self.at_keyword(word)),
+            Some(byte) if byte.is_ascii_lowercase() => {
+                CLOSING.iter().any(|word| self.at_keyword(word))
+            }
             _ => false,
         }
     }
@@ -213,7 +222,10 @@ impl Parser<'_> {
                 return Ok(parameters);
             }
             if !self.take(b",") {
-                let message = format!("',' or ')' expected between parameters, not {}", self.found());
+                let message = format!(
+                    "',' or ')' expected between parameters, not {}",
+                    self.found()
+                );
                 return Err(self.error(message).hint(not_a_list(function)).into());
             }
         }
@@ -222,7 +234,10 @@ impl Parser<'_> {
     /// `2> file`; none: something else stands here.
     pub(super) fn redirection(&mut self) -> Rule<Option<Redirection>> {
         let at = self.here();
-        let digits = self.text[self.at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let digits = self.text[self.at..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
         let Some(operator @ (b'<' | b'>')) = self.peek_at(digits) else {
             return Ok(None);
         };
@@ -257,7 +272,9 @@ impl Parser<'_> {
     fn file(&mut self) -> Rule<Word> {
         self.skip_blanks();
         if !self.at_word_start() {
-            return Err(self.error(format!("a file name is expected, not {}", self.found())).into());
+            return Err(self
+                .error(format!("a file name is expected, not {}", self.found()))
+                .into());
         }
         self.word()
     }
@@ -272,7 +289,12 @@ impl Parser<'_> {
                 self.at += 1;
                 Ok(Target::Same(digit - b'0'))
             }
-            _ => Err(self.error(format!("a descriptor or '-' is expected, not {}", self.found())).into()),
+            _ => Err(self
+                .error(format!(
+                    "a descriptor or '-' is expected, not {}",
+                    self.found()
+                ))
+                .into()),
         }
     }
 
@@ -286,7 +308,11 @@ impl Parser<'_> {
         for part in &word.parts {
             match part {
                 Part::Literal { text, .. } => stop.extend_from_slice(text),
-                _ => return Err(self.error_at(at, "the word behind '<<' is taken as it stands").into()),
+                _ => {
+                    return Err(self
+                        .error_at(at, "the word behind '<<' is taken as it stands")
+                        .into());
+                }
             }
         }
         let number = self.here_texts.len();
@@ -304,5 +330,7 @@ impl Parser<'_> {
 
 fn not_a_list(function: &[u8]) -> String {
     let name = String::from_utf8_lossy(function);
-    format!("'{name} (' defines a function; the first argument of a command cannot be written as a list: assign it to a variable first")
+    format!(
+        "'{name} (' defines a function; the first argument of a command cannot be written as a list: assign it to a variable first"
+    )
 }

@@ -26,8 +26,18 @@ impl Parser<'_> {
             b"ssift" => |parser, at| parser.sift_command(Kind::Bytes, at),
             b"tsift" => |parser, at| parser.sift_command(Kind::Tokens, at),
             b"local" => Self::local_command,
-            b"sift" => return Err(self.error("'sift' is not in the language").hint("write ssift ... tfiss for bytes, tsift ... tfist for RFC 822 tokens").into()),
-            b"function" => return Err(self.error("'function' is not in the language").hint("write name () { ... }").into()),
+            b"sift" => {
+                return Err(self
+                    .error("'sift' is not in the language")
+                    .hint("write ssift ... tfiss for bytes, tsift ... tfist for RFC 822 tokens")
+                    .into());
+            }
+            b"function" => {
+                return Err(self
+                    .error("'function' is not in the language")
+                    .hint("write name () { ... }")
+                    .into());
+            }
             _ => return Ok(None),
         };
         if self.looks_like_assignment_or_definition(keyword.len()) {
@@ -67,7 +77,10 @@ impl Parser<'_> {
             return Ok(());
         }
         let message = format!("'{}' expected, not {}", char::from(byte), self.found());
-        let hint = format!("the '{opening}' of line {} is still open", self.line_of(opened));
+        let hint = format!(
+            "the '{opening}' of line {} is still open",
+            self.line_of(opened)
+        );
         Err(self.error(message).hint(hint).into())
     }
 
@@ -118,7 +131,12 @@ impl Parser<'_> {
     fn for_command(&mut self, at: At) -> Rule<CommandKind> {
         self.skip_blanks();
         let Some(variable) = self.name() else {
-            return Err(self.error(format!("a variable name is expected behind 'for', not {}", self.found())).into());
+            return Err(self
+                .error(format!(
+                    "a variable name is expected behind 'for', not {}",
+                    self.found()
+                ))
+                .into());
         };
         self.skip_lines()?;
         let mut words = None;
@@ -149,7 +167,9 @@ impl Parser<'_> {
                 }
                 None | Some(b'\n' | b'#') => return Ok(words),
                 Some(b'|' | b'&' | b'<' | b'>' | b')' | b'}') => {
-                    return Err(self.error(format!("a word is expected, not {}", self.found())).into());
+                    return Err(self
+                        .error(format!("a word is expected, not {}", self.found()))
+                        .into());
                 }
                 Some(_) => words.push(self.word()?),
             }
@@ -208,7 +228,10 @@ impl Parser<'_> {
             }
         }
         if self.peek() == Some(b'=') {
-            return Err(self.error("'local' takes names only").hint("write local x; x=...").into());
+            return Err(self
+                .error("'local' takes names only")
+                .hint("write local x; x=...")
+                .into());
         }
         Ok(CommandKind::Local(names))
     }

@@ -30,7 +30,11 @@ pub struct Parsed {
 /// All errors found.
 pub fn parse(source: &Rc<Source>) -> Result<Parsed, Vec<Diagnostic>> {
     if source.text.len() > SCRIPT_BYTES_MAX {
-        return Err(vec![Diagnostic::new(source, 0, "the script is longer than 16 MiB")]);
+        return Err(vec![Diagnostic::new(
+            source,
+            0,
+            "the script is longer than 16 MiB",
+        )]);
     }
     let mut parser = Parser {
         source,
@@ -103,7 +107,9 @@ impl Parser<'_> {
     fn end_of_text(&mut self) -> Rule<()> {
         match self.pending.first() {
             None => Ok(()),
-            Some(pending) => Err(self.error_at(pending.at, "the text of '<<' is missing").into()),
+            Some(pending) => Err(self
+                .error_at(pending.at, "the text of '<<' is missing")
+                .into()),
         }
     }
 
@@ -177,7 +183,9 @@ impl Parser<'_> {
     pub(super) fn nested<T>(&mut self, rule: impl FnOnce(&mut Self) -> Rule<T>) -> Rule<T> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err(self.error(format!("more than {DEPTH_MAX} levels of nesting")).into());
+            return Err(self
+                .error(format!("more than {DEPTH_MAX} levels of nesting"))
+                .into());
         }
         let result = rule(self);
         self.depth -= 1;
@@ -255,7 +263,23 @@ impl Parser<'_> {
         }
         matches!(
             self.peek_at(keyword.len()),
-            None | Some(b' ' | b'\t' | b'\r' | b'\n' | b';' | b'|' | b'&' | b'<' | b'>' | b'(' | b')' | b'{' | b'}' | b'`' | b'#' | b'\\')
+            None | Some(
+                b' ' | b'\t'
+                    | b'\r'
+                    | b'\n'
+                    | b';'
+                    | b'|'
+                    | b'&'
+                    | b'<'
+                    | b'>'
+                    | b'('
+                    | b')'
+                    | b'{'
+                    | b'}'
+                    | b'`'
+                    | b'#'
+                    | b'\\'
+            )
         )
     }
 
@@ -267,7 +291,11 @@ impl Parser<'_> {
             return Ok(());
         }
         let message = format!("'{keyword}' expected, not {}", self.found());
-        let hint = format!("the '{}' of line {} is still open", opened.0, self.line_of(opened.1));
+        let hint = format!(
+            "the '{}' of line {} is still open",
+            opened.0,
+            self.line_of(opened.1)
+        );
         Err(self.error(message).hint(hint).into())
     }
 }

@@ -30,12 +30,18 @@ impl Parser<'_> {
 
     fn check_label(&self, end: &str, opened: (&str, At)) -> Rule<()> {
         let misplaced = MISPLACED.iter().any(|word| self.at_keyword(word));
-        let other_end = [&b"tfiss"[..], b"tfist", b"tfis"].iter().any(|word| self.at_keyword(word));
+        let other_end = [&b"tfiss"[..], b"tfist", b"tfis"]
+            .iter()
+            .any(|word| self.at_keyword(word));
         if self.peek().is_some() && !misplaced && !other_end && self.peek() != Some(b'}') {
             return Ok(());
         }
         let message = format!("'{end}' expected, not {}", self.found());
-        let hint = format!("the '{}' of line {} is still open", opened.0, self.line_of(opened.1));
+        let hint = format!(
+            "the '{}' of line {} is still open",
+            opened.0,
+            self.line_of(opened.1)
+        );
         Err(self.error(message).hint(hint).into())
     }
 
@@ -45,8 +51,15 @@ impl Parser<'_> {
         self.check_pattern(kind, &label)?;
         let body = self.block()?;
         if !self.take(b";;") {
-            let message = format!("';;' expected behind the body of a label, not {}", self.found());
-            let hint = format!("the '{}' of line {} is still open", opened.0, self.line_of(opened.1));
+            let message = format!(
+                "';;' expected behind the body of a label, not {}",
+                self.found()
+            );
+            let hint = format!(
+                "the '{}' of line {} is still open",
+                opened.0,
+                self.line_of(opened.1)
+            );
             return Err(self.error(message).hint(hint).into());
         }
         Ok(SiftRule { at, label, body })
@@ -99,7 +112,10 @@ impl Parser<'_> {
             }
             text.push(byte);
         }
-        let message = format!("a {} in a label is not closed on its line", char::from(quote));
+        let message = format!(
+            "a {} in a label is not closed on its line",
+            char::from(quote)
+        );
         Err(self.error_at(at, message).into())
     }
 

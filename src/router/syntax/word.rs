@@ -14,7 +14,9 @@ impl Parser<'_> {
         let at = self.here();
         let word = self.word()?;
         if word.parts.is_empty() {
-            return Err(self.error_at(at, format!("a pattern is expected, not {}", self.found())).into());
+            return Err(self
+                .error_at(at, format!("a pattern is expected, not {}", self.found()))
+                .into());
         }
         Ok(word)
     }
@@ -29,7 +31,9 @@ impl Parser<'_> {
         while let Some(byte) = self.peek() {
             match byte {
                 byte if stops.contains(&byte) => break,
-                b' ' | b'\t' | b'\r' | b'\n' | b'|' | b'&' | b';' | b'<' | b'>' | b')' | b'}' => break,
+                b' ' | b'\t' | b'\r' | b'\n' | b'|' | b'&' | b';' | b'<' | b'>' | b')' | b'}' => {
+                    break;
+                }
                 b'(' if text.is_empty() && word.parts.is_empty() => {
                     let list = self.list()?;
                     word.parts.push(list);
@@ -241,12 +245,19 @@ impl Parser<'_> {
 
     /// `{x}`, `{x-word}` and their kin, behind the `{`.
     fn braced(&mut self, quoted: bool, opened: u32) -> Rule<Part> {
-        let digits = self.text[self.at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let digits = self.text[self.at..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
         let parameter = if digits > 0 {
             let number = std::str::from_utf8(&self.text[self.at..self.at + digits]).unwrap_or("");
             self.at += digits;
             number.parse().ok().map(Parameter::Positional)
-        } else if self.peek() == Some(b'$') && self.peek_at(1).is_some_and(|byte| byte.is_ascii_alphabetic()) {
+        } else if self.peek() == Some(b'$')
+            && self
+                .peek_at(1)
+                .is_some_and(|byte| byte.is_ascii_alphabetic())
+        {
             self.at += 1;
             self.name().map(Parameter::Indirect)
         } else {
@@ -262,14 +273,20 @@ impl Parser<'_> {
         let colon = self.take(b":");
         let Some(operator @ (b'-' | b'=' | b'?' | b'+')) = self.peek() else {
             let message = format!("'}}' or one of - = ? + expected, not {}", self.found());
-            return Err(self.error(message).hint("${x#...} and ${x%...} are not in the language").into());
+            return Err(self
+                .error(message)
+                .hint("${x#...} and ${x%...} are not in the language")
+                .into());
         };
         self.at += 1;
         let stops: &[u8] = if self.in_quotes { b"\"" } else { b"" };
         let word = self.nested(|parser| parser.word_parts(quoted, stops))?;
         if !self.take(b"}") {
             let message = format!("'}}' expected, not {}", self.found());
-            let hint = format!("the '${{' of line {} is still open; blanks in there must be quoted", self.line_of(opened));
+            let hint = format!(
+                "the '${{' of line {} is still open; blanks in there must be quoted",
+                self.line_of(opened)
+            );
             return Err(self.error(message).hint(hint).into());
         }
         Ok(Part::Conditional {
