@@ -19,6 +19,7 @@ mod status;
 mod submit;
 mod trace;
 mod worker;
+mod zmsh;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -63,6 +64,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run a script in the routing language.
+    Zmsh(zmsh::Arguments),
     /// Run the daemon in the foreground, operator log on stderr. SIGTERM drains and stops.
     #[command(after_long_help = help::RUN)]
     Run(ConfigArgument),
@@ -274,6 +277,7 @@ fn dispatch(command: Command) -> Result<ExitCode, ExitCode> {
         Command::Mailq(arguments) => queue::mailq(&arguments)?,
         Command::Spool(act) => spool::run(&act)?,
         Command::Trace { config, wanted } => trace::run(&config.load()?, &wanted)?,
+        Command::Zmsh(arguments) => zmsh::run(&arguments),
         Command::Makedb(arguments) => database::makedb(&arguments),
         Command::Newaliases(arguments) => database::newaliases(&arguments),
         Command::Newdb(arguments) => database::newdb(&arguments),

@@ -8,6 +8,7 @@ pub mod pickup;
 pub mod postman;
 pub mod queue;
 pub mod resolver;
+pub mod script;
 mod server;
 pub mod space;
 mod thread;

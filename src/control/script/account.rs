@@ -48,7 +48,9 @@ impl Accounts {
             return Ok(None);
         };
         let members = line.get(3).copied().unwrap_or_default();
-        let members = members.split(|byte| *byte == b',').filter(|member| !member.is_empty());
+        let members = members
+            .split(|byte| *byte == b',')
+            .filter(|member| !member.is_empty());
         Ok(Some(members.map(<[u8]>::to_vec).collect()))
     }
 }

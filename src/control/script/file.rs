@@ -16,7 +16,10 @@ const FILE_BYTES_MAX: u64 = 256 << 20;
 
 pub(super) fn failure(path: &[u8], error: &io::Error) -> Failure {
     Failure {
-        missing: matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        missing: matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+        ),
         text: format!("{}: {error}", String::from_utf8_lossy(path)),
     }
 }
@@ -34,7 +37,9 @@ pub(super) fn read(name: &[u8], user: Option<u32>) -> Result<(Vec<u8>, Stat), Fa
             return Err(io::Error::other("not a regular file"));
         }
         if metadata.len() > FILE_BYTES_MAX {
-            return Err(io::Error::other(format!("more than {FILE_BYTES_MAX} bytes")));
+            return Err(io::Error::other(format!(
+                "more than {FILE_BYTES_MAX} bytes"
+            )));
         }
         let mut bytes = Vec::new();
         file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
@@ -80,7 +85,11 @@ pub(super) fn write(name: &[u8], append: bool, bytes: &[u8]) -> Result<(), Failu
 
 pub(super) fn stat(name: &[u8], link: bool) -> Result<Stat, Failure> {
     let path = path(name);
-    let metadata = if link { fs::symlink_metadata(path) } else { fs::metadata(path) };
+    let metadata = if link {
+        fs::symlink_metadata(path)
+    } else {
+        fs::metadata(path)
+    };
     match metadata {
         Ok(metadata) => Ok(of_metadata(path, &metadata)),
         Err(error) => Err(failure(name, &error)),
@@ -89,7 +98,11 @@ pub(super) fn stat(name: &[u8], link: bool) -> Result<Stat, Failure> {
 
 fn of_metadata(path: &Path, metadata: &fs::Metadata) -> Stat {
     let may = |access| rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS).is_ok();
-    let bits = [(Access::READ_OK, 4), (Access::WRITE_OK, 2), (Access::EXEC_OK, 1)];
+    let bits = [
+        (Access::READ_OK, 4),
+        (Access::WRITE_OK, 2),
+        (Access::EXEC_OK, 1),
+    ];
     Stat {
         mode: metadata.mode(),
         user: metadata.uid(),
@@ -97,7 +110,11 @@ fn of_metadata(path: &Path, metadata: &fs::Metadata) -> Stat {
         size: metadata.len(),
         modified: metadata.mtime(),
         identity: (metadata.dev(), metadata.ino()),
-        access: bits.iter().filter(|(access, _)| may(*access)).map(|(_, bit)| bit).sum(),
+        access: bits
+            .iter()
+            .filter(|(access, _)| may(*access))
+            .map(|(_, bit)| bit)
+            .sum(),
     }
 }
 

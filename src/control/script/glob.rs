@@ -17,8 +17,15 @@ const DEPTH_MAX: usize = 32;
 /// Sorted paths; none when nothing fits. `**` is any number of directories.
 pub(super) fn paths(pattern: &[u8]) -> Vec<Vec<u8>> {
     let mut found = BTreeSet::new();
-    let start = if pattern.starts_with(b"/") { PathBuf::from("/") } else { PathBuf::new() };
-    let parts: Vec<&[u8]> = pattern.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).collect();
+    let start = if pattern.starts_with(b"/") {
+        PathBuf::from("/")
+    } else {
+        PathBuf::new()
+    };
+    let parts: Vec<&[u8]> = pattern
+        .split(|byte| *byte == b'/')
+        .filter(|part| !part.is_empty())
+        .collect();
     walk(&start, &parts, 0, &mut found);
     found.into_iter().collect()
 }
@@ -54,13 +61,22 @@ fn walk(directory: &Path, parts: &[&[u8]], depth: usize, found: &mut BTreeSet<Ve
     for name in names(directory) {
         let hidden = name.starts_with(b".") && part[0] != b'.';
         if !hidden && glob_matches(part, &quoted, &name) {
-            walk(&directory.join(OsStr::from_bytes(&name)), rest, depth, found);
+            walk(
+                &directory.join(OsStr::from_bytes(&name)),
+                rest,
+                depth,
+                found,
+            );
         }
     }
 }
 
 fn names(directory: &Path) -> Vec<Vec<u8>> {
-    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let directory = if directory.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        directory
+    };
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().into_vec()).collect()
 }

@@ -5,7 +5,9 @@
 mod account;
 mod file;
 mod glob;
+mod load;
 mod program;
+mod session;
 
 use std::io::{self, BufRead, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,6 +15,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::router::request::{Answer, Failure, Request};
 
 pub use account::Accounts;
+pub use load::{Configuration, LoadError, load};
+pub use session::Session;
 
 /// What a script may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +66,12 @@ impl Local {
             Request::Glob { pattern } => Answer::Paths(glob::paths(&pattern)),
             Request::Program { name, path } => {
                 let found = program::found(&name, &path);
-                Answer::Paths(found.map(|path| path.into_os_string().into_encoded_bytes()).into_iter().collect())
+                Answer::Paths(
+                    found
+                        .map(|path| path.into_os_string().into_encoded_bytes())
+                        .into_iter()
+                        .collect(),
+                )
             }
             Request::Account(name) => Answer::Account(self.accounts.by_name(&name)),
             Request::AccountOf(number) => Answer::Account(self.accounts.by_number(number)),
@@ -70,7 +79,10 @@ impl Local {
             Request::Run(run) => match self.permission {
                 Permission::Everything => program::run(&run, self.program_time),
                 Permission::NoPrograms => {
-                    let name = run.arguments.first().map(|name| String::from_utf8_lossy(name).into_owned());
+                    let name = run
+                        .arguments
+                        .first()
+                        .map(|name| String::from_utf8_lossy(name).into_owned());
                     Answer::NotRun(format!("{}: not found", name.unwrap_or_default()))
                 }
             },
@@ -89,10 +101,14 @@ impl Local {
             }
             Request::Hostname => Answer::Hostname(hostname()),
             Request::Time => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let now = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
                 Answer::Time(now.as_secs())
             }
-            Request::Ask(_) | Request::Map(_) => unreachable!("questions and maps are not answered here"),
+            Request::Ask(_) | Request::Map(_) => {
+                unreachable!("questions and maps are not answered here")
+            }
         }
     }
 }

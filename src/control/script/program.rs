@@ -22,7 +22,9 @@ pub(super) fn run(run: &Run, time: Duration) -> Answer {
     };
     let input = match run.input.as_deref().map(input_file).transpose() {
         Ok(input) => input,
-        Err(error) => return Answer::NotRun(format!("no room for the input of a program: {error}")),
+        Err(error) => {
+            return Answer::NotRun(format!("no room for the input of a program: {error}"));
+        }
     };
     match started(run, input.as_ref()) {
         Ok(child) => finished(child, run, input, time),
@@ -38,13 +40,18 @@ pub(super) fn found(name: &[u8], path: &[u8]) -> io::Result<PathBuf> {
     if name.contains(&b'/') {
         return Ok(OsStr::from_bytes(name).into());
     }
-    let directories = path.split(|byte| *byte == b':').map(|path| Path::new(OsStr::from_bytes(path)));
+    let directories = path
+        .split(|byte| *byte == b':')
+        .map(|path| Path::new(OsStr::from_bytes(path)));
     let executable = |path: &PathBuf| {
         let metadata = path.metadata();
-        metadata.is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+        metadata
+            .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
     };
     let mut paths = directories.map(|directory| directory.join(OsStr::from_bytes(name)));
-    paths.find(executable).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    paths
+        .find(executable)
+        .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
 }
 
 /// What a program reads: a file in memory, so that it is known afterwards how far it has read.
@@ -62,7 +69,11 @@ fn started(run: &Run, input: Option<&File>) -> io::Result<Child> {
     command.arg0(word(&run.arguments[0]));
     command.args(run.arguments[1..].iter().map(word));
     command.env_clear();
-    command.envs(run.environment.iter().map(|(name, value)| (word(name), word(value))));
+    command.envs(
+        run.environment
+            .iter()
+            .map(|(name, value)| (word(name), word(value))),
+    );
     if let Some(input) = input {
         command.stdin(input.try_clone()?);
     }
@@ -76,21 +87,33 @@ fn started(run: &Run, input: Option<&File>) -> io::Result<Child> {
         command.stdout(writer.try_clone()?).stderr(writer);
         let mut child = command.spawn()?;
         drop(command);
-        child.stdout = Some(std::process::ChildStdout::from(std::os::fd::OwnedFd::from(reader)));
+        child.stdout = Some(std::process::ChildStdout::from(std::os::fd::OwnedFd::from(
+            reader,
+        )));
         return Ok(child);
     }
     command.spawn()
 }
 
 fn finished(mut child: Child, run: &Run, input: Option<File>, time: Duration) -> Answer {
-    let output = child.stdout.take().map(|pipe| thread::spawn(|| read_all(pipe)));
-    let errors = child.stderr.take().map(|pipe| thread::spawn(|| read_all(pipe)));
+    let output = child
+        .stdout
+        .take()
+        .map(|pipe| thread::spawn(|| read_all(pipe)));
+    let errors = child
+        .stderr
+        .take()
+        .map(|pipe| thread::spawn(|| read_all(pipe)));
     let status = wait(&mut child, if run.inherit { Duration::MAX } else { time });
     let joined = |reader: Option<thread::JoinHandle<Vec<u8>>>| {
-        reader.and_then(|reader| reader.join().ok()).unwrap_or_default()
+        reader
+            .and_then(|reader| reader.join().ok())
+            .unwrap_or_default()
     };
     let (output, errors) = (joined(output), joined(errors));
-    let read = input.and_then(|mut input| input.stream_position().ok()).unwrap_or(0);
+    let read = input
+        .and_then(|mut input| input.stream_position().ok())
+        .unwrap_or(0);
     match status {
         Ok(status) => Answer::Ran {
             status: code(status),
@@ -121,11 +144,20 @@ fn wait(child: &mut Child, time: Duration) -> io::Result<ExitStatus> {
             return Ok(status);
         }
         if Instant::now() >= end {
-            if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            if let Some(group) = i32::try_from(child.id())
+                .ok()
+                .and_then(rustix::process::Pid::from_raw)
+            {
                 let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
             }
             child.wait()?;
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("the program took more than {} s and was ended", time.as_secs())));
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!(
+                    "the program took more than {} s and was ended",
+                    time.as_secs()
+                ),
+            ));
         }
         thread::sleep(LOOK);
     }

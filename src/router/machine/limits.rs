@@ -49,6 +49,13 @@ impl Default for Limits {
 pub(super) const VALUE_BYTES: usize = 32;
 
 impl Limits {
+    /// The same with another bound of operations.
+    #[must_use]
+    pub fn with_steps(mut self, steps_max: u64) -> Self {
+        self.steps_max = steps_max;
+        self
+    }
+
     /// Counts a new text or list.
     pub(super) fn allocate(&mut self, bytes: usize) {
         self.allocated += bytes + VALUE_BYTES;
