@@ -193,20 +193,30 @@ fn grind_at(value: &Value, output: &mut Vec<u8>, depth: usize) {
     }
 }
 
+/// Quoted when a reader could take it for something else; an apostrophe stands outside the quotes.
 fn grind_text(text: &[u8], output: &mut Vec<u8>) {
-    let plain = |byte: &u8| !byte.is_ascii_whitespace() && !b"\"'\\".contains(byte);
-    if !text.is_empty() && text.iter().all(plain) {
+    let plain = |byte: &u8| byte.is_ascii_graphic() && !b"\"'\\".contains(byte);
+    if text.iter().all(plain) && !text.is_empty() {
         output.extend_from_slice(text);
         return;
     }
-    output.push(b'\'');
+    if text.is_empty() {
+        output.extend_from_slice(b"''");
+    }
+    let mut open = false;
     for byte in text {
+        if (*byte == b'\'') == open {
+            output.push(b'\'');
+            open = !open;
+        }
         match byte {
-            b'\'' => output.extend_from_slice(b"'\\''"),
+            b'\'' => output.extend_from_slice(b"\\'"),
             _ => output.push(*byte),
         }
     }
-    output.push(b'\'');
+    if open {
+        output.push(b'\'');
+    }
 }
 
 impl fmt::Display for Value {
@@ -253,6 +263,8 @@ mod tests {
         assert_eq!(Value::nil().to_string(), "nil");
         assert_eq!(Value::from("a\"b").to_string(), "'a\"b'");
         assert_eq!(Value::from("it's").to_string(), "'it'\\''s'");
+        assert_eq!(Value::from("'a'b").to_string(), "\\''a'\\''b'");
+        assert_eq!(Value::from("j\u{f6}").to_string(), "'j\u{f6}'");
     }
 
     #[test]

@@ -15,7 +15,28 @@ pub(super) fn source(machine: &mut Evaluation, arguments: Arguments) -> Flow {
         machine.status = USAGE;
         return Ok(());
     };
-    let path = path.clone();
+    let mut candidates = vec![path.clone()];
+    if !path.contains(&b'/') {
+        let directories = machine.program_path();
+        let named = directories
+            .split(|byte| *byte == b':')
+            .filter(|directory| !directory.is_empty());
+        candidates.extend(
+            named
+                .map(|directory| [directory, b"/", path.as_slice()].concat())
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev(),
+        );
+    }
+    source_first(machine, candidates)
+}
+
+/// Runs the last of the files that is there.
+fn source_first(machine: &mut Evaluation, mut candidates: Vec<Vec<u8>>) -> Flow {
+    let Some(path) = candidates.pop() else {
+        return Ok(());
+    };
     let user = machine.acting_user();
     let request = Request::Read {
         path: path.clone(),
@@ -31,6 +52,7 @@ pub(super) fn source(machine: &mut Evaluation, arguments: Arguments) -> Flow {
                 let source: Rc<Source> = Source::new(&String::from_utf8_lossy(&path), &bytes);
                 machine.run_source(&source)
             }
+            Err(_) if !candidates.is_empty() => source_first(machine, candidates),
             Err(failure) => {
                 machine.complain(&failure.text);
                 machine.status = 1;

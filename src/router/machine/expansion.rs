@@ -119,17 +119,14 @@ impl Evaluation {
             }
         }
         let symbol = self.symbol(base.bytes())?;
-        let mut items = match self.variable(symbol) {
+        let others = match self.variable(symbol) {
             Some(Value::List(list)) => list.items().clone(),
             _ => Vec::new(),
         };
         let dsn = Value::Text(self.new_text(&dsn));
-        match (0..items.len())
-            .step_by(2)
-            .find(|at| items[*at].bytes() == b"DSN")
-        {
-            Some(at) if at + 1 < items.len() => items[at + 1] = dsn,
-            _ => items.extend([Value::Text(Text::from("DSN")), dsn]),
+        let mut items = vec![Value::Text(Text::from("DSN")), dsn];
+        for pair in others.chunks(2).filter(|pair| pair[0].bytes() != b"DSN") {
+            items.extend_from_slice(pair);
         }
         let name = self.new_name();
         let symbol = self.symbol(&name)?;

@@ -130,6 +130,7 @@ fn token(input: &[u8], at: usize) -> (TokenKind, usize) {
             let quoted = input.get(at + 1).is_some_and(special);
             (TokenKind::Plain, at + 1 + usize::from(quoted))
         }
+        b':' if input.get(at + 1) == Some(&b':') => (TokenKind::Plain, at + 2),
         byte if SPECIALS.contains(&byte) => (TokenKind::Plain, at + 1),
         _ => {
             let atom = |byte: &&u8| !b" \t\r\n\"[(".contains(byte) && !SPECIALS.contains(byte);

@@ -99,24 +99,17 @@ impl Parser<'_> {
         Ok(word)
     }
 
+    /// A quoted part goes on to its closing quote, over the ends of lines too.
     fn quoted_label(&mut self, quote: u8, text: &mut Vec<u8>) -> Rule<()> {
         let at = self.here();
-        self.at += 1;
-        while let Some(byte) = self.peek() {
-            if byte == b'\n' {
-                break;
-            }
-            self.at += 1;
-            if byte == quote {
-                return Ok(());
-            }
-            text.push(byte);
-        }
-        let message = format!(
-            "a {} in a label is not closed on its line",
-            char::from(quote)
-        );
-        Err(self.error_at(at, message).into())
+        let start = self.at + 1;
+        let Some(length) = memchr::memchr(quote, &self.text[start..]) else {
+            let message = format!("a {} in a label is not closed", char::from(quote));
+            return Err(self.error_at(at, message).into());
+        };
+        text.extend_from_slice(&self.text[start..start + length]);
+        self.at = start + length + 1;
+        Ok(())
     }
 
     /// A label without expansions is known now.
