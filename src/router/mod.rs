@@ -6,6 +6,7 @@
 pub mod builtin;
 pub mod code;
 pub mod diagnostic;
+pub mod loaded;
 pub mod machine;
 pub mod message;
 pub mod next_hop;

@@ -1,13 +1,11 @@
-//! Loads a routing configuration into an evaluation.
+//! Loads a routing configuration.
 
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use super::Session;
-use crate::router::diagnostic::{Diagnostic, Source};
+use crate::router::loaded::{LoadError as ScriptError, Loaded, Plan, Script, Setting};
 use crate::router::machine::{Evaluation, Limits};
 use crate::router::stock;
-use crate::router::value::Value;
 
 /// What the settings say about routing.
 #[derive(Clone, Debug, Default)]
@@ -33,33 +31,21 @@ pub struct Configuration {
 pub enum LoadError {
     /// The script cannot be read.
     Unreadable(String),
-    /// The scripts have errors.
-    Wrong(Vec<Diagnostic>),
-    /// A script ran into a limit, or ended with a failure.
-    Stopped(String),
-    /// The scripts define no function `router`.
-    NoRouter,
+    /// It is wrong.
+    Script(ScriptError),
 }
 
 impl std::fmt::Display for LoadError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unreadable(why) => f.write_str(why),
-            Self::Wrong(errors) => {
-                for (number, error) in errors.iter().enumerate() {
-                    let separator = if number == 0 { "" } else { "\n" };
-                    write!(f, "{separator}{error}")?;
-                }
-                Ok(())
-            }
-            Self::Stopped(why) => write!(f, "the routing script was stopped: {why}"),
-            Self::NoRouter => f.write_str("the routing script defines no function router"),
+            Self::Script(error) => error.fmt(f),
         }
     }
 }
 
 /// Puts the routes of the settings into a relation.
-const ROUTES: &[u8] = b"relation -lt incore -d pathalias settings_routes
+const ROUTES: &str = "relation -lt incore -d pathalias settings_routes
 while [ $# -gt 0 ]; do db add settings_routes \"$1\" \"$2\"; shift 2; done
 ";
 
@@ -67,90 +53,66 @@ while [ $# -gt 0 ]; do db add settings_routes \"$1\" \"$2\"; shift 2; done
 ///
 /// # Errors
 /// All errors of the scripts.
-pub fn load(configuration: &Configuration, session: &mut Session) -> Result<Evaluation, LoadError> {
-    let sources = sources(configuration)?;
-    let mut evaluation = Evaluation::new(configuration.limits.clone());
-    set_variables(configuration, &mut evaluation);
+pub fn load(
+    configuration: &Configuration,
+    session: &mut Session,
+) -> Result<(Loaded, Evaluation), LoadError> {
+    let plan = plan(configuration)?;
+    let maps = session.maps_handle();
+    let loaded = Loaded::new(plan, |request, _| session.answer(request), &*maps);
+    loaded.map_err(LoadError::Script)
+}
+
+fn plan(configuration: &Configuration) -> Result<Plan, LoadError> {
     let pairs = configuration
         .routes
         .iter()
-        .flat_map(|(domain, route)| [domain.as_bytes(), route.as_bytes()]);
-    let pairs: Vec<&[u8]> = pairs.collect();
-    run(
-        &mut evaluation,
-        session,
-        &Source::new("settings", ROUTES),
-        &pairs,
-    )?;
-    let mut errors = Vec::new();
-    for source in &sources {
-        match run(&mut evaluation, session, source, &[]) {
-            Ok(()) => {}
-            Err(LoadError::Wrong(more)) => errors.extend(more),
-            Err(error) => return Err(error),
-        }
-    }
-    if !errors.is_empty() {
-        return Err(LoadError::Wrong(errors));
-    }
-    if !evaluation.has_function(b"router") {
-        return Err(LoadError::NoRouter);
-    }
-    evaluation.keep();
-    Ok(evaluation)
-}
-
-fn sources(configuration: &Configuration) -> Result<Vec<Rc<Source>>, LoadError> {
+        .flat_map(|(domain, route)| [domain, route]);
+    let mut scripts = vec![Script {
+        name: "settings".to_owned(),
+        text: ROUTES.into(),
+        arguments: pairs.map(|text| text.clone().into_bytes()).collect(),
+    }];
     match &configuration.script {
-        None => Ok(stock::FILES
-            .iter()
-            .map(|(name, text)| Source::new(name, text.as_bytes()))
-            .collect()),
-        Some(path) => Ok(vec![read(path)?]),
+        None => scripts.extend(
+            stock::FILES
+                .iter()
+                .map(|(name, text)| script(name, text.as_bytes())),
+        ),
+        Some(path) => scripts.push(read(path)?),
+    }
+    let texts = [
+        ("hostname", configuration.hostname.clone()),
+        ("default_route", configuration.default_route.clone()),
+        ("MAILVAR", configuration.directory.display().to_string()),
+    ];
+    let texts = texts.into_iter().filter(|(_, text)| !text.is_empty());
+    let mut variables: Vec<(String, Setting)> = texts
+        .map(|(name, text)| (name.to_owned(), Setting::Text(text)))
+        .collect();
+    variables.push((
+        "local_domains".to_owned(),
+        Setting::List(configuration.local_domains.clone()),
+    ));
+    Ok(Plan {
+        variables,
+        scripts,
+        limits: configuration.limits.clone(),
+    })
+}
+
+fn script(name: &str, text: &[u8]) -> Script {
+    Script {
+        name: name.to_owned(),
+        text: text.to_vec(),
+        arguments: Vec::new(),
     }
 }
 
-fn read(path: &Path) -> Result<Rc<Source>, LoadError> {
+fn read(path: &Path) -> Result<Script, LoadError> {
     let name = path.display().to_string();
     match std::fs::read(path) {
-        Ok(text) => Ok(Source::new(&name, &text)),
+        Ok(text) => Ok(script(&name, &text)),
         Err(error) => Err(LoadError::Unreadable(format!("{name}: {error}"))),
-    }
-}
-
-fn set_variables(configuration: &Configuration, evaluation: &mut Evaluation) {
-    let texts = [
-        ("hostname", configuration.hostname.as_str()),
-        ("default_route", configuration.default_route.as_str()),
-        ("MAILVAR", configuration.directory.to_str().unwrap_or("")),
-    ];
-    for (name, text) in texts.iter().filter(|(_, text)| !text.is_empty()) {
-        evaluation.set_variable(name.as_bytes(), Value::from(*text));
-    }
-    let domains = configuration
-        .local_domains
-        .iter()
-        .map(|domain| Value::from(domain.as_str()))
-        .collect();
-    evaluation.set_variable(b"local_domains", Value::list(domains));
-}
-
-fn run(
-    evaluation: &mut Evaluation,
-    session: &mut Session,
-    source: &Rc<Source>,
-    arguments: &[&[u8]],
-) -> Result<(), LoadError> {
-    evaluation
-        .load(source, arguments)
-        .map_err(LoadError::Wrong)?;
-    session
-        .run(evaluation)
-        .map_err(|limit| LoadError::Stopped(format!("{}: {limit}", source.name)))?;
-    let errors = evaluation.take_errors();
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(LoadError::Wrong(errors))
     }
 }

@@ -1,6 +1,7 @@
 //! A script that runs to its end on the calling thread, with everything it asks answered at once.
 
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +15,7 @@ use crate::router::request::{Answer, Failure, Request};
 /// What answers a script that waits.
 pub struct Session {
     local: Local,
-    maps: Live,
+    maps: Rc<Live>,
     answers: Answers,
     runtime: tokio::runtime::Runtime,
     started: Instant,
@@ -31,7 +32,7 @@ impl Session {
             .build()?;
         Ok(Self {
             local,
-            maps: Live::default(),
+            maps: Rc::default(),
             answers: Answers::new(resolver, own),
             runtime,
             started: Instant::now(),
@@ -54,6 +55,11 @@ impl Session {
         &self.maps
     }
 
+    /// The same, to look things up while the session answers.
+    pub(super) fn maps_handle(&self) -> Rc<Live> {
+        Rc::clone(&self.maps)
+    }
+
     /// Now.
     #[must_use]
     pub fn now(&self) -> Now {
@@ -72,7 +78,7 @@ impl Session {
     /// The limit that it reached.
     pub fn run(&mut self, evaluation: &mut Evaluation) -> Result<i32, Limit> {
         loop {
-            match evaluation.run(&self.maps, self.now()) {
+            match evaluation.run(&*self.maps, self.now()) {
                 Turn::Done(status) => return Ok(status),
                 Turn::Stopped(limit) => return Err(limit),
                 Turn::More => {}
