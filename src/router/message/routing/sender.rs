@@ -91,6 +91,7 @@ impl<V: Value> Routing<V> {
     ) -> Next {
         if self.facts.sender.is_empty() {
             // Nobody: the script need not be asked.
+            self.sender = self.null_sender();
             self.after_sender(content);
             return Next::Again;
         }
@@ -109,7 +110,7 @@ impl<V: Value> Routing<V> {
             Origin::User(owner) => owner.uid,
             Origin::Relay | Origin::Submission => self.settings.nobody,
         };
-        let attributes = Maker::new(privilege, kind, &self.facts, None).make(script, None);
+        let attributes = Maker::new(privilege, kind, &self.facts).make(script, None);
         self.call(
             script,
             ROUTER,
@@ -133,22 +134,29 @@ impl<V: Value> Routing<V> {
         });
     }
 
+    /// Channel `error`, and the host it came from; `-` when it was submitted here.
+    fn null_sender(&self) -> Quad<V> {
+        let keywords = &self.facts.keywords;
+        let received = keywords.iter().find(|(keyword, _)| keyword == b"rcvdfrom");
+        let host = match (&self.facts.origin, received) {
+            (Origin::Relay, Some((_, host))) => host,
+            (Origin::Relay, None) => &b"unknown"[..],
+            _ => b"-",
+        };
+        Quad::new(b"error", host, b"<>", b"")
+    }
+
     /// A sender that the script could not route: what it is, on a channel of no meaning.
     pub(super) fn unknown_sender(&self) -> Quad<V> {
         Quad::new(b"hold", b"-", &self.facts.sender, b"")
     }
 
     pub(super) fn after_sender(&mut self, content: Option<&[u8]>) {
-        let user = if self.facts.sender.is_empty() {
-            b"<>".to_vec()
-        } else {
-            self.sender.user()
-        };
         let privilege = match &self.facts.origin {
             Origin::User(owner) if !owner.trusted => owner.uid,
             _ => self.settings.nobody,
         };
-        self.recipients = Maker::new(privilege, b"recipient", &self.facts, Some(&user));
+        self.recipients = Maker::new(privilege, b"recipient", &self.facts);
         self.step = Step::Recipient(0);
         let (Some(owner), Some(head)) = (untrusted(&self.facts.origin), &self.head) else {
             return;
