@@ -69,7 +69,11 @@ impl Constant {
         Self {
             route: Shared::of_list((0..members).map(quad).collect()),
             rewriter: text(rewriter),
-            attributes: Shared::of_list(["privilege", "65534", "type", "recipient"].map(text).to_vec()),
+            attributes: Shared::of_list(
+                ["privilege", "65534", "type", "recipient"]
+                    .map(text)
+                    .to_vec(),
+            ),
             reply: None,
         }
     }
@@ -133,7 +137,12 @@ fn facts(recipients: usize) -> Facts {
     }
 }
 
-fn route(script: &mut Constant, facts: Facts, settings: &Arc<Settings>, content: Option<&[u8]>) -> Routed {
+fn route(
+    script: &mut Constant,
+    facts: Facts,
+    settings: &Arc<Settings>,
+    content: Option<&[u8]>,
+) -> Routed {
     let mut routing = Routing::new(facts, Arc::clone(settings));
     match routing.run(script, content) {
         Progress::Done(routed) => routed,
