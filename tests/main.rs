@@ -11,6 +11,7 @@ mod tidy;
 
 mod e2e;
 mod fuzz;
+mod messages;
 mod sim;
 
 #[path = "../fuzz/src/lib.rs"]

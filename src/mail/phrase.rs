@@ -1,11 +1,18 @@
 //! Display names of addresses, as fields that are added to a header need them.
 
+use super::token::is_word;
+
 /// A name and an address as RFC 5322 3.4 writes them; a name that is not ASCII as RFC 2047 does.
 #[must_use]
 pub fn mailbox(name: &str, address: &str) -> String {
     let name: String = name.trim().chars().filter(|c| !c.is_control()).collect();
     if name.is_empty() {
         return address.to_owned();
+    }
+    // RFC 5322 3.2.5: words need quotes only where they are no atoms.
+    let mut bytes = name.bytes();
+    if bytes.all(|byte| byte.is_ascii() && (byte == b' ' || is_word(byte))) {
+        return format!("{name} <{address}>");
     }
     if name.is_ascii() {
         let escaped = name.replace('\\', "\\\\").replace('"', "\\\"");
@@ -49,9 +56,10 @@ mod tests {
     fn names_in_a_from_field() {
         for (name, field) in [
             ("", "a@x"),
-            ("Ann O'Neil", "\"Ann O'Neil\" <a@x>"),
+            ("Ann O'Neil", "Ann O'Neil <a@x>"),
+            ("J. Q. User", "\"J. Q. User\" <a@x>"),
             ("the \"boss\\", "\"the \\\"boss\\\\\" <a@x>"),
-            ("two\nlines", "\"twolines\" <a@x>"),
+            ("two\nlines", "twolines <a@x>"),
             ("J\u{f6}rg B.", "=?UTF-8?Q?J=C3=B6rg_B=2E?= <a@x>"),
         ] {
             assert_eq!(mailbox(name, "a@x"), field);

@@ -206,7 +206,7 @@ fn what_a_message_lacks_is_added() {
         (
             &["-F", "Cron Daemon", "-f", "cron@a.example"][..],
             "Subject: s\n\nx\n",
-            &["From: \"Cron Daemon\" <cron@a.example>\r\n"][..],
+            &["From: Cron Daemon <cron@a.example>\r\n"][..],
         ),
         (
             &["-FJ\u{f6}rg B", "-f", "root"],

@@ -61,14 +61,13 @@ pub(super) struct Maker<V> {
     common: Vec<V>,
     /// `DSNr` and `DSNe`.
     envelope: Vec<V>,
-    /// `sender` and its value.
-    sender: Vec<V>,
     dsn_key: V,
 }
 
 impl<V: Value> Maker<V> {
-    /// For lists of this privilege and type; the sender as recipients are told of it.
-    pub(super) fn new(privilege: u32, kind: &[u8], facts: &Facts, sender: Option<&[u8]>) -> Self {
+    /// For lists of this privilege and type. There is no `sender` among them: a script sets it where
+    /// failures go to somebody else than the sender.
+    pub(super) fn new(privilege: u32, kind: &[u8], facts: &Facts) -> Self {
         let pair = |key: &[u8], value: &[u8]| [V::of_text(key), V::of_text(value)];
         let mut common = Vec::new();
         common.extend(pair(b"privilege", privilege.to_string().as_bytes()));
@@ -83,7 +82,6 @@ impl<V: Value> Maker<V> {
         Self {
             common,
             envelope,
-            sender: sender.map_or_else(Vec::new, |sender| pair(b"sender", sender).to_vec()),
             dsn_key: V::of_text(b"DSN"),
         }
     }
@@ -97,7 +95,6 @@ impl<V: Value> Maker<V> {
             items.push(V::of_text(dsn));
         }
         items.extend_from_slice(&self.envelope);
-        items.extend_from_slice(&self.sender);
         let name = script.fresh_name();
         script.assign(&name, V::of_list(items));
         name

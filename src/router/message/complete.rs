@@ -262,6 +262,9 @@ impl Completion<'_> {
 }
 
 fn named(owner: &Owner, address: &str) -> String {
+    if owner.full_name.is_empty() {
+        return format!("<{address}>");
+    }
     phrase::mailbox(&String::from_utf8_lossy(&owner.full_name), address)
 }
 

@@ -111,7 +111,7 @@ pub struct Owner {
     pub uid: u32,
     /// His login name.
     pub login: Vec<u8>,
-    /// His full name; empty: not known.
+    /// The name beside his address, or beside the sender's if From has to be made of it; empty: none.
     pub full_name: Vec<u8>,
     /// Whether he may say who the sender is: root, the daemon, members of the trusted group.
     pub trusted: bool,

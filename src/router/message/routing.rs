@@ -99,7 +99,7 @@ impl<V: Value> Routing<V> {
     /// A message that nothing has been done for.
     #[must_use]
     pub fn new(facts: Facts, settings: Arc<Settings>) -> Self {
-        let recipients = Maker::new(settings.nobody, b"recipient", &facts, None);
+        let recipients = Maker::new(settings.nobody, b"recipient", &facts);
         Self {
             facts,
             settings,

@@ -3,6 +3,7 @@
 
 mod completion;
 mod deliveries;
+mod machine;
 mod rewriting;
 
 use std::collections::HashMap;

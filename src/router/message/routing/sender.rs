@@ -15,11 +15,9 @@ impl<V: Value> Routing<V> {
         script: &mut S,
         content: Option<&[u8]>,
     ) -> Next {
-        let tells = script.mentions(ENVELOPE_INFO);
         let relayed = self.facts.origin == Origin::Relay;
-        let reads =
-            !relayed || self.facts.recipients.is_empty() || self.settings.kill_in_relayed || tells;
-        if reads {
+        let is_open = self.facts.recipients.is_empty();
+        if !relayed || is_open || self.settings.kill_in_relayed {
             let Some(content) = content else {
                 return Next::Content;
             };
@@ -33,11 +31,11 @@ impl<V: Value> Routing<V> {
             if !relayed {
                 inspect(&head, content, &mut self.result.events);
             }
-            if tells {
-                let info = self.envelope_info(&head, content);
-                script.assign(ENVELOPE_INFO, info);
-            }
             self.head = Some(head);
+        }
+        if script.mentions(ENVELOPE_INFO) {
+            let info = self.envelope_info(content.unwrap_or_default());
+            script.assign(ENVELOPE_INFO, info);
         }
         if self.facts.recipients.is_empty() {
             self.find_recipients(content.unwrap_or_default());
@@ -91,6 +89,7 @@ impl<V: Value> Routing<V> {
     ) -> Next {
         if self.facts.sender.is_empty() {
             // Nobody: the script need not be asked.
+            self.sender = self.null_sender();
             self.after_sender(content);
             return Next::Again;
         }
@@ -109,7 +108,7 @@ impl<V: Value> Routing<V> {
             Origin::User(owner) => owner.uid,
             Origin::Relay | Origin::Submission => self.settings.nobody,
         };
-        let attributes = Maker::new(privilege, kind, &self.facts, None).make(script, None);
+        let attributes = Maker::new(privilege, kind, &self.facts).make(script, None);
         self.call(
             script,
             ROUTER,
@@ -133,22 +132,29 @@ impl<V: Value> Routing<V> {
         });
     }
 
+    /// Channel `error`, and the host it came from; `-` when it was submitted here.
+    fn null_sender(&self) -> Quad<V> {
+        let keywords = &self.facts.keywords;
+        let received = keywords.iter().find(|(keyword, _)| keyword == b"rcvdfrom");
+        let host = match (&self.facts.origin, received) {
+            (Origin::Relay, Some((_, host))) => host,
+            (Origin::Relay, None) => &b"unknown"[..],
+            _ => b"-",
+        };
+        Quad::new(b"error", host, b"<>", b"")
+    }
+
     /// A sender that the script could not route: what it is, on a channel of no meaning.
     pub(super) fn unknown_sender(&self) -> Quad<V> {
         Quad::new(b"hold", b"-", &self.facts.sender, b"")
     }
 
     pub(super) fn after_sender(&mut self, content: Option<&[u8]>) {
-        let user = if self.facts.sender.is_empty() {
-            b"<>".to_vec()
-        } else {
-            self.sender.user()
-        };
         let privilege = match &self.facts.origin {
             Origin::User(owner) if !owner.trusted => owner.uid,
             _ => self.settings.nobody,
         };
-        self.recipients = Maker::new(privilege, b"recipient", &self.facts, Some(&user));
+        self.recipients = Maker::new(privilege, b"recipient", &self.facts);
         self.step = Step::Recipient(0);
         let (Some(owner), Some(head)) = (untrusted(&self.facts.origin), &self.head) else {
             return;
@@ -182,37 +188,37 @@ impl<V: Value> Routing<V> {
         }
     }
 
-    /// The property list `envelopeinfo`.
-    pub(super) fn envelope_info(&self, head: &Head, content: &[u8]) -> V {
+    /// The property list `envelopeinfo`. What the header says is in it where the header had to be read
+    /// anyway: for mail that is submitted.
+    fn envelope_info(&self, content: &[u8]) -> V {
         let facts = &self.facts;
         let mut items: Vec<V> = Vec::with_capacity(32);
         let mut add = |key: &[u8], value: &[u8]| items.extend([key, value].map(V::of_text));
-        add(b"file", &facts.file);
-        if let Some((_, entry)) = head.first(content, "Message-Id") {
-            add(b"message-id", &unfolded(entry.value_in(content)));
-        }
-        add(b"spoolid", facts.id.as_bytes());
         let (uid, trusted) = match &facts.origin {
             Origin::User(owner) => (owner.uid, owner.trusted),
             Origin::Relay | Origin::Submission => (self.settings.nobody, false),
         };
-        let header = head.end as u64;
-        for (key, number) in [
-            ("uid", u64::from(uid)),
-            ("size", facts.content_len),
-            ("headersize", header),
-            ("bodysize", facts.content_len.saturating_sub(header)),
-            ("now", facts.now_ms / 1000),
-            (
-                "delay",
-                facts.now_ms.saturating_sub(facts.arrival_ms) / 1000,
-            ),
-        ] {
-            add(key.as_bytes(), number.to_string().as_bytes());
-        }
+        let delay_ms = facts.now_ms.saturating_sub(facts.arrival_ms);
         let yes_no = |yes| if yes { &b"yes"[..] } else { b"no" };
-        add(b"resent", yes_no(head.is_resent));
+        add(b"spoolid", facts.id.as_bytes());
+        add(b"uid", uid.to_string().as_bytes());
         add(b"trusted", yes_no(trusted));
+        add(b"now", (facts.now_ms / 1000).to_string().as_bytes());
+        add(b"delay", (delay_ms / 1000).to_string().as_bytes());
+        add(b"size", facts.content_len.to_string().as_bytes());
+        if !facts.file.is_empty() {
+            add(b"file", &facts.file);
+        }
+        if let Some(head) = &self.head {
+            let header = head.end as u64;
+            let body = facts.content_len.saturating_sub(header);
+            add(b"headersize", header.to_string().as_bytes());
+            add(b"bodysize", body.to_string().as_bytes());
+            add(b"resent", yes_no(head.is_resent));
+            if let Some((_, entry)) = head.first(content, "Message-Id") {
+                add(b"message-id", &unfolded(entry.value_in(content)));
+            }
+        }
         for (keyword, value) in &facts.keywords {
             // A keyword without a value is its own.
             add(keyword, if value.is_empty() { keyword } else { value });

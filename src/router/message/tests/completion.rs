@@ -6,7 +6,7 @@ use super::*;
 fn submitted_mail_is_completed() {
     let content = format!("To: bob@x\r\nBcc: eve@x\r\nSubject: s\r\nReturn-Path: <q>{BODY}");
     let out = submitted(joe(false), "bob@x", &content);
-    let from = "From: \"Joe User\" <joe@here>\r\n";
+    let from = "From: Joe User <joe@here>\r\n";
     let expected =
         format!("{from}To: bob@x\r\nSubject: s\r\nMessage-Id: <17@here>\r\n{DATE}{BODY}");
     assert_eq!(out, expected);
@@ -54,7 +54,7 @@ fn lines_of_a_mailbox_file_go() {
 #[test]
 fn a_user_does_not_pass_for_somebody_else() {
     let rest = format!("To: b@x\r\nMessage-Id: <1@x>\r\n{DATE}{BODY}");
-    let sender = "Sender: \"Joe User\" <joe@here>\r\n";
+    let sender = "Sender: Joe User <joe@here>\r\n";
     let cases = [
         // What he may say.
         ("From: joe\r\n", "From: joe\r\n".to_owned()),
@@ -104,7 +104,7 @@ fn a_made_from_is_compared_too() {
     let content = format!("To: b@x\r\nMessage-Id: <1@x>\r\n{DATE}{BODY}");
     let result = routed(facts, &content);
     let out = delivered(&result.groups[0], &content);
-    let added = "Sender: \"Joe User\" <joe@here>\r\nFrom: \"Joe User\" <alice@src>\r\n";
+    let added = "Sender: Joe User <joe@here>\r\nFrom: Joe User <alice@src>\r\n";
     assert_eq!(out, format!("{added}{content}"));
 }
 
@@ -114,15 +114,13 @@ fn resent_mail_keeps_what_it_said() {
     let out = submitted(joe(false), "b@x", &content);
     let date = DATE.replace("Date", "Resent-Date");
     let expected = format!(
-        "Resent-From: \"Joe User\" <joe@here>\r\nResent-To: b@x\r\nFrom: a@b\r\nTo: c@d\r\n\
+        "Resent-From: Joe User <joe@here>\r\nResent-To: b@x\r\nFrom: a@b\r\nTo: c@d\r\n\
          Subject: s\r\nResent-Message-Id: <17@here>\r\n{date}{BODY}"
     );
     assert_eq!(out, expected);
     let content = content.replace("Resent-To", "Resent-From: boss@corp\r\nResent-To");
     let out = submitted(joe(false), "b@x", &content);
-    assert!(
-        out.starts_with("Resent-Sender: \"Joe User\" <joe@here>\r\nResent-From: boss@corp\r\n")
-    );
+    assert!(out.starts_with("Resent-Sender: Joe User <joe@here>\r\nResent-From: boss@corp\r\n"));
 }
 
 #[test]

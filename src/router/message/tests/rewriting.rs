@@ -91,10 +91,7 @@ fn what_is_added_is_rewritten_too() {
     facts.origin = joe(false);
     let result = finish(&mut script, facts, &content).0.unwrap();
     let out = delivered(&result.groups[0], &content);
-    assert_eq!(
-        out,
-        format!("From: \"Joe User\" <Joe.User@corp>\r\n{content}")
-    );
+    assert_eq!(out, format!("From: Joe User <Joe.User@corp>\r\n{content}"));
 }
 
 #[test]
