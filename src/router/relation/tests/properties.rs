@@ -62,7 +62,7 @@ fn by_the_book(name: &str) -> Vec<String> {
 struct Recorder(std::sync::Mutex<Vec<Vec<u8>>>);
 
 impl Map for Recorder {
-    fn get<'a>(&'a self, key: &[u8]) -> Option<std::borrow::Cow<'a, [u8]>> {
+    fn get<'a>(&'a self, key: &[u8]) -> Option<Cow<'a, [u8]>> {
         self.0.lock().unwrap().push(key.to_vec());
         None
     }
@@ -116,7 +116,7 @@ proptest! {
         let table = Text::new(text.clone().into_bytes()).unwrap();
         let lines = text.lines().map(|line| line.split(' ').next().unwrap_or_default().to_owned());
         for key in keys.into_iter().chain(lines.collect::<Vec<_>>()) {
-            let found = table.get(key.as_bytes()).map(std::borrow::Cow::into_owned);
+            let found = table.get(key.as_bytes()).map(Cow::into_owned);
             prop_assert_eq!(found, scan(text.as_bytes(), key.as_bytes()), "{:?}", key);
         }
     }
