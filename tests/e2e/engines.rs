@@ -113,7 +113,7 @@ fn sqlite() {
     let file = dir.path().join("db");
     let settings = format!(
         "file {}\nquery SELECT value FROM aliases WHERE name = ?1 ORDER BY value\n\
-         query.count SELECT count(*) FROM aliases\nquery.bad SELECT nothing FROM nowhere\n",
+         query.count SELECT count(*) FROM aliases WHERE ?1 <> ''\nquery.bad SELECT nothing FROM nowhere\n",
         file.display()
     );
     let asker = Asker::new(Engine::Sqlite, &dir, &settings);

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use zmailer::base::clock::Now;
 use zmailer::control::maps::{Answers, Live, OwnAddresses};
 use zmailer::control::resolver::Resolver;
+use zmailer::router::machine::MapRequest;
 use zmailer::router::relation::{
-    Cache, Definition, Lookup, Parsed, Question, Record, Relation, Reply, Step, Value,
+    Cache, Definition, Lookup, MapId, Parsed, Question, Record, Relation, Reply, Step, Value,
 };
 
 use crate::harness::daemon::scratch_dir;
@@ -97,7 +98,7 @@ fn name_servers_are_asked() {
         (Record::Mx, "example.org", "later NS:example.org/mx"),
         (Record::Any, "example.org", "later NS:example.org/any"),
         (Record::MxLocal, "lost.test", "later NS:lost.test/mxlocal"),
-        (Record::Ptr, "[192.0.2.1]", "later NS:[192.0.2.1]/ptr"),
+        (Record::Ptr, "[8.8.8.8]", "later NS:[8.8.8.8]/ptr"),
         (Record::A, "no name.test", "-"),
         (Record::A, "a..test", "-"),
         (Record::A, "\u{e9}.test", "-"),
@@ -148,7 +149,10 @@ fn a_tool_looks_at_watched_files_before_each_look_up() {
         let Ok(Parsed::Define { name, definition }) = Definition::parse(words, |_| None) else {
             panic!("{words:?}");
         };
-        let map = definition.source().map(|source| live.add(source));
+        let map = MapId(u32::from(words[0] == b"-t"));
+        let source = definition.source().unwrap();
+        live.obey(&MapRequest::Open { id: map, source }).unwrap();
+        let map = Some(map);
         Relation {
             name: name.into(),
             definition: *definition,
@@ -176,10 +180,12 @@ fn a_tool_looks_at_watched_files_before_each_look_up() {
             (round, "v1")
         );
     }
-    live.reload(pinned.map.unwrap());
+    live.obey(&MapRequest::Reload(MapId(1))).unwrap();
     assert_eq!(look(&pinned), "v3");
     fs::write(&path, "").unwrap();
-    assert!(live.append(pinned.map.unwrap(), b"k appended\n"));
+    let line = b"k appended\n".to_vec();
+    live.obey(&MapRequest::Append { id: MapId(1), line })
+        .unwrap();
     assert_eq!(
         (look(&watched).as_str(), look(&pinned).as_str()),
         ("appended", "appended")

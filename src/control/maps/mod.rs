@@ -24,6 +24,7 @@ pub use own::OwnAddresses;
 pub use store::Store;
 pub use thread::{Done, Order, Orders, start};
 
+use crate::router::machine::MapRequest;
 use crate::router::relation::{Held, MapId, Maps, Source, Unavailable, Version};
 
 /// A new version of a map.
@@ -43,7 +44,7 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// For a script's sources, in their order; none is there yet.
+    /// For a script's sources, in the order of their numbers; no version is there yet.
     #[must_use]
     pub fn new(sources: Vec<Source>) -> Self {
         Self {
@@ -82,28 +83,31 @@ impl Maps for Versions {
 #[derive(Debug, Default)]
 pub struct Live {
     store: RefCell<Store>,
-    sources: RefCell<Vec<Source>>,
+    sources: RefCell<Vec<Option<Source>>>,
     problems: RefCell<Vec<String>>,
 }
 
 impl Live {
-    /// Takes a source in.
-    pub fn add(&self, source: Source) -> MapId {
-        let mut sources = self.sources.borrow_mut();
-        sources.push(source);
-        MapId(u32::try_from(sources.len() - 1).unwrap_or(u32::MAX))
-    }
-
-    /// Reads a map again, for `db flush`.
-    pub fn reload(&self, id: MapId) {
-        self.with(id, Store::reload);
-    }
-
-    /// Appends a line to the file of a map, for `db add`. False: it failed.
-    #[must_use]
-    pub fn append(&self, id: MapId, line: &[u8]) -> bool {
-        self.with(id, |store, source| store.append(source, line))
-            .is_some()
+    /// Does what a script asks of its maps.
+    ///
+    /// # Errors
+    /// Why it cannot be done. A map that is opened may still be missing: that shows when it is used.
+    pub fn obey(&self, request: &MapRequest) -> Result<(), String> {
+        match request {
+            MapRequest::Open { id, source } => {
+                let mut sources = self.sources.borrow_mut();
+                let at = id.0 as usize;
+                if sources.len() <= at {
+                    sources.resize(at + 1, None);
+                }
+                sources[at] = Some(source.clone());
+                Ok(())
+            }
+            MapRequest::Append { id, line } => self
+                .with(*id, |store, source| store.append(source, line))
+                .map(drop),
+            MapRequest::Reload(id) => self.with(*id, Store::reload).map(drop),
+        }
     }
 
     /// What went wrong since this was asked last.
@@ -116,16 +120,11 @@ impl Live {
         &self,
         id: MapId,
         act: impl FnOnce(&mut Store, &Source) -> Result<Version, String>,
-    ) -> Option<Version> {
+    ) -> Result<Version, String> {
         let sources = self.sources.borrow();
-        let source = sources.get(id.0 as usize)?;
-        match act(&mut self.store.borrow_mut(), source) {
-            Ok(version) => Some(version),
-            Err(problem) => {
-                self.problems.borrow_mut().push(problem);
-                None
-            }
-        }
+        let source = sources.get(id.0 as usize).and_then(Option::as_ref);
+        let source = source.ok_or_else(|| "this map was never opened".to_owned())?;
+        act(&mut self.store.borrow_mut(), source)
     }
 }
 
@@ -138,6 +137,9 @@ impl Maps for Live {
                 store.get(source)
             }
         });
-        version.map(Held::Shared).ok_or_else(Unavailable::io)
+        version.map(Held::Shared).map_err(|problem| {
+            self.problems.borrow_mut().push(problem);
+            Unavailable::io()
+        })
     }
 }

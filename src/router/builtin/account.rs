@@ -383,12 +383,12 @@ mod tests {
 
     #[test]
     fn privilege_falls_to_nobody() {
-        let file = |mode| Stat {
+        let file = |mode: u32| Stat {
             mode: 0o100_000 | mode,
             user: 7,
             ..Stat::default()
         };
-        let directory = |mode, user| Stat {
+        let directory = |mode: u32, user| Stat {
             mode: 0o040_000 | mode,
             user,
             ..Stat::default()

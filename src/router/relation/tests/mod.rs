@@ -2,6 +2,7 @@
 
 mod commands;
 mod lookups;
+mod properties;
 
 use std::collections::HashMap;
 
