@@ -9,7 +9,7 @@ use super::Local;
 use crate::base::clock::Now;
 use crate::control::maps::{Answers, Live, OwnAddresses};
 use crate::control::resolver::Resolver;
-use crate::router::machine::{Evaluation, Limit, MapRequest, Turn};
+use crate::router::machine::{Evaluation, Limit, Turn};
 use crate::router::request::{Answer, Failure, Request};
 
 /// What answers a script that waits.
@@ -97,30 +97,13 @@ impl Session {
                 let answers = &self.answers;
                 Answer::Reply(self.runtime.block_on(answers.answer(&question)))
             }
-            Request::Map(request) => Answer::Done(self.map(request)),
+            Request::Map(request) => {
+                Answer::Done(self.maps.obey(&request).map_err(|text| Failure {
+                    missing: false,
+                    text,
+                }))
+            }
             request => self.local.answer(request),
-        }
-    }
-
-    fn map(&mut self, request: MapRequest) -> Result<(), Failure> {
-        match request {
-            MapRequest::Open { id, source } => {
-                let given = self.maps.add(source);
-                debug_assert_eq!(
-                    given, id,
-                    "maps are numbered in the order in which scripts name them"
-                );
-                Ok(())
-            }
-            MapRequest::Reload(id) => {
-                self.maps.reload(id);
-                Ok(())
-            }
-            MapRequest::Append { id, line } if self.maps.append(id, &line) => Ok(()),
-            MapRequest::Append { .. } => Err(Failure {
-                missing: false,
-                text: self.maps.take_problems().pop().unwrap_or_default(),
-            }),
         }
     }
 }

@@ -88,8 +88,9 @@ fn a_script_routes_and_rewrites() {
         .collect();
     assert_eq!(quads, [(&b"ann@a.example"[..], 7), (b"bob@b.example", 7)]);
     assert_eq!(others.recipients[0].privilege, 2001);
-    let expected =
-        format!("To: bob@here, carol@far\r\nFrom: joe+me@here\r\nMessage-Id: <1@x>\r\n{DATE}{BODY}");
+    let expected = format!(
+        "To: bob@here, carol@far\r\nFrom: joe+me@here\r\nMessage-Id: <1@x>\r\n{DATE}{BODY}"
+    );
     assert_eq!(delivered(others, &content), expected);
     assert_eq!(delivered(team, &content), expected);
 }
