@@ -300,6 +300,12 @@ impl Evaluation {
         })
     }
 
+    /// Operations that the current call has taken.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.limits.steps_used
+    }
+
     /// What scripts set for the router around them.
     pub fn surroundings(&mut self) -> &mut Surroundings {
         &mut self.router

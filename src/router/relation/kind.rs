@@ -11,6 +11,8 @@ pub enum Kind {
     Unordered,
     /// A text file, sorted.
     Ordered,
+    /// A text file of keys, each with all that follows it on its line, as `makedb` compiles it.
+    Keyed,
     /// A text file of aliases, as `newaliases` compiles it.
     Aliases,
     /// A file like `/etc/hosts`.
@@ -110,6 +112,7 @@ pub(super) const KINDS: &[(&str, Kind)] = &[
     ("unordered", Kind::Unordered),
     ("ordered", Kind::Ordered),
     ("aliases", Kind::Aliases),
+    ("keyed", Kind::Keyed),
     ("hostsfile", Kind::HostsFile),
     ("bind", Kind::Bind),
     ("selfmatch", Kind::SelfMatch),

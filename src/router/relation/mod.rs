@@ -167,7 +167,8 @@ pub fn build(source: &Source, bytes: Vec<u8>, second: Vec<u8>) -> Result<Arc<dyn
         }
         Kind::Unordered | Kind::Ordered => Arc::new(Text::new(bytes)?),
         Kind::HostsFile => Arc::new(HostsFile::new(&bytes)),
-        Kind::Aliases => Arc::new(source::aliases(&bytes)?),
+        Kind::Aliases => Arc::new(source::map(&bytes, source::Syntax::Aliases)?),
+        Kind::Keyed => Arc::new(source::map(&bytes, source::Syntax::Keyed)?),
         Kind::Compiled(_) => Arc::new(Compiled::new(bytes)?),
         Kind::Regex => Arc::new(Patterns::new(bytes)?),
         Kind::Cidr => Arc::new(Networks::new(bytes)?),

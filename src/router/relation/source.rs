@@ -282,12 +282,15 @@ impl<'a> Parsed<'a> {
     }
 }
 
-/// A map of aliases straight from their text.
+/// A map straight from its text, by keys in lower case: what is not compiled is looked up without regard to case.
 ///
 /// # Errors
 /// The first error, with its line.
-pub(super) fn aliases(text: &[u8]) -> Result<Compiled, String> {
-    let mut parsed = Parsed::read(text, Syntax::Aliases);
+pub(super) fn map(text: &[u8], syntax: Syntax) -> Result<Compiled, String> {
+    let mut parsed = Parsed::read(text, syntax);
+    for entry in &mut parsed.entries {
+        entry.key.to_mut().make_ascii_lowercase();
+    }
     if let Some(problem) = parsed.problems.iter().find(|problem| problem.is_error) {
         return Err(problem.to_string());
     }
