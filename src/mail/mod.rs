@@ -10,4 +10,5 @@ pub mod message_file;
 pub mod phrase;
 pub mod quote;
 pub mod report;
+pub mod srs;
 pub mod token;

@@ -7,6 +7,7 @@ mod file;
 mod list;
 mod relation;
 mod shell;
+mod srs;
 mod test;
 mod text;
 mod variable;
@@ -104,6 +105,8 @@ table! {
     "condquote" "[-s TEXT] TEXT" "The text, quoted when a local part must be." address::condquote;
     "rfc822syntax" "ADDRESS" "Whether the address is well formed." address::syntax;
     "rfc822date" "[-s] [SECONDS]" "A date as in a Date: field; with -s seconds since 1970." text::date;
+    "srs_forward" "ADDRESS" "The sender address that stands for another in forwarded mail; the variables srs_domain, srs_secrets, srs_maxage, srs_hashlength, srs_hashmin, srs_separator, srs_alwaysrewrite, srs_noforward and srs_noreverse say how." srs::forward;
+    "srs_reverse" "ADDRESS" "The address for which one made by srs_forward stands." srs::reverse;
     "gensym" "" "A new name, valid for one message." variable::gensym;
     "hostname" "[NAME]" "Says or sets the name of this host." account::hostname;
     "iserrormsg" "" "Whether the message is a report about another." account::is_error_message;

@@ -121,6 +121,8 @@ pub struct Evaluation {
     expanding: Option<Rc<Code>>,
     /// Errors of scripts that scripts ran.
     errors: Vec<Diagnostic>,
+    /// When the turn began.
+    now: Now,
 }
 
 impl Evaluation {
@@ -175,6 +177,7 @@ impl Evaluation {
             forwarding: None,
             expanding: None,
             errors: Vec::new(),
+            now: Now::default(),
         }
     }
 
@@ -221,6 +224,7 @@ impl Evaluation {
 
     /// Runs for a turn. `now` ages what relations remember.
     pub fn run(&mut self, maps: &dyn Maps, now: Now) -> Turn {
+        self.now = now;
         if let Some(request) = self.again.take() {
             return Turn::Need(request);
         }

@@ -77,6 +77,11 @@ impl Evaluation {
         self.state.value(symbol)
     }
 
+    /// Seconds since 1970.
+    pub(in crate::router) fn seconds(&self) -> u64 {
+        self.now.wall_ms / 1000
+    }
+
     /// Whether any script names it.
     pub(in crate::router) fn knows_name(&self, name: &[u8]) -> bool {
         self.state.symbols.lookup(name).is_some()
