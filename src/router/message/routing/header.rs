@@ -23,7 +23,9 @@ impl<V: Value> Routing<V> {
         let Some(content) = content else {
             return Next::Content;
         };
-        let head = self.head.get_or_insert_with(|| Head::read(content));
+        let head = self
+            .head
+            .get_or_insert_with(|| Head::read(content, self.facts.content_len));
         let completion = Completion {
             head,
             content,
