@@ -40,12 +40,16 @@ const WORDS: &[&[u8]] = &[
 ];
 
 fn input(rng: &mut Rng) -> Vec<u8> {
+    of_words(rng, WORDS)
+}
+
+fn of_words(rng: &mut Rng, words: &[&[u8]]) -> Vec<u8> {
     let mut data = vec![rng.next_u64() as u8];
     for _ in 0..rng.below(40) {
         if rng.below(4) == 0 {
             data.extend((0..rng.below(30)).map(|_| rng.next_u64() as u8));
         } else {
-            data.extend_from_slice(WORDS[rng.index(WORDS.len())]);
+            data.extend_from_slice(words[rng.index(words.len())]);
         }
     }
     data
@@ -62,6 +66,65 @@ fn the_fuzz_targets_hold_for_seeded_inputs() {
             targets::bdat(&data);
             targets::replies(&data);
             targets::records(&data);
+        });
+        assert!(run.is_ok(), "input {number}: {}", data.escape_ascii());
+    }
+}
+
+/// Pieces of headers and addresses.
+const HEADER_WORDS: &[&[u8]] = &[
+    b"\r\n",
+    b"\r\n\t",
+    b"\r\n\r\n",
+    b"To: ",
+    b"From: ",
+    b"Cc:",
+    b"Sender: ",
+    b"Resent-To: ",
+    b"Resent-From: ",
+    b"Bcc: ",
+    b"Received: x\r\n",
+    b"From joe Wed Feb 14 10:11:12 2001\r\n",
+    b"Date: ",
+    b"Message-Id: ",
+    b"X: ",
+    b"joe",
+    b"joe@here.example",
+    b"a.b@far.example",
+    b"<",
+    b">",
+    b"(",
+    b")",
+    b"\"",
+    b"\\",
+    b"[",
+    b"]",
+    b"@",
+    b",",
+    b";",
+    b":",
+    b"::",
+    b"!",
+    b"%",
+    b".",
+    b" ",
+    b"\t",
+    b"$(x)",
+    b"`",
+    b"|",
+    b"\0",
+    b"\xe9",
+    b"\xc3\xa4",
+];
+
+#[test]
+fn headers_and_addresses_hold_for_seeded_inputs() {
+    let mut rng = Rng::new(2027);
+    for number in 0..40_000 {
+        let data = of_words(&mut rng, HEADER_WORDS);
+        let run = std::panic::catch_unwind(|| {
+            targets::addresses(&data[1..]);
+            targets::message(&data);
         });
         assert!(run.is_ok(), "input {number}: {}", data.escape_ascii());
     }

@@ -1,6 +1,10 @@
 //! What must hold for any bytes from outside; each function panics where it does not. The first
 //! byte of the input says how the rest is cut.
 
+mod message;
+
+pub use message::{addresses, message};
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 

@@ -234,6 +234,7 @@ mod tests {
                 &["joe@where.test", "jdoe@one.test", "dan@x"],
             ),
             ("Undisclosed recipients:;", &[]),
+            ("G: a;, H: b@x;", &["a", "b@x"]),
             (
                 "Pete(A nice \\) chap) <pete(his account)@silly.test(his host)>",
                 &["pete(his account)@silly.test(his host)"],

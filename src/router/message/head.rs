@@ -64,8 +64,10 @@ pub(super) struct Head {
 
 impl Head {
     /// Reads the fields at the start of `content`. What comes behind the first line that is no field is
-    /// body.
-    pub(super) fn read(content: &[u8]) -> Self {
+    /// body. Where only the start of the content is at hand and the header goes beyond it, the fields that
+    /// are whole are read; what follows stays as it is. In front of a `submitted` header lines of a mailbox
+    /// file may stand; elsewhere they end it.
+    pub(super) fn read(content: &[u8], content_len: u64, submitted: bool) -> Self {
         let mut head = Self::default();
         loop {
             let mut fields = header::fields(content.get(head.end..).unwrap_or_default());
@@ -73,13 +75,25 @@ impl Head {
                 head.add(&field);
             }
             let rest = fields.rest();
-            let Some(len) = head.mailbox_line(rest) else {
+            let line = head.mailbox_line(rest).filter(|_| submitted);
+            let Some(len) = line else {
                 head.has_end = rest.starts_with(b"\r\n") || rest.starts_with(b"\n");
+                if (content.len() as u64) < content_len && !rest.contains(&b'\n') {
+                    head.cut(rest.is_empty());
+                }
                 return head;
             };
             head.mailbox_lines.push(head.end..head.end + len);
             head.end += len;
         }
+    }
+
+    /// The header goes on behind what was read. Its last field may do so too.
+    fn cut(&mut self, inside: bool) {
+        if let Some(last) = self.fields.pop_if(|_| inside) {
+            self.end = last.whole.start;
+        }
+        self.has_end = true;
     }
 
     fn add(&mut self, field: &Field<'_>) {
@@ -173,7 +187,7 @@ mod tests {
     #[test]
     fn fields_have_their_places() {
         let content = b"Received: x\r\nSubject :  a \r\n\tb \r\nresent-to: c@x\r\n\r\nTo: body\r\n";
-        let head = Head::read(content);
+        let head = Head::read(content, 0, true);
         assert_eq!(head.fields.len(), 3);
         assert!(head.is_resent && head.has_end && head.received == 1);
         let [_, subject, to] = head.fields.as_slice() else {
@@ -196,16 +210,30 @@ mod tests {
     fn lines_of_mailbox_files_are_none_of_it() {
         let content =
             b"Received: x\r\nFrom joe Wed Feb 14 10:11:12 2001\r\n>From x\r\nTo: a@x\r\n\r\n";
-        let head = Head::read(content);
+        let head = Head::read(content, 0, true);
         assert_eq!((head.fields.len(), head.mailbox_lines.len()), (2, 2));
-        let late = Head::read(b"To: a@x\r\n>From x\r\nCc: b@x\r\n\r\n");
+        let late = Head::read(b"To: a@x\r\n>From x\r\nCc: b@x\r\n\r\n", 0, true);
         assert_eq!((late.fields.len(), late.has_end), (1, false));
+        assert_eq!(Head::read(content, 0, false).fields.len(), 1);
+    }
+
+    /// The start of a large message was taken for all of it, and an empty line came into its header.
+    #[test]
+    fn a_header_may_be_longer_than_what_is_at_hand() {
+        let content = b"To: a@x\r\nCc: b@x\r\nSubject: s\r\n\r\nbody\r\n";
+        let whole = content.len() as u64;
+        for (len, fields, end) in [(9, 0, 0), (13, 1, 9), (18, 1, 9), (20, 2, 18), (32, 3, 30)] {
+            let head = Head::read(content.get(..len).unwrap(), whole, true);
+            assert_eq!((head.fields.len(), head.end), (fields, end), "{len}");
+            assert!(head.has_end);
+        }
+        assert!(!Head::read(b"To: a@x\r\n", 9, true).has_end);
     }
 
     #[test]
     fn a_header_may_end_anywhere() {
         for content in [&b""[..], b"To: a", b"no field\r\n", b"\r\nbody"] {
-            let head = Head::read(content);
+            let head = Head::read(content, 0, true);
             assert!(head.end <= content.len());
             assert_eq!(head.has_end, content.starts_with(b"\r\n"));
         }

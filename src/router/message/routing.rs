@@ -116,8 +116,9 @@ impl<V: Value> Routing<V> {
         }
     }
 
-    /// Goes on as far as it can. `content` is the stored content from its start, up to the empty line
-    /// behind the header at least; it is the same each time. None: it is not at hand.
+    /// Goes on as far as it can. `content` is the stored content from its start, or the first part of it;
+    /// of a header that goes beyond that the rest stays as it is. It is the same each time. None: it is not
+    /// at hand.
     pub fn run<S: Script<Value = V>>(
         &mut self,
         script: &mut S,

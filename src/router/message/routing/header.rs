@@ -23,7 +23,10 @@ impl<V: Value> Routing<V> {
         let Some(content) = content else {
             return Next::Content;
         };
-        let head = self.head.get_or_insert_with(|| Head::read(content));
+        // What was submitted has been read already.
+        let head = self
+            .head
+            .get_or_insert_with(|| Head::read(content, self.facts.content_len, false));
         let completion = Completion {
             head,
             content,

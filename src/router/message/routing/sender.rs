@@ -21,7 +21,7 @@ impl<V: Value> Routing<V> {
             let Some(content) = content else {
                 return Next::Content;
             };
-            let head = Head::read(content);
+            let head = Head::read(content, self.facts.content_len, !relayed);
             if head.received > self.settings.received_max {
                 return self.fail_all(
                     "5.4.6",

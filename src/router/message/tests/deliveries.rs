@@ -158,6 +158,9 @@ fn attributes_come_back() {
     let mut facts = facts(&["list@here", "b@x"]);
     facts.recipients[0].notary.notify = 1;
     facts.recipients[1].notary.orcpt = Some(b"rfc822;b".to_vec());
+    let plain = finish(&mut script, facts.clone(), "").0.unwrap();
+    let notary = plain.groups[0].recipients[0].notary.as_deref().unwrap();
+    assert_eq!((notary.notify, notary.detached), (4, false));
     facts.envid = Some(b"E1".to_vec());
     facts.ret = Some(b"HDRS".to_vec());
     let result = finish(&mut script, facts, "").0.unwrap();
@@ -179,6 +182,28 @@ fn script_assign(name: &str, attributes: &str, script: &mut Fake) -> Tree {
         .insert(name.as_bytes().to_vec(), list(&items));
     let quad = [text("smtp"), text("far"), text("m@far"), text(name)];
     list(&[list(&quad)])
+}
+
+/// Addresses of a user's mail have his rights; those of mail he could have made for others have none.
+#[test]
+fn rights_are_those_of_who_cannot_choose_the_sender() {
+    for (origin, sender, recipient) in [
+        (joe(false), 2001, 2001),
+        (joe(true), 2001, 65_534),
+        (Origin::Submission, 65_534, 65_534),
+    ] {
+        let mut script = fake();
+        let mut facts = facts(&["b@x"]);
+        facts.sender = b"joe@here".to_vec();
+        facts.origin = origin;
+        finish(&mut script, facts, BODY).0.unwrap();
+        let list = |name: &str| shown(&script.variables[name.as_bytes()]);
+        assert_eq!(list("g1"), format!("(privilege {sender} type sender)"));
+        assert_eq!(
+            list("g2"),
+            format!("(privilege {recipient} type recipient)")
+        );
+    }
 }
 
 #[test]
@@ -220,6 +245,23 @@ fn the_script_is_told_of_the_envelope() {
     let joe = "spoolid 17 uid 2001 trusted yes now 1000000002 delay 2 size 60";
     let header = "file 4711 headersize 28 bodysize 32 resent no message-id <1@x>";
     assert_eq!(info(&script), format!("({joe} {header} {keywords})"));
+}
+
+/// Of several ways of one delivery the first is taken that `crossbar` lets pass.
+#[test]
+fn a_way_that_is_dropped_gives_way_to_the_next() {
+    let mut script = fake().with("router", |script, arguments| {
+        if word(&arguments[0]) != "either@here" {
+            return router(script, arguments);
+        }
+        let quad = |user: &str| list(&["smtp", "far", user, "g"].map(text));
+        let ways = ["drop@1", "drop@2", "b@far", "c@far"].map(quad);
+        Some(list(&[list(&ways), list(&[quad("d@far")])]))
+    });
+    let result = finish(&mut script, facts(&["either@here"]), "").0.unwrap();
+    let to = result.groups[0].recipients.iter();
+    let users: Vec<&[u8]> = to.map(|to| &to.user[..]).collect();
+    assert_eq!(users, [&b"b@far"[..], b"d@far"]);
 }
 
 #[test]

@@ -48,6 +48,24 @@ fn a_rewriter_cannot_add_lines() {
     assert_eq!(result.events, [Event::IllHeader(b"qualify".to_vec())]);
 }
 
+/// A blank may stand inside an address, and so could a line end.
+#[test]
+fn an_address_of_two_lines_is_none() {
+    let content = format!("To: joe{BODY}");
+    for (given, expected) in [
+        ("x@\r\n\ty", "joe"),
+        ("@r:x@y", "<@r:x@y>"),
+        ("x @ y", "x @ y"),
+        ("", "joe"),
+    ] {
+        let mut script = fake().with("qualify", move |_, _| Some(text(given)));
+        let facts = facts(&["u@full"]);
+        let result = finish(&mut script, facts, &content).0.unwrap();
+        let out = delivered(&result.groups[0], &content);
+        assert_eq!(out, format!("To: {expected}{BODY}"));
+    }
+}
+
 #[test]
 fn comments_inside_an_address_are_kept() {
     let content = format!("To: joe (the (one)){BODY}");
@@ -148,6 +166,27 @@ fn a_rewriting_that_has_to_wait_asks_header_defer() {
         delivered(&result.groups[0], &content),
         format!("To: bob@later{BODY}")
     );
+}
+
+/// It failed as well, and was asked for ever.
+#[test]
+fn header_defer_is_asked_once() {
+    let fail = |script: &mut Fake, _: &[Tree]| {
+        script.variables.insert(b"defer".to_vec(), text("NS:x"));
+        None
+    };
+    let mut script = fake().with("qualify", fail).with("header_defer", fail);
+    let content = format!("To: bob, eve{BODY}");
+    let result = finish(&mut script, facts(&["u@full"]), &content).0.unwrap();
+    assert!(result.groups[0].edits.is_empty());
+    let asked = |name: &str| {
+        script
+            .calls
+            .iter()
+            .filter(|call| call.starts_with(name))
+            .count()
+    };
+    assert_eq!((asked("qualify"), asked("header_defer")), (2, 2));
 }
 
 mod hostile {
