@@ -149,3 +149,60 @@ fn good_records_with_a_flipped_bit_do_not_panic() {
         targets::records(&bad);
     }
 }
+
+/// Pieces of sources of databases and of keys.
+const MAP_WORDS: &[&[u8]] = &[
+    b"\n",
+    b" ",
+    b"\t",
+    b":",
+    b",",
+    b"\"",
+    b"\\",
+    b"#",
+    b"%0",
+    b"%1",
+    b"-:",
+    b"--",
+    b"a.b",
+    b".b",
+    b".",
+    b"a@b",
+    b"@",
+    b"10.0.0.0/8",
+    b"10.1.2.3",
+    b"[IPv6:2001:db8::1]",
+    b"::/0",
+    b"/^(a+)b/i x",
+    b"/.*/ %1",
+    b"(",
+    b"127.0.0.1 localhost lo",
+    b"x: y,",
+    b"-t unordered",
+    b"aliases $DBTYPE - -la f -lm",
+    b"\xff",
+];
+
+#[test]
+fn databases_hold_for_seeded_inputs() {
+    let mut rng = Rng::new(2026);
+    for number in 0..2_000 {
+        let mut data = Vec::new();
+        for _ in 0..rng.below(30) {
+            data.extend_from_slice(MAP_WORDS[rng.index(MAP_WORDS.len())]);
+        }
+        let run = std::panic::catch_unwind(|| targets::maps(&data));
+        assert!(run.is_ok(), "input {number}: {}", data.escape_ascii());
+    }
+    // A compiled map of which any byte is another one.
+    let mut builder = zmailer::router::relation::compiled::Builder::default();
+    builder.add(b"a.b", b"%0 x").expect("a small one");
+    builder.add(b".b", b"y").expect("a small one");
+    let good = [&b"a.b\n"[..], &builder.finish()].concat();
+    for _ in 0..500 {
+        let mut bad = good.clone();
+        let at = rng.index(bad.len());
+        bad[at] ^= 1 << rng.below(8);
+        targets::maps(&bad);
+    }
+}

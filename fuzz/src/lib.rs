@@ -14,6 +14,10 @@ use zmailer::protocol::client;
 use zmailer::protocol::content::{DotDecoder, Fault, Progress};
 use zmailer::protocol::judge::line_fault;
 use zmailer::protocol::server::{Peer, Session, Settings, Stored, Transaction, Verdict, Want};
+use zmailer::router::relation::{
+    Cache, Definition, Held, Lookup, MapId, Maps, Parsed as Defined, Relation, Step, Unavailable,
+    Version, build, dbases,
+};
 
 fn settings() -> Settings {
     Settings {
@@ -243,4 +247,57 @@ pub fn records(data: &[u8]) {
     }
     let _ = spool::layout::CommitHeader::decode(data);
     let _ = spool::layout::SegmentHeader::decode(data);
+}
+
+/// Databases: the first line is a key and words behind it, the rest a file of any type. A file is refused or
+/// can be asked, printed and counted; a look-up ends whatever its driver and words are.
+pub fn maps(data: &[u8]) {
+    let (line, file) = match data.iter().position(|byte| *byte == b'\n') {
+        Some(end) => (&data[..end], &data[end + 1..]),
+        None => (data, &b""[..]),
+    };
+    let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+    let _ = Definition::parse(&words, |_| None);
+    let _ = dbases::parse(&String::from_utf8_lossy(file), "cdb");
+    for kind in ["unordered", "aliases", "hostsfile", "cdb", "regex", "cidr"] {
+        for driver in [
+            "pathalias",
+            "pathalias.nodot",
+            "pathalias.at",
+            "longestmatch",
+        ] {
+            let percent = if kind == "regex" { "-l" } else { "-l%" };
+            let options = [percent, "-t", kind, "-f", "x", "-d", driver, "look"];
+            let options: Vec<&[u8]> = options.iter().map(|word| word.as_bytes()).collect();
+            let Ok(Defined::Define { name, definition }) = Definition::parse(&options, |_| None)
+            else {
+                panic!("{options:?}");
+            };
+            let source = definition.source().expect("types with files");
+            let Ok(map) = build(&source, file.to_vec(), Vec::new()) else {
+                break;
+            };
+            let mut printed = Vec::new();
+            map.print(&mut printed);
+            let _ = (map.count(), map.bytes());
+            let relation = Relation {
+                name: name.into(),
+                definition: *definition,
+                map: Some(MapId(0)),
+            };
+            let maps = OneMap(Version { map, owner: 0 });
+            let mut lookup = Lookup::begin(&relation, &words);
+            let mut cache = Cache::new(0);
+            let step = lookup.step(&relation, None, &maps, &mut cache, Now::default());
+            assert!(matches!(step, Step::Found(_) | Step::Missing), "{step:?}");
+        }
+    }
+}
+
+struct OneMap(Version);
+
+impl Maps for OneMap {
+    fn map(&self, _: MapId) -> Result<Held<'_>, Unavailable> {
+        Ok(Held::Lent(&self.0))
+    }
 }

@@ -27,7 +27,11 @@ pub(super) async fn answer(
     let later = || Reply::Later(format!("NS:{text}/{}", record.name()).into_bytes());
     // Such a name is in no zone that mail could use.
     let odd = |byte: u8| !byte.is_ascii_graphic() || byte == b'"' || byte == b'\\';
-    if name.iter().any(|byte| odd(*byte)) || Name::from_ascii(&*text).is_err() {
+    let bare = match record {
+        Record::Ptr => text.trim_start_matches('[').trim_end_matches(']'),
+        _ => &*text,
+    };
+    if name.iter().any(|byte| odd(*byte)) || Name::from_ascii(bare).is_err() {
         return Reply::Missing(None);
     }
     let Ok(inner) = resolver.inner() else {
@@ -35,7 +39,7 @@ pub(super) async fn answer(
     };
     let asked = Asked {
         inner,
-        name: &text,
+        name: bare,
         hostname: resolver.hostname(),
         own,
     };
@@ -176,8 +180,7 @@ impl Asked<'_> {
 
     /// The name of an address, which is written as it is or as its name below `arpa`.
     async fn pointer(&self) -> Result<Reply, Silence> {
-        let bare = self.name.trim_start_matches('[').trim_end_matches(']');
-        let name = match bare.parse::<IpAddr>() {
+        let name = match self.name.parse::<IpAddr>() {
             Ok(address) => Name::from(address).to_ascii(),
             Err(_) => self.name.to_owned(),
         };

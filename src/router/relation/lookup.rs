@@ -191,7 +191,7 @@ impl Lookup {
         while let Some(candidate) = self.next(definition) {
             if let Some(value) = self.with_key(definition, &candidate.key, &get) {
                 let value = self.finish(definition, Value::Text(value));
-                let rest = self.rest(definition, &candidate);
+                let rest = self.rest(definition, &candidate, &value);
                 return Step::Found(self.substitute(definition, value, &rest));
             }
         }
@@ -243,7 +243,7 @@ impl Lookup {
             return step;
         };
         let value = self.finish(definition, value);
-        let rest = self.rest(definition, &candidate);
+        let rest = self.rest(definition, &candidate, &value);
         if remembers {
             let answered = Answered {
                 value: Some(value.clone()),
@@ -314,8 +314,9 @@ impl Lookup {
     }
 
     /// What `%0` means; empty when nothing is substituted.
-    fn rest(&self, definition: &Definition, candidate: &Candidate) -> Vec<u8> {
-        if !definition.substitutes {
+    fn rest(&self, definition: &Definition, candidate: &Candidate, value: &Value<'_>) -> Vec<u8> {
+        let has_sign = matches!(value, Value::Text(text) if text.contains(&b'%'));
+        if !definition.substitutes || !has_sign {
             return Vec::new();
         }
         let part = |range: &Range<usize>| self.keys.part(range).to_vec();
