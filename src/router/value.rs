@@ -54,6 +54,27 @@ struct Items {
     frozen: Cell<bool>,
 }
 
+impl Drop for Items {
+    /// Lists in lists are taken apart one after the other: however deep they are, the stack is not.
+    fn drop(&mut self) {
+        let mut todo = Vec::new();
+        take_lists(self.values.get_mut(), &mut todo);
+        while let Some(list) = todo.pop() {
+            if let Some(mut items) = Rc::into_inner(list.0) {
+                take_lists(items.values.get_mut(), &mut todo);
+            }
+        }
+    }
+}
+
+fn take_lists(values: &mut Vec<Value>, lists: &mut Vec<List>) {
+    for value in values.drain(..) {
+        if let Value::List(list) = value {
+            lists.push(list);
+        }
+    }
+}
+
 impl List {
     /// A list of its own.
     #[must_use]
@@ -165,18 +186,23 @@ impl Value {
         }
     }
 
-    /// Appends it in list notation, quoted only where it must be; `nil` is the empty list. Nesting is bounded by
-    /// `depth_max`: what lies deeper is written as `...`, so a list that contains itself ends.
+    /// Appends it in list notation, quoted only where it must be; `nil` is the empty list. What lies deeper than
+    /// [`GRIND_DEPTH_MAX`] or behind [`GRIND_BYTES_MAX`] is written as `...`.
     pub fn grind(&self, output: &mut Vec<u8>) {
-        grind_at(self, output, GRIND_DEPTH_MAX);
+        let end = output.len().saturating_add(GRIND_BYTES_MAX);
+        grind_at(self, output, GRIND_DEPTH_MAX, end);
     }
 }
 
-/// A list built by a script within its limits is never this deep; one that contains itself is.
+/// Lists in lists that are written; more would exhaust the stack.
 const GRIND_DEPTH_MAX: usize = 200;
 
-fn grind_at(value: &Value, output: &mut Vec<u8>, depth: usize) {
+/// Bytes that are written: a list that holds the same list many times is small and its notation is not.
+const GRIND_BYTES_MAX: usize = 16 << 20;
+
+fn grind_at(value: &Value, output: &mut Vec<u8>, depth: usize, end: usize) {
     match value {
+        _ if output.len() > end => output.extend_from_slice(b"..."),
         Value::Text(text) => grind_text(text, output),
         Value::List(list) if list.is_empty() => output.extend_from_slice(b"nil"),
         Value::List(_) if depth == 0 => output.extend_from_slice(b"..."),
@@ -186,7 +212,10 @@ fn grind_at(value: &Value, output: &mut Vec<u8>, depth: usize) {
                 if index > 0 {
                     output.push(b' ');
                 }
-                grind_at(item, output, depth - 1);
+                grind_at(item, output, depth - 1, end);
+                if output.len() > end {
+                    break;
+                }
             }
             output.push(b')');
         }
@@ -272,6 +301,21 @@ mod tests {
         let list = List::new(Vec::new());
         list.extend([Value::List(list.clone())]);
         assert!(Value::List(list).to_string().contains("..."));
+    }
+
+    #[test]
+    fn a_deep_list_and_a_wide_one_end() {
+        let mut deep = Value::nil();
+        for _ in 0..1_000_000 {
+            deep = Value::list(vec![deep]);
+        }
+        assert!(deep.to_string().contains("..."));
+        drop(deep);
+        let mut wide = Value::list(vec!["x".into()]);
+        for _ in 0..64 {
+            wide = Value::list(vec![wide.clone(), wide]);
+        }
+        assert!(wide.to_string().len() < GRIND_BYTES_MAX + 2000);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Lists and property lists.
 
+use std::collections::HashSet;
+
 use super::{Flow, USAGE};
 use crate::router::machine::{Arguments, Evaluation, Returned};
 use crate::router::value::{List, Value};
@@ -20,6 +22,9 @@ pub(super) fn rest(machine: &mut Evaluation, arguments: Arguments) -> Flow {
         }
         _ => None,
     };
+    if let Some(Value::List(list)) = &value {
+        machine.count_values(list.len());
+    }
     machine.give(value)
 }
 
@@ -166,12 +171,14 @@ pub(super) fn append(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     match machine.variable(symbol) {
         Some(Value::List(_)) => {
             let list = machine.own_list(symbol);
-            let new = new
-                .iter()
-                .map(|value| without(value, &list))
-                .collect::<Vec<_>>();
             machine.count_values(new.len());
-            list.extend(new);
+            if any_holds(&new, &list) {
+                // No list comes to contain itself: the variable gets a list of its own.
+                let items = list.items().iter().cloned().chain(new).collect();
+                machine.set(symbol, Value::list(items));
+            } else {
+                list.extend(new);
+            }
             machine.touched(symbol);
         }
         // Nothing is appended to a text or to what is not set.
@@ -181,23 +188,21 @@ pub(super) fn append(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     Ok(())
 }
 
-/// The value; a list that contains `list` is copied, so that no list comes to contain itself.
-fn without(value: &Value, list: &List) -> Value {
-    fn contains(value: &Value, list: &List) -> bool {
-        match value {
-            Value::Text(_) => false,
-            Value::List(own) => {
-                own.is_same(list) || own.items().iter().any(|item| contains(item, list))
+/// Whether one of the values is the list or holds it somewhere.
+fn any_holds(values: &[Value], list: &List) -> bool {
+    let mut seen = HashSet::new();
+    let mut todo: Vec<Value> = values.to_vec();
+    while let Some(value) = todo.pop() {
+        if let Value::List(own) = value {
+            if own.is_same(list) {
+                return true;
+            }
+            if seen.insert(own.identity()) {
+                todo.extend(own.items().iter().cloned());
             }
         }
     }
-    match value {
-        Value::List(own) if contains(value, list) => {
-            let items = own.items().iter().map(|item| without(item, list)).collect();
-            Value::list(items)
-        }
-        _ => value.clone(),
-    }
+    false
 }
 
 pub(super) fn replace(machine: &mut Evaluation, arguments: Arguments) -> Flow {
@@ -212,7 +217,6 @@ pub(super) fn replace(machine: &mut Evaluation, arguments: Arguments) -> Flow {
         machine.complain("lreplace: the variable is no list");
         return Ok(());
     };
-    let list = list.clone();
     let mut items = list.items().clone();
     let index = if place.first().is_some_and(u8::is_ascii_digit) {
         let number = std::str::from_utf8(place)
@@ -232,8 +236,7 @@ pub(super) fn replace(machine: &mut Evaluation, arguments: Arguments) -> Flow {
         })
     };
     let end = (index + 1).min(items.len());
-    let new: Vec<Value> = new.iter().map(|value| without(value, &list)).collect();
-    items.splice(index.min(end)..end, new);
+    items.splice(index.min(end)..end, new.iter().cloned());
     machine.count_values(items.len());
     machine.set(symbol, Value::list(items));
     Ok(())

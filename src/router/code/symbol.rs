@@ -56,6 +56,27 @@ impl Symbols {
         self.find(name).ok()
     }
 
+    /// Forgets the newest names, down to `count`.
+    pub fn truncate(&mut self, count: usize) {
+        while self.names.len() > count {
+            // The newest name was put into the first free slot of its row: nothing was put behind it because of it.
+            if let Some(name) = self.names.pop() {
+                let slot = self.slot_of(&name, self.names.len() as u32 + 1);
+                self.slots[slot] = 0;
+            }
+        }
+    }
+
+    /// Where the number of a name stands.
+    fn slot_of(&self, name: &[u8], number: u32) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut slot = self.hasher.hash_one(name) as usize & mask;
+        while self.slots[slot] != number {
+            slot = (slot + 1) & mask;
+        }
+        slot
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self, symbol: Symbol) -> &Text {
@@ -72,6 +93,12 @@ impl Symbols {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
+    }
+
+    /// Whether there is no room for another name.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.names.len() >= SYMBOLS_MAX
     }
 
     fn find(&self, name: &[u8]) -> Result<Symbol, usize> {
@@ -113,5 +140,10 @@ mod tests {
         assert_eq!(symbols.intern(b"name778"), Some(Symbol(778)));
         assert_eq!(symbols.intern(b"one more"), None);
         assert_eq!(symbols.lookup(b"one more"), None);
+        symbols.truncate(777);
+        assert_eq!(symbols.lookup(b"name776"), Some(Symbol(776)));
+        assert_eq!(symbols.lookup(b"name777"), None);
+        assert_eq!(symbols.intern(b"one more"), Some(Symbol(777)));
+        assert_eq!(symbols.lookup(b"name42"), Some(Symbol(42)));
     }
 }

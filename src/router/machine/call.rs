@@ -1,11 +1,10 @@
 //! Running commands: functions, built-ins, programs.
 
-use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::output::{Input, Sink};
 use super::state::{Arguments, Callable};
-use super::{Evaluation, Flow, Limit, Pause, Turn};
+use super::{Evaluation, Flow, Limit};
 use crate::router::code::{Code, Symbol};
 use crate::router::diagnostic::Source;
 use crate::router::request::{Answer, Request, Run};
@@ -33,7 +32,6 @@ impl Evaluation {
     }
 
     pub(super) fn call_named(&mut self, symbol: Symbol) -> Flow {
-        self.audit()?;
         self.settle_for_command();
         if self.state.options.show_commands {
             self.show_command(symbol);
@@ -50,6 +48,9 @@ impl Evaluation {
         match self.state.builtin(symbol) {
             Some(builtin) => {
                 let start = self.marks.pop().unwrap_or(0);
+                if !self.allows_arguments(start) {
+                    return Ok(());
+                }
                 let flow = (builtin.run)(self, Arguments { start });
                 self.arguments.truncate(start);
                 flow?;
@@ -79,18 +80,11 @@ impl Evaluation {
         self.write_error(&line);
     }
 
-    /// Counts what is alive when much has been made since the last time.
-    fn audit(&mut self) -> Flow {
-        if self.limits.audit_due() {
-            let living = self.living_bytes();
-            self.limits.audited(living);
-            if living > self.limits.bytes_max {
-                return Err(Pause::Turn(Turn::Stopped(Limit::Bytes(
-                    self.limits.bytes_max,
-                ))));
-            }
-        }
-        Ok(())
+    /// Counts what is alive.
+    pub(super) fn audit(&mut self) -> Result<(), Limit> {
+        let living = self.living_bytes();
+        self.limits.work(living);
+        self.limits.audited(living)
     }
 
     /// The texts that arguments are, without lists: what programs and built-ins of the `echo` kind see.
@@ -101,8 +95,21 @@ impl Evaluation {
             .collect()
     }
 
+    /// Whether the arguments are small enough to be copied. The same text may be there many times.
+    fn allows_arguments(&mut self, start: usize) -> bool {
+        let sizes = self.arguments[start..]
+            .iter()
+            .map(|value| value.bytes().len());
+        let bytes = sizes.sum::<usize>();
+        self.limits.work(bytes);
+        self.limits.allows(bytes)
+    }
+
     fn run_program(&mut self, symbol: Symbol) -> Flow {
         let start = self.marks.pop().unwrap_or(0);
+        if !self.allows_arguments(start) {
+            return Ok(());
+        }
         let mut arguments = vec![self.state.symbols.name(symbol).to_vec()];
         arguments.extend(self.texts(Arguments { start }));
         self.arguments.truncate(start);
@@ -137,7 +144,7 @@ impl Evaluation {
 
     /// Exported variables, and those that the command has for itself.
     fn environment(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut environment = self.state.environment.clone();
+        let mut environment = self.state.environment().clone();
         let mut put = |name: Vec<u8>, value: Vec<u8>| {
             environment.retain(|(known, _)| *known != name);
             environment.push((name, value));
@@ -145,7 +152,7 @@ impl Evaluation {
         for (name, value) in self.state.exported() {
             put(name, value);
         }
-        for symbol in self.state.temporary_names(self.state.temporaries()) {
+        for symbol in self.state.temporary_names() {
             if let Some(Value::Text(text)) = self.state.value(symbol) {
                 put(self.state.symbols.name(symbol).to_vec(), text.to_vec());
             }
@@ -252,45 +259,4 @@ impl Evaluation {
             }
         }
     }
-
-    /// Bytes of values that can still be reached.
-    fn living_bytes(&self) -> usize {
-        let stacks = self.arguments.iter().chain(&self.values);
-        let frames = self.frames.iter().flat_map(|frame| &frame.positionals);
-        let sinks: usize = self
-            .sinks
-            .iter()
-            .map(|sink| match sink {
-                Sink::Standard { bytes, .. } | Sink::Buffer(bytes) | Sink::File { bytes, .. } => {
-                    bytes.len()
-                }
-                Sink::Closed => 0,
-            })
-            .sum();
-        let mut seen = HashSet::new();
-        let values = stacks.chain(frames).chain(self.state.roots());
-        sinks
-            + self.buffer.len()
-            + values
-                .map(|value| size_of_value(value, &mut seen))
-                .sum::<usize>()
-    }
-}
-
-/// Bytes of a value; a list that was counted before counts nothing.
-fn size_of_value(value: &Value, seen: &mut HashSet<usize>) -> usize {
-    let mut todo = vec![value.clone()];
-    let mut size = 0;
-    while let Some(value) = todo.pop() {
-        size += super::limits::VALUE_BYTES;
-        match value {
-            Value::Text(text) => size += text.len(),
-            Value::List(list) => {
-                if seen.insert(list.identity()) {
-                    todo.extend(list.items().iter().cloned());
-                }
-            }
-        }
-    }
-    size
 }

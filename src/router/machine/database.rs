@@ -176,6 +176,7 @@ impl Evaluation {
                 let user = self.router.user;
                 let kept = &mut self.databases.kept[number];
                 kept.changed |= kept.table.is_some();
+                let before = kept.table.as_ref().map_or(0, Table::changed_bytes);
                 let effect = command.apply(
                     &kept.relation,
                     kept.table.as_mut(),
@@ -183,6 +184,8 @@ impl Evaluation {
                     &mut kept.cache,
                     user,
                 );
+                let after = kept.table.as_ref().map_or(0, Table::changed_bytes);
+                self.limits.allocate(after.saturating_sub(before));
                 builtin::effect(self, effect)
             }
         }
@@ -282,6 +285,16 @@ impl Evaluation {
             sources: self.databases.sources.clone(),
             work: None,
         }
+    }
+
+    /// Bytes that tables take more than when the configuration was loaded.
+    pub(super) fn changed_table_bytes(&self) -> usize {
+        let tables = self
+            .databases
+            .kept
+            .iter()
+            .filter_map(|kept| kept.table.as_ref());
+        tables.map(Table::changed_bytes).sum()
     }
 
     /// The maps that the script looks things up in, by number.

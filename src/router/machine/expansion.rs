@@ -38,6 +38,18 @@ impl Expansion {
     }
 }
 
+impl Expansion {
+    /// What the members found so far, and what they are called with.
+    pub(super) fn values(&self) -> impl Iterator<Item = &Value> {
+        self.found.iter().chain(&self.operands)
+    }
+
+    /// Bytes of addresses that have not been routed.
+    pub(super) fn raw_bytes(&self) -> usize {
+        self.addresses.as_slice().iter().map(Vec::len).sum()
+    }
+}
+
 /// What routes a member.
 const ROUTER: &[u8] = b"rrouter";
 

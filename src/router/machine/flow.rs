@@ -128,6 +128,7 @@ impl Evaluation {
             return false;
         };
         let pattern = pattern.bytes();
+        self.limits.work(text.len());
         if self.magic.is_empty() {
             return pattern == &**text;
         }

@@ -34,15 +34,15 @@ pub(super) enum Kind {
 }
 
 /// How far the stacks were filled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Depths {
     arguments: usize,
     marks: usize,
     values: usize,
     builders: usize,
     buffer: usize,
-    scopes: usize,
-    temporaries: usize,
+    /// Of variables.
+    state: (usize, usize),
     loops: usize,
     fors: usize,
     cases: usize,
@@ -80,8 +80,7 @@ impl Evaluation {
             values: self.values.len(),
             builders: self.builders.len(),
             buffer: self.buffer.len(),
-            scopes: self.state.scopes(),
-            temporaries: self.state.temporaries(),
+            state: self.state.depth(),
             loops: self.stacks.loops.len(),
             fors: self.stacks.fors.len(),
             cases: self.cases.len(),
@@ -98,10 +97,7 @@ impl Evaluation {
         self.values.truncate(depths.values);
         self.builders.truncate(depths.builders);
         self.buffer.truncate(depths.buffer);
-        while self.state.scopes() > depths.scopes {
-            self.state.end_scope();
-        }
-        self.state.end_temporaries(depths.temporaries);
+        self.state.leave(depths.state);
         self.stacks.loops.truncate(depths.loops);
         self.stacks.fors.truncate(depths.fors);
         self.cases.truncate(depths.cases);
@@ -116,30 +112,19 @@ impl Evaluation {
 
     /// Everything starts from nothing.
     pub(super) fn begin(&mut self) {
-        let nothing = Depths {
-            arguments: 0,
-            marks: 0,
-            values: 0,
-            builders: 0,
-            buffer: 0,
-            scopes: 0,
-            temporaries: 0,
-            loops: 0,
-            fors: 0,
-            cases: 0,
-            sifts: 0,
-            saved: 0,
-            expansions: 0,
-        };
-        self.back_to(&nothing);
+        self.back_to(&Depths::default());
         self.frames.clear();
+        self.unwritten.clear();
         self.returned = super::Returned::Nothing;
         self.unshown = false;
+        self.status = 0;
         self.waiting = None;
-        self.ended = None;
+        self.ended = Some(0);
         self.again = None;
         self.stopped = None;
+        self.before_trap = None;
         self.user = None;
+        self.databases.work = None;
         self.limits.begin();
     }
 
@@ -152,6 +137,7 @@ impl Evaluation {
     ) {
         let depths = self.depths();
         let sifts = self.sifts.len();
+        self.ended = None;
         self.frames.push(Frame {
             code: std::mem::replace(&mut self.code, code),
             place: std::mem::replace(&mut self.place, 0),
@@ -258,7 +244,11 @@ impl Evaluation {
             self.state.back_to(*snapshot);
         }
         if self.frames.is_empty() {
-            self.ended = Some(self.status_after_trap.take().unwrap_or(self.status));
+            self.ended = Some(self.status);
+            if let Some((status, returned)) = self.before_trap.take() {
+                self.ended = Some(status);
+                self.returned = returned;
+            }
         }
     }
 

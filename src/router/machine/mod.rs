@@ -10,6 +10,7 @@ mod expansion;
 mod flow;
 mod frame;
 mod limits;
+mod living;
 mod output;
 mod redirect;
 mod service;
@@ -67,9 +68,6 @@ pub type Flow = Result<(), Pause>;
 /// What goes on with an answer.
 type Waiting = Box<dyn FnOnce(&mut Evaluation, Answer) -> Flow>;
 
-/// Operations of one turn.
-const TURN_STEPS: u64 = 20_000;
-
 /// A running, waiting or idle script.
 pub struct Evaluation {
     pub(super) state: State,
@@ -106,13 +104,13 @@ pub struct Evaluation {
     /// A limit that an answer reached.
     stopped: Option<Limit>,
     ended: Option<i32>,
-    /// The script's status, while the trap of its end runs.
-    status_after_trap: Option<i32>,
-    /// Behind the command whose redirections are being opened.
-    redirect_failure: Place,
+    /// The script's status and value, while the trap of its end runs.
+    before_trap: Option<(i32, Returned)>,
     databases: database::Databases,
     expansions: Vec<Expansion>,
     pub(super) router: Surroundings,
+    /// As they were when the configuration was loaded.
+    kept_surroundings: Option<Box<Surroundings>>,
     /// With whose rights files are read; none: the router's own.
     user: Option<u32>,
     /// Runs its arguments as a command.
@@ -167,12 +165,12 @@ impl Evaluation {
             waiting: None,
             again: None,
             stopped: None,
-            ended: None,
-            status_after_trap: None,
-            redirect_failure: 0,
+            ended: Some(0),
+            before_trap: None,
             databases: database::Databases::default(),
             expansions: Vec::new(),
             router: Surroundings::default(),
+            kept_surroundings: None,
             user: None,
             forwarding: None,
             expanding: None,
@@ -202,7 +200,11 @@ impl Evaluation {
     pub fn fork(&self) -> Self {
         let mut fork = Self::bare(self.limits.clone(), self.state.fork());
         fork.databases = self.fork_databases();
-        fork.router = self.router.clone();
+        fork.router = match &self.kept_surroundings {
+            Some(kept) => (**kept).clone(),
+            None => self.router.clone(),
+        };
+        fork.kept_surroundings = self.kept_surroundings.clone();
         fork
     }
 
@@ -231,43 +233,54 @@ impl Evaluation {
         if let Some(limit) = self.stopped.take() {
             return self.stop(limit);
         }
-        for steps in 1..=TURN_STEPS {
+        let turn_end = self.limits.turn_end();
+        while self.limits.steps_used < turn_end {
+            self.limits.steps_used += 1;
             let flow = match (&self.databases.work, self.ended) {
                 (Some(_), _) => self.do_work(maps, now),
                 (None, Some(status)) => return self.finish(status),
                 (None, None) => self.step(),
             };
             if let Err(Pause::Turn(turn)) = flow {
-                self.limits.steps_used += steps;
-                return match turn {
-                    Turn::Stopped(limit) => self.stop(limit),
-                    turn => turn,
-                };
+                return self.turn_ended(turn);
             }
-        }
-        self.limits.steps_used += TURN_STEPS;
-        if let Some(limit) = self.limits.check() {
-            return self.stop(limit);
+            if self.limits.audit_due()
+                && let Err(limit) = self.audit()
+            {
+                return self.stop(limit);
+            }
         }
         if self.output_is_due()
             && let Err(Pause::Turn(turn)) = self.flush_then(|_| Ok(()))
         {
-            return turn;
+            return self.turn_ended(turn);
         }
-        Turn::More
+        self.turn_ended(Turn::More)
+    }
+
+    /// Whatever the turn ends with, steps are bounded.
+    fn turn_ended(&mut self, turn: Turn) -> Turn {
+        match (turn, self.limits.check()) {
+            (Turn::Stopped(limit), _) | (_, Some(limit)) => self.stop(limit),
+            (turn, None) => turn,
+        }
     }
 
     /// What is loaded now is what each later call starts with.
     pub fn keep(&mut self) {
         self.state.keep();
         self.settle_databases();
+        self.kept_surroundings = Some(Box::new(self.router.clone()));
     }
 
-    /// Forgets what was assigned, defined and added since [`Self::keep`].
+    /// Forgets what was assigned, defined, added and set since [`Self::keep`].
     pub fn reset(&mut self) {
         self.begin();
         self.state.reset();
         self.reset_databases();
+        if let Some(kept) = &self.kept_surroundings {
+            self.router = (**kept).clone();
+        }
     }
 
     /// A variable, for who calls functions of the script.
@@ -291,7 +304,7 @@ impl Evaluation {
     /// A variable of the process that runs the script: the script and its programs see it.
     pub fn set_environment(&mut self, name: &[u8], value: &[u8]) {
         if self.set_variable(name, Value::from(value)) {
-            self.state.environment.push((name.to_vec(), value.to_vec()));
+            self.state.add_environment(name, value);
         }
     }
 
@@ -327,10 +340,12 @@ impl Evaluation {
 
     /// Goes on with an answer; the next turn shows what came of it.
     pub fn answer(&mut self, answer: Answer) {
-        if let Some(waiting) = self.waiting.take()
-            && let Err(Pause::Turn(turn)) = waiting(self, answer)
-        {
-            self.waiting_turn(turn);
+        let Some(waiting) = self.waiting.take() else {
+            return;
+        };
+        match waiting(self, answer) {
+            Err(Pause::Turn(turn)) => self.waiting_turn(turn),
+            Ok(()) => self.command_ended(),
         }
     }
 
@@ -390,3 +405,6 @@ impl Evaluation {
         Text::from(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{Evaluation, Flow, Pause, Turn};
-use crate::router::code::FileMode;
+use crate::router::code::{FileMode, Place};
 use crate::router::request::{Answer, Request};
 use crate::router::value::{List, Value};
 
@@ -42,7 +42,7 @@ impl Returned {
         }
     }
 
-    fn values(&self) -> &[Value] {
+    pub(super) fn values(&self) -> &[Value] {
         match self {
             Self::Nothing => &[],
             Self::One(value) => std::slice::from_ref(value),
@@ -74,6 +74,8 @@ pub(super) struct Saved {
     io: Io,
     sinks: usize,
     inputs: usize,
+    /// Behind the command, which is not run when a redirection fails.
+    behind: Place,
 }
 
 /// Where output goes.
@@ -120,14 +122,15 @@ impl Evaluation {
     }
 
     fn write_to(&mut self, sink: usize, bytes: &[u8]) {
+        let (Sink::Standard { bytes: held, .. }
+        | Sink::Buffer(held)
+        | Sink::File { bytes: held, .. }) = &mut self.sinks[sink]
+        else {
+            return;
+        };
         self.limits.allocate(bytes.len());
-        match &mut self.sinks[sink] {
-            Sink::Standard { bytes: held, .. }
-            | Sink::Buffer(held)
-            | Sink::File { bytes: held, .. } => {
-                held.extend_from_slice(bytes);
-            }
-            Sink::Closed => {}
+        if self.limits.allows(held.len() + bytes.len()) {
+            held.extend_from_slice(bytes);
         }
     }
 
@@ -159,12 +162,18 @@ impl Evaluation {
         self.returned = Returned::Nothing;
     }
 
-    pub(super) fn save_io(&mut self) {
+    pub(super) fn save_io(&mut self, behind: Place) {
         self.saved.push(Saved {
             io: self.io,
             sinks: self.sinks.len(),
             inputs: self.inputs.len(),
+            behind,
         });
+    }
+
+    /// Behind the command whose redirections are being opened.
+    pub(super) fn behind_command(&self) -> Place {
+        self.saved.last().map_or(self.place, |saved| saved.behind)
     }
 
     /// Ends the last redirection, pipe or capture; files are written afterwards.
@@ -188,13 +197,13 @@ impl Evaluation {
     }
 
     pub(super) fn open_buffer(&mut self) {
-        self.save_io();
+        self.save_io(0);
         self.sinks.push(Sink::Buffer(Vec::new()));
         self.io.output = self.sinks.len() - 1;
     }
 
     pub(super) fn open_input(&mut self, bytes: Vec<u8>) {
-        self.save_io();
+        self.save_io(0);
         self.push_input(bytes);
     }
 
@@ -301,13 +310,19 @@ impl Evaluation {
         if self.saved.is_empty() {
             self.settle();
         }
+        if self.limits.audit_due()
+            && let Err(limit) = self.audit()
+        {
+            return self.stop(limit);
+        }
         if !self.unwritten.is_empty() {
             return turn_of(self.write_next());
         }
         if let Some(code) = self.take_exit_trap() {
-            self.ended = None;
+            let returned = std::mem::replace(&mut self.returned, Returned::Nothing);
+            self.unshown = false;
+            self.before_trap = Some((status, returned));
             self.enter_script(code, Vec::new());
-            self.status_after_trap = Some(status);
             return Turn::More;
         }
         match self.take_output() {

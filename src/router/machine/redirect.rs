@@ -2,7 +2,7 @@
 
 use super::output::{Input, Sink};
 use super::{Evaluation, Flow, Pause};
-use crate::router::code::{FileMode, Op, Place};
+use crate::router::code::{FileMode, Op};
 use crate::router::request::Answer;
 
 impl Evaluation {
@@ -11,8 +11,7 @@ impl Evaluation {
         match op {
             Op::Redirect(skip) => {
                 self.settle();
-                self.save_io();
-                self.redirect_failure = *skip;
+                self.save_io(*skip);
             }
             Op::File { descriptor, mode } => self.redirect_file(*descriptor, *mode)?,
             Op::Here(descriptor) => {
@@ -73,11 +72,9 @@ impl Evaluation {
     /// Files are opened now, so that what cannot be opened is not run; output is written when the redirection ends.
     fn redirect_file(&mut self, descriptor: u8, mode: FileMode) -> Flow {
         let path = self.pop_value().bytes().to_vec();
-        let skip = self.redirect_failure;
         let request = Self::file_mode_request(path.clone(), mode);
         self.flush_then(move |machine| {
             machine.need(request, move |machine, answer| {
-                machine.redirect_failure = skip;
                 machine.redirected(descriptor, path, answer);
                 Ok(())
             })
@@ -101,9 +98,8 @@ impl Evaluation {
 
     /// The command is not run.
     fn redirection_failed(&mut self, message: &str) {
-        let skip: Place = self.redirect_failure;
         self.complain(message);
         self.status = 1;
-        self.jump(skip);
+        self.jump(self.behind_command());
     }
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::output::Returned;
 use super::state::{Arguments, Callable};
-use super::{Evaluation, Flow, Pause};
+use super::{Evaluation, Flow, Limit, Pause, Turn};
 use crate::router::code::{Code, Op, Symbol};
 use crate::router::diagnostic::Source;
 use crate::router::value::{List, Value};
@@ -45,6 +45,12 @@ impl Default for Surroundings {
     }
 }
 
+/// Compiling a byte takes as long as looking at so many.
+const COMPILE_BYTES: usize = 16;
+
+/// Errors of scripts that scripts ran which are kept; all are written.
+const ERRORS_MAX: usize = 1000;
+
 impl Evaluation {
     pub(in crate::router) fn argument(&self, arguments: Arguments, index: usize) -> Option<&Value> {
         self.arguments.get(arguments.start + index)
@@ -63,6 +69,7 @@ impl Evaluation {
 
     /// Returns several values; of none, the command fails.
     pub(in crate::router) fn give_all(&mut self, returned: Returned) -> Flow {
+        self.count_values(returned.values().len());
         let empty = returned.first().is_none();
         self.status = i32::from(empty);
         self.returns(if empty { Returned::Nothing } else { returned });
@@ -112,8 +119,6 @@ impl Evaluation {
 
     pub(in crate::router) fn unset(&mut self, symbol: Symbol) {
         self.state.unset(symbol);
-        let name = self.state.symbols.name(symbol).clone();
-        self.state.environment.retain(|(known, _)| **known != *name);
         if matches!(self.state.callable(symbol), Some(Callable::Function(_))) {
             self.state.define(symbol, None);
         }
@@ -147,12 +152,16 @@ impl Evaluation {
     }
 
     pub(in crate::router) fn run_source(&mut self, source: &Rc<Source>) -> Flow {
+        self.limits.work(source.text.len() * COMPILE_BYTES);
         match self.compile(source) {
             Ok(code) => self.enter_nested(code),
+            Err(_) if self.state.symbols.is_full() => Err(Pause::Turn(Turn::Stopped(Limit::Names))),
             Err(errors) => {
                 for error in errors {
                     self.write_error(format!("{error}\n").as_bytes());
-                    self.errors.push(error);
+                    if self.errors.len() < ERRORS_MAX {
+                        self.errors.push(error);
+                    }
                 }
                 self.status = 7;
                 Ok(())

@@ -24,8 +24,18 @@ pub(super) struct Sift {
     groups: Option<Groups>,
 }
 
+impl Sift {
+    /// Bytes of what it looks at.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+}
+
 /// Labels with variables whose compiled form is kept.
 const CACHED_PATTERNS_MAX: usize = 64;
+
+/// A step of a match takes as long as looking at so many bytes.
+const MATCH_STEP_BYTES: usize = 16;
 
 /// What sifts use one after the other.
 #[derive(Default)]
@@ -91,11 +101,14 @@ impl Evaluation {
             return false;
         };
         let matcher = &mut self.sift_tools.matcher;
+        if !self.limits.allows(pattern.memory_bytes(sift.text.len())) {
+            return false;
+        }
         let groups = match sift.kind {
             SiftKind::Bytes => matcher.matches_bytes(pattern, &sift.text),
             SiftKind::Tokens => matcher.matches_tokens(pattern, &mut sift.tokens),
         };
-        self.limits.steps_used += sift.text.len() as u64 / 8;
+        self.limits.work(matcher.steps() * MATCH_STEP_BYTES);
         let matched = groups.is_some();
         if matched {
             sift.groups = groups;

@@ -1,7 +1,8 @@
 //! Variables, functions and what else a script can set.
 //!
-//! A variable has one slot; `local` puts the old value aside until the scope ends (dynamic scoping). What is assigned
-//! outside all local scopes is logged, so that a configuration can be put back to what it was when it was loaded.
+//! A variable has one slot; `local` and `x=v command` put the old value aside until scope or command end (dynamic
+//! scoping). What is assigned outside all local scopes is logged, so that a configuration can be put back to what it
+//! was when it was loaded.
 
 use std::rc::Rc;
 
@@ -24,22 +25,41 @@ pub(in crate::router) struct State {
     variables: Vec<Variable>,
     callables: Vec<Option<Callable>>,
     builtins: Vec<Option<&'static Builtin>>,
-    /// Values that `local` put aside.
-    locals: Vec<(Symbol, Option<Value>)>,
-    /// Where scopes begin in `locals`.
+    /// Values that were put aside, in order.
+    aside: Vec<Aside>,
+    /// Where scopes begin in `aside`.
     scopes: Vec<usize>,
-    /// Values that `x=v command` put aside.
-    temporaries: Vec<(Symbol, Option<Value>)>,
     /// Bytes that separate words.
     pub(in crate::router) separators: [bool; 256],
     pub(in crate::router) options: Options,
     /// What programs see besides exported variables.
-    pub(in crate::router) environment: Vec<(Vec<u8>, Vec<u8>)>,
+    environment: Rc<Environment>,
     /// Commands of `trap`, by signal number.
     pub(in crate::router) traps: Vec<(u32, Rc<[u8]>)>,
     pub(in crate::router) gensym: u64,
     log: Log,
+    kept: Kept,
     known: Known,
+}
+
+/// Names and values.
+pub(super) type Environment = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// A value that comes back.
+#[derive(Clone)]
+struct Aside {
+    symbol: Symbol,
+    value: Option<Value>,
+    until: Until,
+}
+
+/// When a value comes back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// At the end of a scope.
+    ScopeEnds,
+    /// At the end of a command.
+    CommandEnds,
 }
 
 #[derive(Clone, Default)]
@@ -62,11 +82,21 @@ pub(in crate::router) struct Options {
 }
 
 /// What changed since the configuration was loaded.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Log {
     on: bool,
     variables: Vec<(Symbol, Option<Value>)>,
+    exported: Vec<Symbol>,
     callables: Vec<(Symbol, Option<Callable>)>,
+}
+
+/// What is simply copied when the configuration was loaded.
+#[derive(Clone, Default)]
+struct Kept {
+    names: usize,
+    options: Options,
+    environment: Rc<Environment>,
+    gensym: u64,
 }
 
 /// Names that mean something to the machine.
@@ -91,15 +121,15 @@ impl State {
             variables: Vec::new(),
             callables: Vec::new(),
             builtins: Vec::new(),
-            locals: Vec::new(),
+            aside: Vec::new(),
             scopes: Vec::new(),
-            temporaries: Vec::new(),
             separators: [false; 256],
             options: Options::default(),
-            environment: Vec::new(),
+            environment: Rc::default(),
             traps: Vec::new(),
             gensym: 0,
             log: Log::default(),
+            kept: Kept::default(),
             known: Known { separators },
         };
         state.grow();
@@ -135,14 +165,28 @@ impl State {
         if symbol == self.known.separators {
             self.separate_at(value.bytes());
         }
-        let variable = &mut self.variables[symbol.0 as usize];
-        variable.exported |= self.options.export_all;
-        variable.value = Some(value);
+        self.variables[symbol.0 as usize].value = Some(value);
+        if self.options.export_all {
+            self.export(symbol);
+        }
     }
 
     pub(in crate::router) fn unset(&mut self, symbol: Symbol) {
         self.log_variable(symbol);
         self.variables[symbol.0 as usize].value = None;
+        let name = self.symbols.name(symbol);
+        if self.environment.iter().any(|(known, _)| *known == **name) {
+            Rc::make_mut(&mut self.environment).retain(|(known, _)| *known != **name);
+        }
+    }
+
+    /// What programs see besides exported variables.
+    pub(super) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    pub(super) fn add_environment(&mut self, name: &[u8], value: &[u8]) {
+        Rc::make_mut(&mut self.environment).push((name.to_vec(), value.to_vec()));
     }
 
     fn restore(&mut self, symbol: Symbol, value: Option<Value>) {
@@ -168,7 +212,10 @@ impl State {
     }
 
     pub(in crate::router) fn export(&mut self, symbol: Symbol) {
-        self.variables[symbol.0 as usize].exported = true;
+        let variable = &mut self.variables[symbol.0 as usize];
+        if !std::mem::replace(&mut variable.exported, true) && self.log.on {
+            self.log.exported.push(symbol);
+        }
     }
 
     /// Exported variables that are texts.
@@ -210,21 +257,40 @@ impl State {
     }
 
     pub(super) fn scope(&mut self) {
-        self.scopes.push(self.locals.len());
+        self.scopes.push(self.aside.len());
     }
 
     pub(super) fn end_scope(&mut self) {
         let start = self.scopes.pop().unwrap_or(0);
-        while self.locals.len() > start
-            && let Some((symbol, value)) = self.locals.pop()
-        {
-            self.variables[symbol.0 as usize].local -= 1;
-            self.restore(symbol, value);
-        }
+        self.take_back(start);
     }
 
-    pub(super) fn scopes(&self) -> usize {
-        self.scopes.len()
+    /// How many scopes are open, and how many values were put aside.
+    pub(super) fn depth(&self) -> (usize, usize) {
+        (self.scopes.len(), self.aside.len())
+    }
+
+    /// Ends scopes and commands that began since [`Self::depth`] was this. What `local` did in a scope that stays
+    /// open stays too.
+    pub(super) fn leave(&mut self, (scopes, aside): (usize, usize)) {
+        if let Some(start) = self.scopes.get(scopes).copied() {
+            self.scopes.truncate(scopes);
+            self.take_back(start);
+        }
+        let begun = self.aside.iter().skip(aside);
+        let commands = begun.filter(|aside| aside.until == Until::CommandEnds);
+        self.end_temporaries(commands.count());
+    }
+
+    fn take_back(&mut self, down_to: usize) {
+        while self.aside.len() > down_to
+            && let Some(aside) = self.aside.pop()
+        {
+            if aside.until == Until::ScopeEnds {
+                self.variables[aside.symbol.0 as usize].local -= 1;
+            }
+            self.restore(aside.symbol, aside.value);
+        }
     }
 
     /// Makes the variable local to the current scope, or a plain one outside all scopes.
@@ -235,35 +301,52 @@ impl State {
         }
         let variable = &mut self.variables[symbol.0 as usize];
         variable.local += 1;
-        let old = std::mem::replace(&mut variable.value, Some(value));
-        self.locals.push((symbol, old));
+        let old = variable.value.replace(value);
+        self.aside.push(Aside {
+            symbol,
+            value: old,
+            until: Until::ScopeEnds,
+        });
     }
 
     pub(super) fn assign_temporary(&mut self, symbol: Symbol, value: Value) {
         let old = self.value(symbol).cloned();
-        self.temporaries.push((symbol, old));
+        self.aside.push(Aside {
+            symbol,
+            value: old,
+            until: Until::CommandEnds,
+        });
         self.assign(symbol, value);
     }
 
-    /// Variables that the next command has for itself.
-    pub(super) fn temporary_names(&self, count: usize) -> Vec<Symbol> {
-        let start = self.temporaries.len().saturating_sub(count);
-        self.temporaries[start..]
+    /// Variables that commands have for themselves now.
+    pub(super) fn temporary_names(&self) -> impl Iterator<Item = Symbol> {
+        self.aside
             .iter()
-            .map(|(symbol, _)| *symbol)
-            .collect()
+            .filter(|aside| aside.until == Until::CommandEnds)
+            .map(|aside| aside.symbol)
     }
 
-    pub(super) fn end_temporaries(&mut self, down_to: usize) {
-        while self.temporaries.len() > down_to
-            && let Some((symbol, value)) = self.temporaries.pop()
-        {
-            self.restore(symbol, value);
+    /// A command with so many variables of its own has ended.
+    pub(super) fn end_temporaries(&mut self, count: usize) {
+        for _ in 0..count {
+            let at = self
+                .aside
+                .iter()
+                .rposition(|aside| aside.until == Until::CommandEnds);
+            let Some(at) = at else {
+                return;
+            };
+            let ended = self.aside.remove(at);
+            // What the command made local (`x=1 eval 'local x'`) is on top of it, and gives the value back later.
+            match self.aside[at..]
+                .iter_mut()
+                .find(|aside| aside.symbol == ended.symbol)
+            {
+                Some(above) => above.value = ended.value,
+                None => self.restore(ended.symbol, ended.value),
+            }
         }
-    }
-
-    pub(super) fn temporaries(&self) -> usize {
-        self.temporaries.len()
     }
 
     /// From now on changes are logged.
@@ -272,57 +355,90 @@ impl State {
             on: true,
             ..Log::default()
         };
+        self.kept = Kept {
+            names: self.symbols.len(),
+            options: self.options.clone(),
+            environment: Rc::clone(&self.environment),
+            gensym: self.gensym,
+        };
         for variable in &mut self.variables {
             variable.logged = false;
+        }
+        self.freeze();
+    }
+
+    /// Lists of now are copied before they are changed.
+    fn freeze(&self) {
+        for variable in &self.variables {
             if let Some(value) = &variable.value {
                 value.freeze();
             }
         }
     }
 
-    /// The same, to run beside it.
+    /// What was kept, to run beside it.
     pub(super) fn fork(&self) -> Self {
-        Self {
+        let mut fork = Self {
             symbols: self.symbols.clone(),
             variables: self.variables.clone(),
             callables: self.callables.clone(),
             builtins: self.builtins.clone(),
-            locals: Vec::new(),
-            scopes: Vec::new(),
-            temporaries: Vec::new(),
+            aside: self.aside.clone(),
+            scopes: self.scopes.clone(),
             separators: self.separators,
             options: self.options.clone(),
-            environment: self.environment.clone(),
+            environment: Rc::clone(&self.environment),
             traps: Vec::new(),
             gensym: self.gensym,
-            log: Log {
-                on: true,
-                ..Log::default()
-            },
+            log: self.log.clone(),
+            kept: self.kept.clone(),
             known: self.known,
-        }
+        };
+        fork.reset();
+        fork
     }
 
     /// Undoes what changed since [`Self::keep`].
     pub(super) fn reset(&mut self) {
+        self.leave((0, 0));
         for (symbol, value) in std::mem::take(&mut self.log.variables) {
             self.variables[symbol.0 as usize].logged = false;
             self.restore(symbol, value);
         }
+        for symbol in std::mem::take(&mut self.log.exported) {
+            self.variables[symbol.0 as usize].exported = false;
+        }
         while let Some((symbol, callable)) = self.log.callables.pop() {
             self.callables[symbol.0 as usize] = callable;
         }
-        self.gensym = 0;
+        self.traps.clear();
+        if self.log.on {
+            self.options = self.kept.options.clone();
+            self.environment = Rc::clone(&self.kept.environment);
+            self.gensym = self.kept.gensym;
+            self.forget_names();
+        }
+    }
+
+    /// Names that were made since [`Self::keep`], for instance out of the text of a message.
+    fn forget_names(&mut self) {
+        let count = self.kept.names;
+        self.symbols.truncate(count);
+        self.variables.truncate(count);
+        self.callables.truncate(count);
+        self.builtins.truncate(count);
     }
 
     /// Everything that a subshell may change.
     pub(super) fn snapshot(&self) -> Snapshot {
+        self.freeze();
         Snapshot {
             variables: self
                 .variables
                 .iter()
-                .map(|variable| variable.value.clone())
+                .map(|variable| (variable.value.clone(), variable.exported))
                 .collect(),
+            environment: Rc::clone(&self.environment),
             callables: self.callables.clone(),
             separators: self.separators,
             options: self.options.clone(),
@@ -333,8 +449,9 @@ impl State {
     pub(super) fn back_to(&mut self, snapshot: Snapshot) {
         let mut values = snapshot.variables.into_iter();
         for variable in &mut self.variables {
-            variable.value = values.next().flatten();
+            (variable.value, variable.exported) = values.next().unwrap_or_default();
         }
+        self.environment = snapshot.environment;
         let count = self.callables.len();
         self.callables = snapshot.callables;
         self.callables.resize(count, None);
@@ -349,18 +466,15 @@ impl State {
             .variables
             .iter()
             .filter_map(|variable| variable.value.as_ref());
-        let aside = self
-            .locals
-            .iter()
-            .chain(&self.temporaries)
-            .filter_map(|(_, value)| value.as_ref());
+        let aside = self.aside.iter().filter_map(|aside| aside.value.as_ref());
         variables.chain(aside)
     }
 }
 
 /// See [`State::snapshot`].
 pub(in crate::router) struct Snapshot {
-    variables: Vec<Option<Value>>,
+    variables: Vec<(Option<Value>, bool)>,
+    environment: Rc<Environment>,
     callables: Vec<Option<Callable>>,
     separators: [bool; 256],
     options: Options,

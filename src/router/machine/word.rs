@@ -1,7 +1,7 @@
 //! Words: what is opened by `Begin` becomes arguments or a value.
 
 use super::state::Callable;
-use super::{Evaluation, Flow, Pause};
+use super::{Evaluation, Pause};
 use crate::router::code::{Code, Op, Param};
 use crate::router::value::{List, Value};
 
@@ -28,7 +28,7 @@ impl Evaluation {
             Op::BeginValue => self.open_word(true),
             Op::Literal(text) => self.add_text(&code.texts[*text as usize], true),
             Op::Magic(text) => self.add_magic(&code.texts[*text as usize]),
-            Op::Parameter { parameter, quoted } => self.add_parameter(*parameter, *quoted)?,
+            Op::Parameter { parameter, quoted } => self.add_parameter(*parameter, *quoted),
             Op::Group(number) => self.add_group(*number),
             Op::Keep => self.keep_word(),
             Op::EndArgument => self.end_argument(),
@@ -41,8 +41,8 @@ impl Evaluation {
                 Some(Value::Text(text)) if text.is_empty() && !quoted => {}
                 Some(value) => self.arguments.push(value.clone()),
                 None => {
-                    self.unset_parameter(Param::Variable(*symbol))?;
-                    if *quoted {
+                    let ended = self.unset_parameter(Param::Variable(*symbol));
+                    if *quoted && !ended {
                         self.arguments.push(self.empty_text());
                     }
                 }
@@ -73,8 +73,7 @@ impl Evaluation {
                 self.sift_sees(*symbol);
             }
             Op::EndTemporary(count) => {
-                let down_to = self.state.temporaries().saturating_sub(*count as usize);
-                self.state.end_temporaries(down_to);
+                self.state.end_temporaries(*count as usize);
             }
             _ => return Ok(false),
         }
@@ -101,6 +100,9 @@ impl Evaluation {
 
     /// Adds text; an empty one counts when it is `kept`.
     pub(super) fn add_text(&mut self, text: &[u8], kept: bool) {
+        if !self.limits.allows(self.buffer.len() + text.len()) {
+            return;
+        }
         self.buffer.extend_from_slice(text);
         if kept || !text.is_empty() {
             let builder = self.builder();
@@ -220,6 +222,7 @@ impl Evaluation {
 
     /// Adds values that are arguments of their own.
     pub(super) fn add_elements(&mut self, values: &[Value]) {
+        self.count_values(values.len());
         let one = self.builder().one;
         for value in values {
             if one {
@@ -231,7 +234,7 @@ impl Evaluation {
         }
     }
 
-    fn add_parameter(&mut self, parameter: Param, quoted: bool) -> Flow {
+    fn add_parameter(&mut self, parameter: Param, quoted: bool) {
         match parameter {
             Param::At => self.add_all(quoted),
             Param::Star => self.add_joined(quoted),
@@ -240,13 +243,10 @@ impl Evaluation {
                     let kept = quoted || !matches!(&value, Value::Text(text) if text.is_empty());
                     self.add_value(&value, kept);
                 }
-                None => {
-                    self.unset_parameter(parameter)?;
-                    self.add_text(b"", quoted);
-                }
+                None if self.unset_parameter(parameter) => {}
+                None => self.add_text(b"", quoted),
             },
         }
-        Ok(())
     }
 
     /// `$@`: each argument stays a word.
@@ -356,15 +356,15 @@ impl Evaluation {
         }
     }
 
-    /// With `set -u` an unset parameter ends the command.
-    fn unset_parameter(&mut self, parameter: Param) -> Flow {
+    /// With `set -u` an unset parameter ends the script; whether it did.
+    fn unset_parameter(&mut self, parameter: Param) -> bool {
         if !self.state.options.unset_is_error {
-            return Ok(());
+            return false;
         }
         let message = format!("{}: parameter not set", self.parameter_name(parameter));
         self.complain(&message);
         self.exit(1);
-        Ok(())
+        true
     }
 
     fn parameter_name(&self, parameter: Param) -> String {

@@ -98,6 +98,8 @@ impl Elements for Tokens<'_> {
 pub struct Matcher {
     jobs: Vec<Job>,
     visited: Vec<u64>,
+    /// Steps of the last match.
+    steps: usize,
 }
 
 /// What is still to be tried, last first.
@@ -114,6 +116,12 @@ const UNSET: u32 = u32::MAX;
 const STEPS_MAX: usize = 1_000_000;
 
 impl Matcher {
+    /// Steps that the last match took.
+    #[must_use]
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
     /// Matches the whole of `input`.
     pub fn matches_bytes(&mut self, pattern: &Pattern, input: &[u8]) -> Option<Groups> {
         debug_assert_eq!(pattern.kind, Kind::Bytes);
@@ -156,7 +164,8 @@ impl Matcher {
             memory,
             slots: [UNSET; GROUPS_MAX * 2],
         };
-        run.go(&mut self.jobs, &mut self.visited)
+        self.steps = 0;
+        run.go(&mut self.jobs, &mut self.visited, &mut self.steps)
     }
 }
 
@@ -181,8 +190,12 @@ enum Next {
 }
 
 impl<E: Elements> Run<'_, E> {
-    fn go(&mut self, jobs: &mut Vec<Job>, visited: &mut [u64]) -> Option<Groups> {
-        let mut steps = 0;
+    fn go(
+        &mut self,
+        jobs: &mut Vec<Job>,
+        visited: &mut [u64],
+        steps: &mut usize,
+    ) -> Option<Groups> {
         jobs.push(Job::Try {
             node: 0,
             at: 0,
@@ -197,9 +210,9 @@ impl<E: Elements> Run<'_, E> {
                 Job::Try { node, at, literal } => (node as usize, at as usize, literal),
             };
             loop {
-                steps += 1;
+                *steps += 1;
                 let seen = self.memory && self.seen(visited, node, at, literal);
-                if seen || (!self.memory && steps > STEPS_MAX) {
+                if seen || (!self.memory && *steps > STEPS_MAX) {
                     break;
                 }
                 match self.step(jobs, node, at, literal) {

@@ -88,6 +88,15 @@ impl fmt::Display for BadPattern {
 }
 
 impl Pattern {
+    /// Bytes that matching an input of so many bytes may need.
+    #[must_use]
+    pub fn memory_bytes(&self, input_bytes: usize) -> usize {
+        self.nodes
+            .len()
+            .saturating_mul(input_bytes.saturating_add(1))
+            / 4
+    }
+
     /// Compiles a label.
     ///
     /// # Errors
