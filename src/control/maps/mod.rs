@@ -36,8 +36,8 @@ pub struct Published {
     pub version: Version,
 }
 
-/// The maps of one script, as a shard has them.
-#[derive(Debug, Default)]
+/// The maps of one script, as a shard has them. A copy shares the maps.
+#[derive(Clone, Debug, Default)]
 pub struct Versions {
     sources: Vec<Source>,
     versions: Vec<Option<Version>>,

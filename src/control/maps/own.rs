@@ -8,12 +8,12 @@ use crate::sys::interfaces;
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct OwnAddresses {
-    /// Named by the operator; with any of these the interfaces do not count.
+    /// Named by the operator.
     named: Vec<IpAddr>,
 }
 
 impl OwnAddresses {
-    /// With addresses the operator names; none: those of the interfaces, as they are at each question.
+    /// With addresses that the operator names, besides those of the interfaces as they are at each question.
     #[must_use]
     pub fn new(named: Vec<IpAddr>) -> Self {
         Self { named }
@@ -42,11 +42,7 @@ impl OwnAddresses {
         } else if address.is_loopback() {
             return Some("2");
         }
-        let ours = if self.named.is_empty() {
-            interfaces::addresses().contains(&address)
-        } else {
-            self.named.contains(&address)
-        };
+        let ours = self.named.contains(&address) || interfaces::addresses().contains(&address);
         ours.then_some("1")
     }
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::store::Store;
-use super::{Published, Source};
+use super::{Published, Source, Versions};
 use crate::router::relation::Version;
 
 /// Time between two looks at the files.
@@ -48,6 +48,40 @@ impl std::fmt::Debug for Order {
 pub struct Orders(SyncSender<Order>);
 
 impl Orders {
+    /// The versions of a script's sources, in their order, read as far as they were not; and why some are
+    /// missing. Waits for the thread: not for shards, nor for a thread that has futures to run.
+    #[must_use]
+    pub fn load(&self, sources: Vec<Source>) -> (Versions, Vec<String>) {
+        let (done, results) = mpsc::channel();
+        let mut problems = Vec::new();
+        for source in &sources {
+            let (done, key) = (done.clone(), Arc::new(source.clone()));
+            let done: Done = Box::new(move |result| {
+                let published = result.map(|version| Published {
+                    source: key,
+                    version,
+                });
+                // Who waits has not gone.
+                let _ = done.send(published);
+            });
+            if self.push(Order::Get(source.clone(), done)).is_err() {
+                let name = String::from_utf8_lossy(&source.path);
+                problems.push(format!("{name}: too many maps are being read"));
+            }
+        }
+        drop(done);
+        let mut versions = Versions::new(sources);
+        for result in results {
+            match result {
+                Ok(published) => {
+                    versions.take(&published);
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        (versions, problems)
+    }
+
     /// Gives an order.
     ///
     /// # Errors
@@ -113,7 +147,6 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     use super::*;
-    use crate::control::maps::Versions;
     use crate::router::relation::source::{Parsed, Syntax};
     use crate::router::relation::{Held, Kind, MapId, Maps};
     use crate::sys::replace::{Rights, replace};
@@ -180,5 +213,27 @@ mod tests {
         orders.push(Order::Get(source, get(done))).unwrap();
         assert!(!result.recv().unwrap());
         assert!(published.try_recv().is_err());
+    }
+    #[test]
+    fn a_script_gets_all_its_maps_and_hears_which_are_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = |name: &str| Source {
+            kind: Kind::Unordered,
+            path: dir.path().join(name).as_os_str().as_bytes().to_vec(),
+            second: None,
+            watched: true,
+        };
+        for name in ["a", "c"] {
+            fs::write(dir.path().join(name), format!("k {name}\n")).unwrap();
+        }
+        let orders = start(|_: &Published| {}).unwrap();
+        let (versions, problems) = orders.load(["a", "b", "c"].map(source).to_vec());
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].contains("b: No such file"), "{problems:?}");
+        assert_eq!(value(&versions, "k").as_deref(), Some("a"));
+        assert!(versions.map(MapId(1)).is_err());
+        assert_eq!(versions.map(MapId(2)).unwrap().version().map.count(), 1);
+        let (none, problems) = orders.load(Vec::new());
+        assert!(none.sources().is_empty() && problems.is_empty());
     }
 }
