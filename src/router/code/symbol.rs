@@ -19,7 +19,7 @@ pub struct Symbols {
 }
 
 /// Names that a configuration may use.
-pub(super) const SYMBOLS_MAX: usize = 100_000;
+pub(super) const SYMBOLS_MAX: usize = 2_000_000;
 
 impl Default for Symbols {
     fn default() -> Self {
