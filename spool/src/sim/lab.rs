@@ -11,6 +11,7 @@ mod cuts;
 mod day;
 mod facts;
 mod happenings;
+mod rounds;
 mod submissions;
 mod watch;
 

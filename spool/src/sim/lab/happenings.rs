@@ -28,6 +28,7 @@ const HAPPENINGS: &[(u64, Happening)] = &[
     (24, Day::read_fails),
     (24, Day::memory_is_short),
     (4, Day::time_passes),
+    (6, Day::route),
     (2, Day::rest),
     (3, Day::wake),
 ];
@@ -65,7 +66,7 @@ impl Day {
     /// Messages that are known, not on their way out, and do not rest.
     pub(super) fn awake_ones(&self) -> Vec<SpoolId> {
         let mut open = self.facts.open();
-        open.retain(|id| !self.is_resting(*id));
+        open.retain(|id| !self.is_resting(*id) && !self.routing.contains_key(&self.keys[id]));
         open
     }
 
@@ -78,8 +79,9 @@ impl Day {
             }
             let id = awake[rng.index(awake.len())];
             let key = self.keys[&id];
-            let envelope = &self.facts.offered[&id].envelope;
-            let (arrival_ms, recipients) = (envelope.arrival_ms, envelope.recipients.len() as u32);
+            let envelope = self.facts.latest(id);
+            let arrival_ms = envelope.arrival_ms;
+            let recipients = envelope.recipients_count() as u32;
             let finished = |number: &u32| {
                 let mut outcomes = self.log.outcomes(key).iter();
                 outcomes.any(|outcome| outcome.recipient == *number && is_final(outcome.status))
@@ -174,7 +176,7 @@ impl Day {
             return;
         }
         let id = open[rng.index(open.len())];
-        for recipient in 0..self.facts.offered[&id].envelope.recipients.len() as u32 {
+        for recipient in self.open_numbers(id) {
             let outcome = Outcome {
                 recipient,
                 attempt: 1,
@@ -189,6 +191,7 @@ impl Day {
 
     fn outcome(&mut self, id: SpoolId, outcome: Outcome) {
         let batch = self.log.staged_batch();
+        self.say(|| format!("outcome of {id} in batch {batch}: {outcome:?}"));
         self.log.outcome(self.now, self.keys[&id], outcome.clone());
         self.facts.staged(batch, Note::Outcome(id, outcome));
     }
@@ -289,7 +292,10 @@ impl Day {
             return;
         }
         let id = open[rng.index(open.len())];
-        let recipients = self.facts.offered[&id].envelope.recipients.len();
+        let recipients = self.open_numbers(id);
+        if recipients.is_empty() {
+            return;
+        }
         let last = rng.below(3) > 0 && self.open().contains(&id);
         let status = match rng.below(5) {
             _ if !last => Status::Deferred,
@@ -297,7 +303,7 @@ impl Day {
             _ => Status::Delivered,
         };
         let outcome = Outcome {
-            recipient: rng.index(recipients) as u32,
+            recipient: recipients[rng.index(recipients.len())],
             attempt: 1 + rng.below(9) as u32,
             status,
             next_ms: rng.below(1000),
