@@ -7,6 +7,7 @@ pub mod pickup;
 pub mod postman;
 pub mod queue;
 pub mod resolver;
+pub mod route;
 mod server;
 pub mod space;
 mod thread;
@@ -40,6 +41,8 @@ pub enum Request {
     Page(queue::Page),
     /// Whether there is a user.
     User(users::UserQuestion),
+    /// What a router needs to know.
+    Route(route::RouteQuestion),
 }
 
 /// Where answers go.
@@ -50,6 +53,8 @@ pub trait Answers: Send + Sync {
     fn kept(&self, shard: u16, kept: Kept);
     /// Hands an answer to the shard that asked.
     fn known(&self, shard: u16, answer: users::UserAnswer);
+    /// Hands an answer to the shard that asked.
+    fn found_out(&self, shard: u16, answer: route::RouteAnswer);
 }
 
 /// What an operator or a signal asks of the daemon.
@@ -98,6 +103,10 @@ pub struct Setup {
     pub socket: PathBuf,
     /// The directory for undeliverable messages.
     pub postman: PathBuf,
+    /// The directory for messages whose routing was stopped.
+    pub deferred: PathBuf,
+    /// Who answers routers.
+    pub oracle: route::Oracle,
     /// Name servers; empty: those of the system.
     pub dns_servers: Vec<SocketAddr>,
     /// This host's name.
@@ -183,8 +192,20 @@ async fn serve(setup: Setup, requests: Arc<Requests>, socket: std::os::unix::net
                         answers.known(question.shard, users::UserAnswer { token, known });
                     });
                 }
+                Request::Route(question) => {
+                    let (oracle, answers) = (setup.oracle.clone(), Arc::clone(&setup.answers));
+                    tokio::task::spawn_blocking(move || {
+                        let reply = (oracle.0)(&question.request);
+                        let token = question.token;
+                        answers.found_out(question.shard, route::RouteAnswer { token, reply });
+                    });
+                }
                 Request::Keep(message) => {
-                    let result = postman::keep(&setup.postman, &message);
+                    let dir = match message.aside {
+                        Some(_) => &setup.deferred,
+                        None => &setup.postman,
+                    };
+                    let result = postman::keep(dir, &message);
                     let result = result.map_err(|error| error.to_string());
                     setup.answers.kept(
                         message.shard,

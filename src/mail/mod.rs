@@ -1,6 +1,7 @@
 //! Message syntax: dates and reports.
 
 pub mod date;
+pub mod edit;
 pub mod header;
 pub mod line_ends;
 pub mod mailbox;

@@ -28,10 +28,12 @@ const HAPPENINGS: &[(u64, Happening)] = &[
     (24, Day::read_fails),
     (24, Day::memory_is_short),
     (4, Day::time_passes),
-    (6, Day::route),
     (2, Day::rest),
     (3, Day::wake),
 ];
+
+/// A message is routed in one of so many rounds of a day.
+const ROUTED_ONE_IN: u64 = 3;
 
 const EIO: i32 = 5;
 
@@ -50,6 +52,10 @@ impl Day {
             if rng.below(*one_in) == 0 {
                 happening(self, rng, number);
             }
+        }
+        // Beside the others: days without routing stay what they are.
+        if self.kind.routes && rng.below(ROUTED_ONE_IN) == 0 {
+            self.route(rng);
         }
     }
 

@@ -30,7 +30,7 @@ impl Round {
 
 impl Day {
     /// Some recipients of a message are routed, perhaps not for the first time.
-    pub(super) fn route(&mut self, rng: &mut Rng, _: u64) {
+    pub(super) fn route(&mut self, rng: &mut Rng) {
         let awake = self.awake_ones();
         if awake.is_empty() {
             return;
