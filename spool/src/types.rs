@@ -155,6 +155,33 @@ impl Envelope {
         let routed = self.routing.as_ref();
         self.recipients.len() + routed.map_or(0, |routing| routing.recipients.len())
     }
+
+    /// The recipient of this number, of the envelope or made by routing.
+    #[must_use]
+    pub fn recipient(&self, number: usize) -> Option<Recipient> {
+        if let Some(recipient) = self.recipients.get(number) {
+            return Some(recipient.clone());
+        }
+        let routing = self.routing.as_ref()?;
+        let routed = routing.recipients.get(number - self.recipients.len())?;
+        Some(Recipient {
+            address: routed.user.to_vec(),
+            notify: routed.notify,
+            orcpt: routed.orcpt.as_ref().map(|orcpt| orcpt.to_vec()),
+        })
+    }
+
+    /// The sender that the mail of this recipient has.
+    #[must_use]
+    pub fn sender_for(&self, number: usize) -> &[u8] {
+        let routing = self.routing.as_ref();
+        let routed = routing.and_then(|routing| {
+            let at = number.checked_sub(self.recipients.len())?;
+            let group = routing.recipients.get(at)?.group;
+            routing.groups.get(group as usize)
+        });
+        routed.map_or(&self.sender, |group| &group.sender)
+    }
 }
 
 /// What became of an attempt.

@@ -391,8 +391,12 @@ impl<D: Driver> Shard<D> {
             };
         }
         let Some(thread) = self.thread_of_hop(recipient.hop) else {
+            let name = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+            let (channel, host) = self.log.hop_name(recipient.hop).unwrap_or_default();
             return EntryRecipient {
                 address,
+                channel: name(channel),
+                host: name(host),
                 state: if recipient.status.is_some() {
                     "deferred"
                 } else {

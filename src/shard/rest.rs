@@ -38,6 +38,9 @@ const LOOK_MAX: usize = 2048;
 /// ... and not while so many wait to be read.
 const LOOK_QUEUE_MAX: usize = 256;
 
+/// The channel of recipients that the router could not decide about: they wait for their time only.
+const HOLD: &[u8] = b"hold";
+
 /// What a shard knows of messages that rest or are being woken.
 #[derive(Debug, Default)]
 pub(super) struct Rests {
@@ -95,9 +98,12 @@ impl<D: Driver> Shard<D> {
             return;
         };
         let arrival_ms = live.envelope.arrival_ms;
-        let waiting = live.on_hold.iter().map(|(number, _)| number);
-        let waiting = live.held.iter().chain(waiting);
-        let mut open: Vec<(u32, Hop)> = waiting.map(|number| (*number, Hop::NONE)).collect();
+        let mut open: Vec<(u32, Hop)> = live.held.iter().map(|held| (*held, Hop::NONE)).collect();
+        if !live.on_hold.is_empty() {
+            // A name for those who look; it never has a thread.
+            let hop = self.log.hop(HOLD, b"router");
+            open.extend(live.on_hold.iter().map(|(number, _)| (*number, hop)));
+        }
         for key in live.work.clone() {
             if let Some(Work::Home(home)) = self.work.get(key) {
                 let (thread, recipients) = (home.thread, home.recipients.clone());
@@ -555,7 +561,8 @@ impl<D: Driver> Shard<D> {
         if self.thread_of_hop(hop).is_some() {
             return;
         }
-        let Some((channel, host)) = self.log.hop_name(hop) else {
+        let named = self.log.hop_name(hop);
+        let Some((channel, host)) = named.filter(|(channel, _)| *channel != HOLD) else {
             return;
         };
         let channel = String::from_utf8_lossy(channel).into_owned();
