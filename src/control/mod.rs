@@ -192,33 +192,35 @@ async fn serve(setup: Setup, requests: Arc<Requests>, socket: std::os::unix::net
                         answers.known(question.shard, users::UserAnswer { token, known });
                     });
                 }
-                Request::Route(question) => {
-                    let (oracle, answers) = (setup.oracle.clone(), Arc::clone(&setup.answers));
-                    tokio::task::spawn_blocking(move || {
-                        let reply = (oracle.0)(&question.request);
-                        let token = question.token;
-                        answers.found_out(question.shard, route::RouteAnswer { token, reply });
-                    });
-                }
+                Request::Route(question) => find_out(&setup.oracle, &setup.answers, question),
                 Request::Keep(message) => {
-                    let dir = match message.aside {
-                        Some(_) => &setup.deferred,
-                        None => &setup.postman,
-                    };
-                    let result = postman::keep(dir, &message);
-                    let result = result.map_err(|error| error.to_string());
-                    setup.answers.kept(
-                        message.shard,
-                        Kept {
-                            token: message.token,
-                            result,
-                        },
-                    );
+                    let dirs = [&setup.postman, &setup.deferred];
+                    keep(dirs, &*setup.answers, &message);
                 }
             }
         }
         requests.notify.notified().await;
     }
+}
+
+/// Routers ask for what may take its time.
+fn find_out(oracle: &route::Oracle, answers: &Arc<dyn Answers>, question: route::RouteQuestion) {
+    let (oracle, answers) = (oracle.clone(), Arc::clone(answers));
+    tokio::task::spawn_blocking(move || {
+        let reply = (oracle.0)(&question.request);
+        let token = question.token;
+        answers.found_out(question.shard, route::RouteAnswer { token, reply });
+    });
+}
+
+fn keep([postman, deferred]: [&PathBuf; 2], answers: &dyn Answers, message: &Undeliverable) {
+    let dir = match message.aside {
+        Some(_) => deferred,
+        None => postman,
+    };
+    let result = postman::keep(dir, message).map_err(|error| error.to_string());
+    let token = message.token;
+    answers.kept(message.shard, Kept { token, result });
 }
 
 async fn watch_signal(kind: SignalKind, daemon: Arc<dyn Daemon>, act: impl Fn(&dyn Daemon)) {

@@ -31,7 +31,7 @@ pub struct Undeliverable {
 
 /// The envelope of a message whose routing was stopped.
 #[derive(Clone, Debug)]
-pub struct Aside(pub FileEnvelope);
+pub struct Aside(pub Box<FileEnvelope>);
 
 /// The content of a failed message, with CR LF line ends.
 #[derive(Clone, Debug)]

@@ -81,7 +81,7 @@ impl<D: Driver> Shard<D> {
             token,
             id: live.id.to_string(),
             recipients: Vec::new(),
-            aside: Some(Aside(file)),
+            aside: Some(Aside(Box::new(file))),
             content: match content {
                 Outgoing::Memory(content) => Original::Memory(content),
                 Outgoing::File(file) => Original::File(file),

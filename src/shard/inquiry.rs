@@ -405,7 +405,6 @@ impl<D: Driver> Shard<D> {
                 attempts: recipient.attempt,
                 next_ms: recipient.next_ms,
                 reply: recipient.reply.to_vec(),
-                ..EntryRecipient::default()
             };
         };
         let standing = Standing {

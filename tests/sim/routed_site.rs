@@ -12,7 +12,7 @@ use spool::sim::{Persistence, SimDisk};
 use spool::{Log, Recovered, Recovery};
 
 use zmailer::control::pickup;
-use zmailer::control::postman::{Aside, Kept, Undeliverable};
+use zmailer::control::postman::{Kept, Undeliverable};
 use zmailer::control::queue::{Act, Inquiry, Page};
 use zmailer::control::route::{RouteAnswer, RouteQuestion};
 use zmailer::io::sim::{ClientId, SimDriver, SimNet};
@@ -195,10 +195,13 @@ pub struct Taken {
     pub content: Vec<u8>,
 }
 
+/// Input that is no line yet, content under way, and its envelope.
+type Connection = (ClientId, Vec<u8>, Option<Vec<u8>>, Taken);
+
 /// A next hop.
 pub struct Hop {
     pub address: SocketAddr,
-    pub connections: Vec<(ClientId, Vec<u8>, Option<Vec<u8>>, Taken)>,
+    pub connections: Vec<Connection>,
     pub taken: Vec<Taken>,
     /// Refuses these for now, or for good.
     pub defers: BTreeSet<String>,
