@@ -49,6 +49,22 @@ pub fn edited_len(content_len: u64, edits: &[Edit]) -> u64 {
     edits.iter().fold(content_len, sum)
 }
 
+/// Whether edits are ordered and lie in a content of that many bytes.
+#[must_use]
+pub fn fit(edits: &[Edit], content_len: u64) -> bool {
+    are_ordered(edits) && edits.last().is_none_or(|edit| edit.end() <= content_len)
+}
+
+/// The whole content behind its edits.
+#[must_use]
+pub fn apply(content: &[u8], edits: &[Edit]) -> Vec<u8> {
+    let mut editor = Editor::default();
+    let mut edited = Vec::with_capacity(content.len());
+    editor.feed(edits, content, &mut edited);
+    editor.end(edits, &mut edited);
+    edited
+}
+
 /// A message under way, piece by piece. It holds a position only; the edits are given with each piece.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Editor {
