@@ -144,10 +144,10 @@ pub enum Need {
 }
 
 /// A question to the control thread.
-pub type Request = Vec<u8>;
+pub type Request = request::Request;
 
-/// What the control thread says to it; the error is a temporary one.
-pub type Reply = Result<Vec<u8>, String>;
+/// What the control thread says to it; the error says why nobody can: a temporary one.
+pub type Reply = Result<request::Answer, String>;
 
 /// The answer to a [`Need`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,6 +193,14 @@ pub trait Router {
     fn verifies(&self) -> bool {
         false
     }
+
+    /// Whether [`Self::verify`] has something to say about this address.
+    fn is_verified(&self, _check: Check, _address: &[u8]) -> bool {
+        true
+    }
+
+    /// A map has a new version.
+    fn publish(&mut self, _source: &Arc<relation::Source>, _version: &relation::Version) {}
 
     /// Judges an address at the front door, the only addressee: what it would become. A [`Fate::Fail`] is refused for
     /// good, a [`Fate::Hold`] for now.

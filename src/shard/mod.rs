@@ -26,6 +26,7 @@ mod reload;
 mod rest;
 mod result;
 mod routing;
+pub mod scripted;
 mod settings;
 mod shared;
 mod shutdown;

@@ -59,7 +59,7 @@ impl<D: Driver> Shard<D> {
         sender: &[u8],
         address: &[u8],
     ) -> Option<Verdict> {
-        if !self.router.verifies() {
+        if !self.router.verifies() || !self.router.is_verified(check, address) {
             return Some(Verdict::Accept);
         }
         let asked = Asked {

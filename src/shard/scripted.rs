@@ -1,0 +1,363 @@
+//! The routing script as the router of a shard.
+//!
+//! Each message has an evaluation of its own, taken from those that are idle, so that messages that wait for something
+//! do not see each other. The maps that scripts look things up in are the shard's: a new version takes the place of the
+//! old one between two looks.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::base::clock::Now;
+use crate::control::maps::{Published, Versions};
+use crate::router::loaded::{LoadError, Loaded};
+use crate::router::machine::Evaluation;
+use crate::router::message::{self, EnvelopeRecipient, Facts, Notary, Origin, Progress};
+use crate::router::relation::{Source, Version};
+use crate::router::runner::Runner;
+use crate::router::value::Value;
+use crate::router::{
+    Addressee, Answer, Check, Fate, Group, Mail, Need, Quad, Recipient, Routed, Router, Routing,
+    Turn,
+};
+
+/// Evaluations that are kept for the next messages.
+const IDLE_MAX: usize = 32;
+
+/// What all routings of a configuration share.
+struct Shared {
+    template: Evaluation,
+    idle: RefCell<Vec<Evaluation>>,
+    maps: RefCell<Versions>,
+    settings: Arc<message::Settings>,
+    front_door: FrontDoor,
+    names: RefCell<Vec<Arc<str>>>,
+}
+
+/// Domains whose recipients are asked about before they are accepted.
+#[derive(Clone, Debug, Default)]
+pub struct FrontDoor {
+    /// Exact names, in lower case.
+    pub domains: HashSet<Vec<u8>>,
+}
+
+/// Routes by the script.
+pub struct Scripted {
+    shared: Rc<Shared>,
+}
+
+impl Scripted {
+    /// Loads the configuration into this thread. `maps` are those that its relations look things up in.
+    ///
+    /// # Errors
+    /// None that loading it did not show before.
+    pub fn new(
+        loaded: &Loaded,
+        maps: Versions,
+        settings: Arc<message::Settings>,
+        front_door: FrontDoor,
+    ) -> Result<Self, LoadError> {
+        let shared = Shared {
+            template: loaded.again()?,
+            idle: RefCell::default(),
+            maps: RefCell::new(maps),
+            settings,
+            front_door,
+            names: RefCell::default(),
+        };
+        Ok(Self {
+            shared: Rc::new(shared),
+        })
+    }
+
+    fn begin(&self, mail: &Mail<'_>) -> Turn {
+        let recipients = mail.recipients.iter().map(envelope_recipient).collect();
+        let facts = Facts {
+            id: mail.id.to_string(),
+            sender: mail.sender.to_vec(),
+            recipients,
+            envid: mail.envid.map(<[u8]>::to_vec),
+            // What is submitted here has been completed when it was picked up.
+            origin: Origin::Relay,
+            arrival_ms: mail.arrival_ms,
+            now_ms: mail.arrival_ms,
+            content_len: mail.size_bytes,
+            ..Facts::default()
+        };
+        let routing = Under {
+            shared: Rc::clone(&self.shared),
+            evaluation: self.shared.evaluation(),
+            routing: message::Routing::new(facts, Arc::clone(&self.shared.settings)),
+            sender: mail.sender.to_vec(),
+            notaries: mail.recipients.iter().map(notary).collect(),
+            content: None,
+            now: Now {
+                mono_ns: mail.arrival_ms.saturating_mul(1_000_000),
+                wall_ms: mail.arrival_ms,
+            },
+        };
+        Box::new(routing).go(mail.content)
+    }
+}
+
+fn notary(addressee: &Addressee<'_>) -> (u8, Option<Vec<u8>>) {
+    (addressee.notify, addressee.orcpt.map(<[u8]>::to_vec))
+}
+
+fn envelope_recipient(addressee: &Addressee<'_>) -> EnvelopeRecipient {
+    EnvelopeRecipient {
+        address: addressee.address.to_vec(),
+        notary: Notary {
+            notify: addressee.notify,
+            orcpt: addressee.orcpt.map(<[u8]>::to_vec),
+            detached: false,
+        },
+    }
+}
+
+impl Router for Scripted {
+    fn route(&mut self, mail: &Mail<'_>) -> Turn {
+        self.begin(mail)
+    }
+
+    fn verifies(&self) -> bool {
+        !self.shared.front_door.domains.is_empty()
+    }
+
+    fn is_verified(&self, check: Check, address: &[u8]) -> bool {
+        let at = memchr::memrchr(b'@', address);
+        let domain = at
+            .map_or(&b""[..], |at| &address[at + 1..])
+            .to_ascii_lowercase();
+        check == Check::Recipient
+            && (at.is_none() || self.shared.front_door.domains.contains(&domain))
+    }
+
+    fn publish(&mut self, source: &Arc<Source>, version: &Version) {
+        self.shared.maps.borrow_mut().take(&Published {
+            source: Arc::clone(source),
+            version: version.clone(),
+        });
+    }
+}
+
+impl Shared {
+    fn evaluation(&self) -> Evaluation {
+        let idle = self.idle.borrow_mut().pop();
+        idle.unwrap_or_else(|| self.template.fork())
+    }
+
+    fn give_back(&self, mut evaluation: Evaluation) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < IDLE_MAX {
+            evaluation.reset();
+            idle.push(evaluation);
+        }
+    }
+
+    /// A name as a shared text: most messages go to few next hops.
+    fn name(&self, bytes: &[u8]) -> Option<Arc<str>> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let mut names = self.names.borrow_mut();
+        if let Some(at) = names.iter().position(|name| **name == *text) {
+            return Some(Arc::clone(&names[at]));
+        }
+        let name: Arc<str> = text.into();
+        if names.len() >= NAMES_MAX {
+            names.remove(0);
+        }
+        names.push(Arc::clone(&name));
+        Some(name)
+    }
+}
+
+/// Names of channels and next hops that are shared.
+const NAMES_MAX: usize = 16;
+
+/// A message that is being routed.
+struct Under {
+    shared: Rc<Shared>,
+    evaluation: Evaluation,
+    routing: message::Routing<Value>,
+    sender: Vec<u8>,
+    notaries: Vec<(u8, Option<Vec<u8>>)>,
+    content: Option<Arc<Vec<u8>>>,
+    now: Now,
+}
+
+impl Under {
+    fn go(mut self: Box<Self>, content: Option<&[u8]>) -> Turn {
+        let own = self.content.clone();
+        let content = content.or(own.as_ref().map(|content| content.as_slice()));
+        let progress = {
+            let maps = self.shared.maps.borrow();
+            let mut runner = Runner {
+                evaluation: &mut self.evaluation,
+                maps: &*maps,
+                now: self.now,
+            };
+            self.routing.run(&mut runner, content)
+        };
+        match progress {
+            Progress::Need(request) => Turn::Need(self, Need::Outside(request)),
+            Progress::Content => Turn::Need(self, Need::Content),
+            Progress::Stopped(why) => {
+                self.end();
+                Turn::Stopped(why)
+            }
+            Progress::Done(routed) => {
+                let routed = self.convert(routed);
+                self.end();
+                Turn::Done(routed)
+            }
+        }
+    }
+
+    fn end(self: Box<Self>) {
+        self.shared.give_back(self.evaluation);
+    }
+
+    fn convert(&self, routed: message::Routed) -> Routed {
+        let mut result = Routed::default();
+        for group in routed.groups {
+            let number = result.groups.len() as u32;
+            result.groups.push(Group {
+                sender: (group.sender != self.sender).then_some(group.sender),
+                edits: group.edits.to_vec(),
+            });
+            for recipient in group.recipients {
+                result.recipients.push(Recipient {
+                    of: recipient.of,
+                    group: number,
+                    fate: self.fate(recipient),
+                });
+            }
+        }
+        if !routed.problems.is_empty() {
+            self.add_problems(routed.problems, &mut result);
+        }
+        result
+    }
+
+    fn fate(&self, recipient: message::Recipient) -> Fate {
+        let (channel, host) = match delivery(&recipient) {
+            Ok(pair) => pair,
+            Err(reason) => return Fate::Hold { reason },
+        };
+        let (Some(channel), Some(host)) = (self.shared.name(channel), self.shared.name(host))
+        else {
+            let text = "the next hop is no text".to_owned();
+            let status = Cow::Borrowed("5.1.2");
+            return Fate::Fail { status, text };
+        };
+        let (notify, orcpt) = match recipient.notary {
+            Some(notary) => (notary.notify, notary.orcpt),
+            None => self
+                .notaries
+                .get(recipient.of as usize)
+                .cloned()
+                .unwrap_or_default(),
+        };
+        let local = &*channel == LOCAL;
+        Fate::Deliver(Quad {
+            channel,
+            host,
+            user: recipient.user.into_vec(),
+            privilege: local.then_some(recipient.privilege),
+            notify,
+            orcpt,
+        })
+    }
+
+    fn add_problems(&self, problems: Vec<message::Problem>, result: &mut Routed) {
+        if result.groups.is_empty() {
+            result.groups.push(Group::default());
+        }
+        for problem in problems {
+            let fate = fate_of(&problem);
+            let all = 0..self.notaries.len() as u32;
+            let of = problem.of.map_or(all, |of| of..of + 1);
+            result.recipients.extend(of.map(|of| Recipient {
+                of,
+                group: 0,
+                fate: fate.clone(),
+            }));
+        }
+    }
+
+    /// Nobody can say what the script asked for: all wait.
+    fn nothing_known(self: Box<Self>, reason: &str) -> Turn {
+        let recipients = (0..self.notaries.len() as u32).map(|of| Recipient {
+            of,
+            group: 0,
+            fate: Fate::Hold {
+                reason: reason.to_owned(),
+            },
+        });
+        let routed = Routed {
+            groups: vec![Group::default()],
+            recipients: recipients.collect(),
+        };
+        Turn::Done(routed)
+    }
+}
+
+/// The channel of users of this host.
+const LOCAL: &str = "local";
+
+/// Channel and next hop of the relay for what the script says.
+///
+/// # Errors
+/// Why nobody can deliver that now.
+fn delivery(recipient: &message::Recipient) -> Result<(&[u8], &[u8]), String> {
+    let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match &*recipient.channel {
+        b"smtp" | b"smtpx" => Ok((b"smtp", &recipient.host)),
+        b"lmtp" => Ok((b"lmtp", &recipient.host)),
+        b"local"
+            if recipient.user.first() == Some(&b'|') || recipient.user.first() == Some(&b'/') =>
+        {
+            Err(format!(
+                "there is no transport for programs and files: {}",
+                show(&recipient.user)
+            ))
+        }
+        // The host of a local delivery is a tag of the original address: mailboxes need none.
+        b"local" => Ok((b"local", b"-")),
+        channel => Err(format!(
+            "there is no transport for channel {}",
+            show(channel)
+        )),
+    }
+}
+
+fn fate_of(problem: &message::Problem) -> Fate {
+    let text = String::from_utf8_lossy(&problem.text).into_owned();
+    if problem.is_temporary {
+        Fate::Hold { reason: text }
+    } else {
+        Fate::Fail {
+            status: Cow::Borrowed(problem.status),
+            text,
+        }
+    }
+}
+
+impl Routing for Under {
+    fn resume(mut self: Box<Self>, answer: Answer) -> Turn {
+        match answer {
+            Answer::Content(Some(content)) => {
+                self.content = Some(content);
+                self.go(None)
+            }
+            Answer::Content(None) => self.nothing_known("the content cannot be read now"),
+            Answer::Outside(Ok(answer)) => {
+                self.evaluation.answer(answer);
+                self.go(None)
+            }
+            Answer::Outside(Err(why)) => self.nothing_known(&why),
+        }
+    }
+}
