@@ -11,8 +11,10 @@ use crossbeam_queue::ArrayQueue;
 use serde_json::{Value, json};
 use spool::{MessageKey, Source};
 
+use super::routing::{RoutePlan, Watched};
 use super::worker;
 use crate::config::{self, Config};
+use crate::control::maps::{self, Published};
 use crate::control::pickup;
 use crate::control::postman::Kept;
 use crate::control::queue::Inquiry;
@@ -37,6 +39,8 @@ pub(super) struct Plan {
     pub(super) shared: Arc<Shared>,
     pub(super) doorbells: Arc<Doorbells>,
     pub(super) requests: Arc<Requests>,
+    pub(super) routing: RoutePlan,
+    pub(super) watched: Arc<Watched>,
     mailboxes: Arc<Vec<Mailbox>>,
     /// Where the shards answer the pick-up.
     pub(super) imported: Arc<pickup::Answers>,
@@ -53,6 +57,7 @@ struct Mailbox {
     reloads: Arc<ArrayQueue<Box<Reload>>>,
     users: Arc<ArrayQueue<UserAnswer>>,
     routes: Arc<ArrayQueue<RouteAnswer>>,
+    maps: Arc<ArrayQueue<Published>>,
 }
 
 /// New settings that wait for a shard.
@@ -62,7 +67,12 @@ const RELOADS_MAX: usize = 4;
 const INQUIRIES_MAX: usize = 64;
 
 impl Plan {
-    pub(super) fn new(config: &Config, shards: usize, sessions_max: usize) -> io::Result<Self> {
+    pub(super) fn new(
+        config: &Config,
+        routing: RoutePlan,
+        shards: usize,
+        sessions_max: usize,
+    ) -> io::Result<Self> {
         let mailboxes = (0..shards).map(|_| Mailbox {
             answers: Arc::new(ArrayQueue::new(ANSWERS_MAX)),
             kept: Arc::new(ArrayQueue::new(ANSWERS_MAX)),
@@ -71,17 +81,24 @@ impl Plan {
             reloads: Arc::new(ArrayQueue::new(RELOADS_MAX)),
             users: Arc::new(ArrayQueue::new(ANSWERS_MAX)),
             routes: Arc::new(ArrayQueue::new(ANSWERS_MAX)),
+            maps: Arc::new(ArrayQueue::new(ANSWERS_MAX)),
         });
         let shared = Arc::new(Shared::new(shards));
         shared.next_generation(now_s());
+        let mailboxes: Arc<Vec<Mailbox>> = Arc::new(mailboxes.collect());
+        let doorbells = Arc::new(Doorbells::new(shards)?);
+        let watched = watch_maps(&mailboxes, &doorbells)?;
+        watched.watch(routing.sources());
         Ok(Self {
+            routing,
+            watched,
             config: Arc::new(config.clone()),
             shards,
             sessions_max,
             shared,
-            doorbells: Arc::new(Doorbells::new(shards)?),
+            doorbells,
             requests: control::requests(),
-            mailboxes: Arc::new(mailboxes.collect()),
+            mailboxes,
             imported: Arc::new(pickup::Answers::new()),
             reduced: AtomicBool::new(false),
         })
@@ -183,6 +200,7 @@ impl Plan {
                     })
             }),
             routes: Arc::clone(&self.mailboxes[shard].routes),
+            maps: Arc::clone(&self.mailboxes[shard].maps),
             reloads: Arc::clone(&self.mailboxes[shard].reloads),
             inquiries: Arc::clone(&self.mailboxes[shard].inquiries),
             page: Box::new(move |page| {
@@ -198,6 +216,26 @@ impl Plan {
     }
 }
 
+/// Starts the thread that reads and watches maps; new versions go to all shards.
+fn watch_maps(
+    mailboxes: &Arc<Vec<Mailbox>>,
+    doorbells: &Arc<Doorbells>,
+) -> io::Result<Arc<Watched>> {
+    let (mailboxes, doorbells) = (Arc::clone(mailboxes), Arc::clone(doorbells));
+    let publish: Arc<dyn Fn(&Published) + Send + Sync> = Arc::new(move |published| {
+        for (shard, mailbox) in mailboxes.iter().enumerate() {
+            // Of very many the oldest are given up: a later version of the same map is as good.
+            if mailbox.maps.force_push(published.clone()).is_some() {
+                tracing::warn!(shard, "a version of a map was dropped: the shard is behind");
+            }
+            doorbells.ring_from_outside(shard);
+        }
+    });
+    let to_shards = Arc::clone(&publish);
+    let orders = maps::start(move |published| to_shards(published))?;
+    Ok(Arc::new(Watched::new(orders, publish)))
+}
+
 /// A running daemon, as the control thread sees it.
 pub(super) struct Daemon {
     shared: Arc<Shared>,
@@ -206,6 +244,7 @@ pub(super) struct Daemon {
     started_at: Instant,
     config: Arc<Config>,
     config_path: Option<PathBuf>,
+    watched: Arc<Watched>,
 }
 
 impl Daemon {
@@ -213,6 +252,7 @@ impl Daemon {
         Self {
             config: Arc::clone(&plan.config),
             config_path: config_path.map(Path::to_owned),
+            watched: Arc::clone(&plan.watched),
             shared: Arc::clone(&plan.shared),
             doorbells: Arc::clone(&plan.doorbells),
             mailboxes: Arc::clone(&plan.mailboxes),
@@ -286,10 +326,11 @@ impl Daemon {
             ));
         }
         // Before any shard takes them, so that all do.
-        worker::reload(&config, 0)?;
+        let routing = RoutePlan::load(&config)?;
+        self.watched.watch(routing.sources());
         let generation = self.shared.next_generation(now_s());
         for mailbox in self.mailboxes.iter() {
-            let reload = Box::new(worker::reload(&config, generation)?);
+            let reload = Box::new(worker::reload(&config, &routing, generation));
             // Settings that no turn has taken yet give way to newer ones.
             mailbox.reloads.force_push(reload);
         }

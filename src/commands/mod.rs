@@ -11,6 +11,7 @@ mod help;
 mod kill;
 mod listen;
 mod queue;
+mod routing;
 mod run;
 mod sendmail;
 mod spool;

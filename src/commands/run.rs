@@ -10,12 +10,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::daemon::{Daemon, Plan};
+use super::routing::{self, RoutePlan};
 use super::{agent, exit, fail, listen, worker};
 use crate::config::{Config, Durability};
 use crate::control;
 use crate::observe::log;
 use crate::ring;
-use crate::router::Table;
 use crate::sys::process::User;
 use crate::sys::{filesystem, limits, lock, process};
 
@@ -88,8 +88,9 @@ fn start(config_path: Option<&Path>, config: &Config) -> Result<(), ExitCode> {
         "zmailer {} starts",
         env!("CARGO_PKG_VERSION")
     );
-    let plan =
-        Plan::new(config, shards, sessions_max).map_err(|error| fail(exit::UNAVAILABLE, error))?;
+    let routing = RoutePlan::load(config).map_err(|error| fail(exit::CONFIG, error))?;
+    let plan = Plan::new(config, routing, shards, sessions_max)
+        .map_err(|error| fail(exit::UNAVAILABLE, error))?;
     if let Some(agent) = agent {
         agent::watch(agent, Arc::clone(&plan.shared));
     }
@@ -108,7 +109,7 @@ fn serve(
         socket: postoffice.join("control.sock"),
         postman: postoffice.join("postman"),
         deferred: postoffice.join("deferred"),
-        oracle: control::route::Oracle::default(),
+        oracle: routing::oracle(config, Arc::clone(&plan.watched)),
         dns_servers: config.dns_servers.clone(),
         hostname: worker::hostname(config),
         mailboxes: config.mailboxes.clone(),
@@ -179,13 +180,6 @@ fn sessions_max(config: &Config, files: u64, shards: u64) -> usize {
         tracing::info!("{files} open files allow {share} sessions a shard, not {wanted}");
     }
     share.min(wanted).max(1) as usize
-}
-
-/// The router of the settings; loading has already proved it good.
-pub(super) fn router(config: &Config) -> Result<Table, String> {
-    let table = Table::new(&config.router.default_route, &config.router.routes)
-        .map_err(|bad| bad.first().map_or_else(String::new, ToString::to_string))?;
-    Ok(table.with_mailboxes(&mailbox_domains(config)))
 }
 
 /// Domains everybody may send to: with mailboxes here, this host's own names belong to them.

@@ -13,6 +13,7 @@ use spool::{
 };
 
 use super::daemon::Plan;
+use super::routing::RoutePlan;
 use super::{absorb, agent, exit, run};
 use crate::config::{Config, Durability};
 use crate::control::pickup;
@@ -123,7 +124,6 @@ fn log_file(config: &Config, shard: usize) -> PathBuf {
 
 fn parts(plan: &Plan, shard: usize, lanes: Neighbours) -> Result<Parts, Failure> {
     let config = &plan.config;
-    let router = run::router(config).map_err(|error| (exit::CONFIG, error))?;
     let scheduler = Scheduler::new(scheduler::Settings {
         rules: config.rules.clone(),
         shard: shard as u16,
@@ -135,7 +135,7 @@ fn parts(plan: &Plan, shard: usize, lanes: Neighbours) -> Result<Parts, Failure>
         shared: Arc::clone(&plan.shared),
         outside: plan.outside(shard),
         scheduler,
-        router: Box::new(router),
+        router: plan.routing.make()(),
         generation: plan.shared.generation(),
         policies: policies(config),
         mail_log: MailLog::new(
@@ -177,11 +177,9 @@ fn client_settings(config: &Config, lmtp: bool) -> Arc<client::Settings> {
 }
 
 /// What a running shard can take of new settings.
-pub(super) fn reload(config: &Config, generation: u64) -> Result<Reload, String> {
-    // What is wrong is found out here; each shard makes its own.
-    let table = run::router(config)?;
-    Ok(Reload {
-        router: Box::new(move || Box::new(table)),
+pub(super) fn reload(config: &Config, routing: &RoutePlan, generation: u64) -> Reload {
+    Reload {
+        router: routing.make(),
         generation,
         routings_max: config.router.waiting_max,
         policies: policies(config),
@@ -190,7 +188,7 @@ pub(super) fn reload(config: &Config, generation: u64) -> Result<Reload, String>
         lmtp: client_settings(config, true),
         rules: config.rules.clone(),
         transaction_recipients_max: config.smtp.recipients_max,
-    })
+    }
 }
 
 fn settings(plan: &Plan, shard: usize) -> Settings {

@@ -148,6 +148,10 @@ impl<D: Driver> Shard<D> {
         while let Some(answer) = self.outside.users.pop() {
             self.user_known(&answer);
         }
+        while let Some(published) = self.outside.maps.pop() {
+            self.router.publish(&published.source, &published.version);
+            self.verified.forget();
+        }
         while let Some(answer) = self.outside.routes.pop() {
             self.route_answered(answer);
         }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crossbeam_queue::ArrayQueue;
 
 use super::reload::Reload;
+use crate::control::maps::Published;
 use crate::control::pickup;
 use crate::control::postman::{Kept, Undeliverable};
 use crate::control::queue::{Inquiry, Page};
@@ -162,6 +163,8 @@ pub struct Outside {
     pub ask_route: Box<dyn FnMut(RouteQuestion) -> Result<(), RouteQuestion> + Send>,
     /// The answers to `ask_route`.
     pub routes: Arc<ArrayQueue<RouteAnswer>>,
+    /// New versions of maps that the router looks things up in.
+    pub maps: Arc<ArrayQueue<Published>>,
     /// New settings.
     pub reloads: Arc<ArrayQueue<Box<Reload>>>,
     /// Questions about the queue.

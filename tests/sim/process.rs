@@ -80,6 +80,7 @@ impl Control {
             users: Arc::new(ArrayQueue::new(8)),
             ask_route: Box::new(Err),
             routes: Arc::new(ArrayQueue::new(8)),
+            maps: Arc::new(ArrayQueue::new(8)),
             reloads: Arc::new(ArrayQueue::new(1)),
             inquiries: Arc::clone(&self.inquiries[shard]),
             page: Box::new(move |page| {

@@ -129,7 +129,10 @@ pub struct Waiting(Routed, Vec<u8>);
 impl Routing for Waiting {
     fn resume(self: Box<Self>, answer: Answer) -> Turn {
         match answer {
-            Answer::Outside(Ok(answer)) => assert_eq!(answer, [&b"re:"[..], &self.1].concat()),
+            Answer::Outside(Ok(answer)) => {
+                let expected = [&b"re:"[..], &self.1].concat();
+                assert_eq!(answer, zmailer::router::request::Answer::Line(expected));
+            }
             Answer::Outside(Err(_)) => {
                 let held = self.0.recipients.iter().map(|recipient| Recipient {
                     of: recipient.of,
@@ -166,7 +169,10 @@ impl Router for TestRouter {
         let routed = self.done(mail);
         if first.starts_with(b"ask") {
             let waiting = Box::new(Waiting(routed, first.to_vec()));
-            Turn::Need(waiting, Need::Outside(first.to_vec()))
+            Turn::Need(
+                waiting,
+                Need::Outside(zmailer::router::request::Request::Account(first.to_vec())),
+            )
         } else if first.starts_with(b"read") {
             let waiting = Box::new(Waiting(routed, Vec::new()));
             Turn::Need(waiting, Need::Content)
@@ -398,6 +404,7 @@ impl Site {
                 users: Arc::new(ArrayQueue::new(8)),
                 ask_route: Box::new(move |question| questions.push(question)),
                 routes: Arc::clone(&self.answers),
+                maps: Arc::new(ArrayQueue::new(8)),
                 reloads: Arc::clone(&self.reloads),
                 inquiries: Arc::clone(&self.inquiries),
                 page: Box::new(move |page| assert!(pages.push(page).is_ok())),
@@ -425,7 +432,9 @@ impl Site {
         };
         let answer = RouteAnswer {
             token: question.token,
-            reply: Ok([&b"re:"[..], &question.request].concat()),
+            reply: Ok(zmailer::router::request::Answer::Line(
+                [&b"re:"[..], asked_for(&question.request)].concat(),
+            )),
         };
         assert!(self.answers.push(answer).is_ok());
         true
@@ -551,4 +560,12 @@ pub fn recover(disk: &mut SimDisk, epoch: u64) -> (Log, Recovered) {
         }
     }
     recovery.finish().expect("the disk is good")
+}
+
+/// The name in a question of the test router.
+fn asked_for(request: &zmailer::router::request::Request) -> &[u8] {
+    match request {
+        zmailer::router::request::Request::Account(name) => name,
+        request => unreachable!("{request:?} is no question of the test router"),
+    }
 }

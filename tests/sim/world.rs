@@ -108,6 +108,7 @@ fn parts(plan: &Plan, shard: usize, shared: &Arc<Shared>, neighbours: Neighbours
             users: Arc::new(ArrayQueue::new(8)),
             ask_route: Box::new(Err),
             routes: Arc::new(ArrayQueue::new(8)),
+            maps: Arc::new(ArrayQueue::new(8)),
             reloads: Arc::new(ArrayQueue::new(1)),
             inquiries: Arc::new(ArrayQueue::new(8)),
             page: Box::new(drop),

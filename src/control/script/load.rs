@@ -22,6 +22,8 @@ pub struct Configuration {
     pub local_domains: Vec<String>,
     /// Routes by domain.
     pub routes: Vec<(String, String)>,
+    /// There are users here, or aliases; otherwise the names of this host are like all others.
+    pub has_users: bool,
     /// Bounds of an evaluation.
     pub limits: Limits,
 }
@@ -47,6 +49,10 @@ impl std::fmt::Display for LoadError {
 /// Puts the routes of the settings into a relation.
 const ROUTES: &str = "relation -lt incore -d pathalias settings_routes
 while [ $# -gt 0 ]; do db add settings_routes \"$1\" \"$2\"; shift 2; done
+";
+
+/// Takes the names of this host out of those whose users are here.
+const NO_USERS: &str = "db remove own_names \"$hostname\"; db remove own_names localhost
 ";
 
 /// Loads the configuration: its scripts are run once, and what they have set is what each message starts with.
@@ -80,6 +86,9 @@ fn plan(configuration: &Configuration) -> Result<Plan, LoadError> {
                 .map(|(name, text)| script(name, text.as_bytes())),
         ),
         Some(path) => scripts.push(read(path)?),
+    }
+    if configuration.script.is_none() && !configuration.has_users {
+        scripts.push(script("settings", NO_USERS.as_bytes()));
     }
     let texts = [
         ("hostname", configuration.hostname.clone()),

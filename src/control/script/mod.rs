@@ -8,6 +8,7 @@ mod glob;
 mod load;
 mod program;
 mod session;
+mod settings;
 
 use std::io::{self, BufRead, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

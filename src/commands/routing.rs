@@ -1,0 +1,229 @@
+//! The routing of the daemon: its configuration is loaded once, made again in each shard, its maps are watched.
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{run, worker};
+use crate::config::Config;
+use crate::control::maps::{Answers, Order, Orders, OwnAddresses, Published, Versions};
+use crate::control::resolver::Resolver;
+use crate::control::route::Oracle;
+use crate::control::script::{Configuration, Local, Session, load};
+use crate::control::users::Users;
+use crate::router::loaded::Loaded;
+use crate::router::machine::MapRequest;
+use crate::router::message;
+use crate::router::relation::{MapId, Maps, Source, Version};
+use crate::router::request::{Account, Answer, Failure, Request};
+use crate::shard::MakeRouter;
+use crate::shard::scripted::{FrontDoor, Scripted};
+
+/// A routing configuration that has been loaded.
+#[derive(Clone)]
+pub(super) struct RoutePlan {
+    loaded: Arc<Loaded>,
+    versions: Versions,
+    settings: Arc<message::Settings>,
+    front_door: FrontDoor,
+}
+
+impl RoutePlan {
+    /// Loads what the settings name.
+    pub(super) fn load(config: &Config) -> Result<Self, String> {
+        let hostname = worker::hostname(config);
+        let mut configuration = Configuration::of(config, &hostname);
+        configuration.local_domains = run::mailbox_domains(config);
+        configuration.has_users =
+            !config.mailboxes.is_empty() || has_aliases(&configuration.directory);
+        let resolver = Arc::new(Resolver::new(&config.dns_servers, &hostname));
+        let own = OwnAddresses::new(Vec::new());
+        let mut session =
+            Session::new(Local::of(config), resolver, own).map_err(|error| error.to_string())?;
+        let (loaded, _) = load(&configuration, &mut session).map_err(|error| error.to_string())?;
+        let domains = configuration
+            .local_domains
+            .iter()
+            .map(|domain| domain.to_ascii_lowercase().into_bytes());
+        Ok(Self {
+            versions: versions(&loaded, session.maps()),
+            settings: Arc::new(message::Settings {
+                hostname,
+                received_max: config.smtpserver.services[0].session.received_max,
+                ..message::Settings::default()
+            }),
+            front_door: FrontDoor {
+                domains: domains.collect(),
+            },
+            loaded: Arc::new(loaded),
+        })
+    }
+
+    /// Makes the router of a shard, in its thread.
+    pub(super) fn make(&self) -> MakeRouter {
+        let plan = self.clone();
+        Box::new(move || {
+            match Scripted::new(&plan.loaded, plan.versions, plan.settings, plan.front_door) {
+                Ok(router) => Box::new(router),
+                Err(error) => {
+                    unreachable!("a configuration that was loaded is loaded again: {error}")
+                }
+            }
+        })
+    }
+
+    /// What its relations look things up in.
+    pub(super) fn sources(&self) -> &[Source] {
+        &self.loaded.maps
+    }
+}
+
+fn has_aliases(directory: &Path) -> bool {
+    ["aliases", "aliases.cdb", "db/aliases", "db/aliases.cdb"]
+        .iter()
+        .any(|name| directory.join(name).exists())
+}
+
+/// The versions that loading has seen.
+fn versions(loaded: &Loaded, maps: &dyn Maps) -> Versions {
+    let mut versions = Versions::new(loaded.maps.clone());
+    for (number, source) in (0..).zip(&loaded.maps) {
+        if let Ok(held) = maps.map(MapId(number)) {
+            versions.take(&Published {
+                source: Arc::new(source.clone()),
+                version: held.version().clone(),
+            });
+        }
+    }
+    versions
+}
+
+/// The maps of the running configuration, for who watches them and for who is asked about them by number.
+pub(super) struct Watched {
+    orders: Orders,
+    sources: Mutex<Vec<Source>>,
+    publish: Arc<dyn Fn(&Published) + Send + Sync>,
+}
+
+impl Watched {
+    pub(super) fn new(orders: Orders, publish: Arc<dyn Fn(&Published) + Send + Sync>) -> Self {
+        Self {
+            orders,
+            sources: Mutex::default(),
+            publish,
+        }
+    }
+
+    /// From now on these are watched, and no others.
+    pub(super) fn watch(&self, sources: &[Source]) {
+        *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = sources.to_vec();
+        let retained = self.orders.push(Order::Retain(sources.to_vec()));
+        let mut refused = retained.is_err();
+        for source in sources {
+            let publish = Arc::clone(&self.publish);
+            let own = Arc::new(source.clone());
+            let done = move |result: Result<Version, String>| match result {
+                Ok(version) => publish(&Published {
+                    source: own,
+                    version,
+                }),
+                Err(problem) => tracing::warn!("{problem}"),
+            };
+            refused |= self
+                .orders
+                .push(Order::Get(source.clone(), Box::new(done)))
+                .is_err();
+        }
+        if refused {
+            tracing::error!("too many maps: some are not watched");
+        }
+    }
+
+    fn obey(&self, request: &MapRequest) -> Result<(), String> {
+        let source = |id: &MapId| {
+            let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            sources
+                .get(id.0 as usize)
+                .cloned()
+                .ok_or_else(|| "there is no such map".to_owned())
+        };
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let done = Box::new(move |result: Result<Version, String>| {
+            // Who asked may have given up.
+            let _ = sender.send(result.map(drop));
+        });
+        let order = match request {
+            MapRequest::Open { .. } => {
+                return Err("relations are made while a configuration is loaded".to_owned());
+            }
+            MapRequest::Append { id, line } => Order::Append(source(id)?, line.clone(), done),
+            MapRequest::Reload(id) => Order::Reload(source(id)?, done),
+        };
+        self.orders
+            .push(order)
+            .map_err(|_| "too many orders wait for the maps".to_owned())?;
+        receiver
+            .recv()
+            .unwrap_or_else(|_| Err("the maps are closed".to_owned()))
+    }
+}
+
+/// Who answers the scripts of the shards.
+pub(super) fn oracle(config: &Config, watched: Arc<Watched>) -> Oracle {
+    let resolver = Arc::new(Resolver::new(
+        &config.dns_servers,
+        &worker::hostname(config),
+    ));
+    let answers = Answers::new(resolver, OwnAddresses::new(Vec::new()));
+    let users = Users::new(&config.mailboxes);
+    let config = config.clone();
+    Oracle(Arc::new(move |request| {
+        Ok(match request {
+            Request::Ask(question) => {
+                let handle = tokio::runtime::Handle::current();
+                Answer::Reply(handle.block_on(answers.answer(question)))
+            }
+            Request::Map(request) => Answer::Done(watched.obey(request).map_err(refused)),
+            Request::Account(name) => account(&config, &users, name),
+            Request::Output { bytes, .. } => {
+                let text = String::from_utf8_lossy(bytes);
+                for line in text.lines() {
+                    tracing::warn!(target: "router", "{line}");
+                }
+                Answer::Done(Ok(()))
+            }
+            Request::Line => Answer::Line(Vec::new()),
+            Request::Sleep { .. } => Answer::Done(Ok(())),
+            Request::Directory(_) => {
+                Answer::Done(Err(refused("the daemon stays where it is".to_owned())))
+            }
+            Request::Umask(_) => Answer::Umask(0o077),
+            request => Local::of(&config).answer(request.clone()),
+        })
+    }))
+}
+
+fn refused(text: String) -> Failure {
+    Failure {
+        missing: false,
+        text,
+    }
+}
+
+/// Who has a mailbox is a user, with an account or without.
+fn account(config: &Config, users: &Users, name: &[u8]) -> Answer {
+    let answer = Local::of(config).answer(Request::Account(name.to_vec()));
+    let address = [name, b"@", worker::hostname(config).as_bytes()].concat();
+    if answer != Answer::Account(Ok(None))
+        || config.mailboxes.is_empty()
+        || users.find(&address).is_none()
+    {
+        return answer;
+    }
+    Answer::Account(Ok(Some(Account {
+        name: name.to_vec(),
+        user: message::Settings::default().nobody,
+        full_name: Vec::new(),
+        home: b"/nonexistent".to_vec(),
+    })))
+}
