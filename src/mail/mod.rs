@@ -11,3 +11,4 @@ pub mod phrase;
 pub mod quote;
 pub mod report;
 pub mod token;
+pub mod trace;
