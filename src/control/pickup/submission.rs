@@ -124,6 +124,7 @@ pub(super) fn make(
         protocol: with(&file, submitter.trusted),
         helo: submitter.login.into_bytes(),
         source: Some(opened.source),
+        routing: None,
         sender,
     };
     Ok((envelope, text.content))
