@@ -140,6 +140,7 @@ fn job(content: &Arc<Vec<u8>>) -> Job {
             address: b"somebody@sink.example".to_vec(),
             notify: 0,
             orcpt: None,
+            privilege: None,
         }],
         content: Content::Memory(Arc::clone(content)),
         eight_bit: false,

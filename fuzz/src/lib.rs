@@ -180,6 +180,7 @@ fn job(token: u64) -> client::Job {
             address: b"c@d.example".to_vec(),
             notify: 0,
             orcpt: None,
+            privilege: None,
         }],
         content: client::Content::Memory(Arc::new(b"Subject: x\r\n\r\n.text\r\n".to_vec())),
         eight_bit: false,

@@ -16,9 +16,10 @@ use std::sync::Arc;
 use crate::buffer::{ALIGN_BYTES, AlignedBuf};
 use crate::id::SpoolId;
 use crate::layout::aligned;
-use crate::log::{Log, ThreadName};
+use crate::log::{Location, Log, ThreadName};
 use crate::record::{self, DecodeError, Reader};
 use crate::rest::{RestRecipient, Standing};
+use crate::routing::Rounds;
 use crate::types::{Source, ThreadState};
 
 const MAGIC: [u8; 8] = *b"\0ZMLCP01";
@@ -288,6 +289,8 @@ pub(crate) struct Entry {
     pub(crate) content_len: u64,
     pub(crate) arrival_s: u32,
     pub(crate) has_file: bool,
+    /// Of a message some of whose recipients routing has replaced.
+    pub(crate) rounds: Rounds,
     /// Hops and replies by the numbers of the directory.
     pub(crate) recipients: Vec<RestRecipient>,
 }
@@ -307,7 +310,18 @@ impl Entry {
             out.extend_from_slice(&value.to_le_bytes());
         }
         out.extend_from_slice(&self.content_len.to_le_bytes());
-        out.push(u8::from(self.has_file));
+        let is_routed = !self.rounds.is_empty();
+        out.push(u8::from(self.has_file) | u8::from(is_routed) << 1);
+        if is_routed {
+            out.extend_from_slice(&self.rounds.numbers.to_le_bytes());
+            out.extend_from_slice(&(self.rounds.places.len() as u32).to_le_bytes());
+            for place in &self.rounds.places {
+                let bytes = [place.payload as u32, place.payload_len as u32];
+                for value in [place.segment].into_iter().chain(bytes) {
+                    out.extend_from_slice(&value.to_le_bytes());
+                }
+            }
+        }
         out.extend_from_slice(&(self.recipients.len() as u32).to_le_bytes());
         for recipient in &self.recipients {
             for value in [recipient.number, recipient.hop, recipient.reply] {
@@ -321,7 +335,7 @@ impl Entry {
 
     pub(crate) fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (key, id) = (reader.u64()?, reader.u64()?);
-        Ok(Self {
+        let mut entry = Self {
             key,
             origin: (id >> 48) as u16,
             sequence: id & ((1 << 48) - 1),
@@ -331,15 +345,32 @@ impl Entry {
             payload_len: reader.u32()?,
             arrival_s: reader.u32()?,
             content_len: reader.u64()?,
-            has_file: reader.u8()? != 0,
-            recipients: many(reader, recipient)?,
-        })
+            has_file: false,
+            rounds: Rounds::default(),
+            recipients: Vec::new(),
+        };
+        let flags = reader.u8()?;
+        entry.has_file = flags & 1 != 0;
+        if flags & 2 != 0 {
+            entry.rounds.numbers = reader.u32()?;
+            entry.rounds.places = many(reader, place)?;
+        }
+        entry.recipients = many(reader, recipient)?;
+        Ok(entry)
     }
 
     /// The earliest time at which something of it is to be done.
     pub(crate) fn due_ms(&self) -> u64 {
         crate::rest::due_ms(&self.recipients)
     }
+}
+
+fn place(reader: &mut Reader<'_>) -> Result<Location, DecodeError> {
+    Ok(Location {
+        segment: reader.u32()?,
+        payload: reader.u32()?.into(),
+        payload_len: reader.u32()?.into(),
+    })
 }
 
 fn recipient(reader: &mut Reader<'_>) -> Result<RestRecipient, DecodeError> {

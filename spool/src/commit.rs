@@ -6,6 +6,7 @@ use crate::layout::{COMMIT_HEADER_BYTES, CommitHeader, aligned};
 use crate::log::{Location, Log, Place, ThreadName};
 use crate::op::{Completion, FileId, Op, Request, Token};
 use crate::record::{HEADER_BYTES, Kind, MESSAGE_HEAD_BYTES, MessageHead};
+use crate::routing::Rounds;
 use crate::segments::Room;
 use crate::types::{Event, MessageKey};
 
@@ -44,6 +45,8 @@ pub(crate) enum What {
     Small(Option<MessageKey>),
     /// Likewise; the version of this state of a next hop.
     Thread(ThreadName, u64),
+    /// Likewise; a piece of what routing made of this message.
+    Round(MessageKey),
     /// Voids a sequence; made again from the list of failed ones.
     Void,
 }
@@ -63,6 +66,8 @@ pub(crate) struct Staging {
     mail_count: u32,
     /// Bytes of records copied from elsewhere.
     copied_bytes: u64,
+    /// A piece of a larger result of routing is in it.
+    has_piece: bool,
     first_message_at: u64,
     first_small_at: u64,
 }
@@ -112,6 +117,7 @@ impl Staging {
             messages_count: 0,
             mail_count: 0,
             copied_bytes: 0,
+            has_piece: false,
             first_message_at: u64::MAX,
             first_small_at: u64::MAX,
         }
@@ -208,6 +214,16 @@ impl Staging {
         self.first_small_at = self.first_small_at.min(now);
     }
 
+    pub(crate) fn round(&mut self, now: u64, key: MessageKey, payload: &[u8], is_piece: bool) {
+        self.has_piece |= is_piece;
+        self.small(now, Kind::Routing, payload, What::Round(key));
+    }
+
+    /// Whether a piece of a larger result of routing is in the batch.
+    pub(crate) fn has_piece(&self) -> bool {
+        self.has_piece
+    }
+
     pub(crate) fn small(&mut self, now: u64, kind: Kind, payload: &[u8], what: What) {
         self.frame(kind, &[payload], what);
         self.first_small_at = self.first_small_at.min(now);
@@ -265,6 +281,7 @@ impl Staging {
         self.messages_count = 0;
         self.mail_count = 0;
         self.copied_bytes = 0;
+        self.has_piece = false;
         self.first_message_at = u64::MAX;
         self.first_small_at = u64::MAX;
         (buf, std::mem::take(&mut self.entries), used, batch)
@@ -304,6 +321,10 @@ impl Log {
         } else {
             outcomes_at
         };
+        // The rest of a result of routing waits for the next batch.
+        if staging.has_piece {
+            return Some(0);
+        }
         if staging.messages_count == 0 {
             return Some(if self.copies_are_full() {
                 0
@@ -370,6 +391,7 @@ impl Log {
             let waiting = commit.waiting.take()?;
             return self.write_again(now, waiting);
         }
+        self.stage_rounds(now);
         if self.due_at().is_none_or(|at| at > now) {
             return None;
         }
@@ -543,17 +565,14 @@ impl Log {
         }
         self.retry_at = None;
         for entry in &commit.entries {
+            let place = Location {
+                segment: header.segment,
+                payload: commit.offset + (entry.at + HEADER_BYTES) as u64,
+                payload_len: (entry.len - HEADER_BYTES) as u64,
+            };
             match &entry.what {
-                What::Message(key) | What::Kept(key) => {
-                    let payload = commit.offset + (entry.at + HEADER_BYTES) as u64;
-                    let payload_len = (entry.len - HEADER_BYTES) as u64;
-                    let place = Location {
-                        segment: header.segment,
-                        payload,
-                        payload_len,
-                    };
-                    self.placed(*key, place);
-                }
+                What::Message(key) | What::Kept(key) => self.placed(*key, place),
+                What::Round(key) => self.round_placed(*key, place),
                 What::Small(Some(key)) => self.forget(*key),
                 What::Small(None) => {}
                 What::Thread(name, version) => {
@@ -579,14 +598,20 @@ impl Log {
     }
 
     fn placed(&mut self, key: MessageKey, location: Location) {
-        let (before, stuck) = if let Some(live) = self.live.get_mut(&key) {
+        let (before, stuck, copied) = if let Some(live) = self.live.get_mut(&key) {
             let before = std::mem::replace(&mut live.place, Place::Disk(location));
-            (before, std::mem::take(&mut live.is_stuck))
+            let stuck = std::mem::take(&mut live.is_stuck);
+            (before, stuck, live.rounds.arrive())
         } else if let Some((before, stuck)) = self.resting.placed(key, location) {
-            (Place::Disk(before), stuck)
+            let rounds = self.resting.rounds_mut(key);
+            let copied = rounds.map(Rounds::arrive).unwrap_or_default();
+            (Place::Disk(before), stuck, copied)
         } else {
             return;
         };
+        for piece in copied {
+            self.bytes_leave(piece);
+        }
         self.record_arrives(key, location);
         if let Place::Disk(old) = before {
             self.record_leaves(old, stuck);
@@ -601,6 +626,10 @@ impl Log {
         if let Place::Disk(location) = live.place {
             self.record_leaves(location, live.is_stuck);
             self.earn_copies(location.payload_len);
+        }
+        for piece in &live.rounds.places {
+            self.bytes_leave(*piece);
+            self.earn_copies(piece.payload_len);
         }
         if live.has_file && !self.settings.faulty(Fault::UnlinkEarly) {
             self.content_remove(live.id);

@@ -74,6 +74,12 @@ pub enum Fault {
     FreeLive,
     /// A copied message leaves its segment before the copy is on disk.
     CopyUncommitted,
+    /// A result of routing counts before its last piece is there.
+    RoundHalfCounts,
+    /// A copy of a message leaves out what routing made of it.
+    CopyForgetsRounds,
+    /// A checkpoint speaks of a message before what routing made of it is on disk.
+    RoundsAhead,
     /// A sync of the directory that succeeds makes up for one that failed.
     TrustSecondSync,
 }
@@ -115,6 +121,9 @@ impl Fault {
         Self::OutcomesWait,
         Self::FreeLive,
         Self::CopyUncommitted,
+        Self::RoundHalfCounts,
+        Self::CopyForgetsRounds,
+        Self::RoundsAhead,
         Self::TrustSecondSync,
     ];
 }

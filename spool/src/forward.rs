@@ -15,8 +15,10 @@ use crate::jobs::Job;
 use crate::layout::aligned;
 use crate::log::{Live, Location, Log, Place};
 use crate::op::{Completion, FileId, Op};
+use crate::read::{blocks, piece_payload};
 use crate::record::{self, HEADER_BYTES, Kind};
 use crate::rest::Rest;
+use crate::routing;
 use crate::types::{Event, MessageKey};
 
 /// Copying forward begins when the log is longer than this many segments...
@@ -47,12 +49,15 @@ struct Run {
     /// Where the read begins and ends, in whole blocks.
     from: u64,
     end: u64,
+    /// Pieces of what routing made: their message is copied alone.
+    rounds: Option<Vec<Location>>,
 }
 
 impl Run {
-    fn of(key: MessageKey, place: Location) -> Self {
+    fn of(key: MessageKey, place: Location, rounds: &[Location]) -> Self {
         let block = ALIGN_BYTES as u64;
         Self {
+            rounds: (!rounds.is_empty()).then(|| rounds.to_vec()),
             keys: vec![key],
             from: place.payload / block * block,
             end: aligned((place.payload + place.payload_len) as usize) as u64,
@@ -103,16 +108,43 @@ impl Log {
         let Some(run) = self.next_run(oldest, room) else {
             return;
         };
-        let op = Op::Read {
-            file: FileId::Segment(oldest),
-            offset: run.from,
-            buf: AlignedBuf::zeroed((run.end - run.from) as usize),
+        let read = |segment: u32, from: u64, end: u64| Op::Read {
+            file: FileId::Segment(segment),
+            offset: from,
+            buf: AlignedBuf::zeroed((end - from) as usize),
         };
-        let job = Job::Copy {
-            keys: run.keys,
-            from: run.from,
+        let mut ops = VecDeque::from([read(oldest, run.from, run.end)]);
+        let job = match run.rounds {
+            Some(rounds) => {
+                ops.extend(rounds.iter().map(|place| {
+                    let (from, end) = blocks(*place);
+                    read(place.segment, from, end)
+                }));
+                Job::CopyRouted {
+                    key: run.keys[0],
+                    rounds,
+                    read: Vec::new(),
+                }
+            }
+            None => Job::Copy {
+                keys: run.keys,
+                from: run.from,
+            },
         };
-        self.start_requests(job, VecDeque::from([op]));
+        self.start_requests(job, ops);
+    }
+
+    /// Pieces on disk of what routing made of a message; none: a piece is not on disk yet.
+    fn rounds_to_copy(&self, key: MessageKey) -> Option<&[Location]> {
+        let rounds = match self.live.get(&key) {
+            Some(live) => Some(&live.rounds),
+            None => self.resting.rounds(key),
+        };
+        match rounds {
+            Some(rounds) if rounds.staged > 0 => None,
+            Some(rounds) => Some(&rounds.places),
+            None => Some(&[]),
+        }
     }
 
     /// Whether it is worth it to copy what is live in the oldest segment.
@@ -154,22 +186,28 @@ impl Log {
         if segment.keys.is_empty() && self.pauses.copy_until == 0 {
             segment.keys.extend(segment.unread.drain(..));
         }
-        let mut run: Option<Run> = None;
+        let (mut run, mut later) = (None::<Run>, Vec::new());
         while let Some(key) = self.segments.get_mut(&oldest)?.keys.pop_front() {
             let place = self.place_to_copy(key);
             let Some(place) = place.filter(|place| place.segment == oldest) else {
                 continue;
             };
-            let Some(run) = &mut run else {
-                run = Some(Run::of(key, place));
+            let Some(rounds) = self.rounds_to_copy(key) else {
+                later.push(key);
                 continue;
             };
-            if self.copy_alone > 0 || !run.extend(key, place, room.min(COPY_READ_BYTES_MAX)) {
+            let Some(run) = &mut run else {
+                run = Some(Run::of(key, place, rounds));
+                continue;
+            };
+            let alone = self.copy_alone > 0 || run.rounds.is_some() || !rounds.is_empty();
+            if alone || !run.extend(key, place, room.min(COPY_READ_BYTES_MAX)) {
                 self.segments.get_mut(&oldest)?.keys.push_front(key);
                 break;
             }
         }
         self.copy_alone = self.copy_alone.saturating_sub(1);
+        self.segments.get_mut(&oldest)?.unread.extend(later);
         run
     }
 
@@ -214,45 +252,108 @@ impl Log {
             let Some(place) = self.place_to_copy(key) else {
                 continue;
             };
+            // Routed meanwhile: all of it is copied another time.
+            if self
+                .rounds_to_copy(key)
+                .is_none_or(|rounds| !rounds.is_empty())
+            {
+                if let Some(segment) = self.segments.get_mut(&place.segment) {
+                    segment.unread.push(key);
+                }
+                continue;
+            }
             let at = (place.payload - from) as usize;
             let bytes = completion.buf.as_ref();
             let payload = bytes.and_then(|buf| buf.get(at..at + place.payload_len as usize));
-            match payload.and_then(|payload| self.copy_of(key, payload)) {
-                Some((kind, payload)) => {
-                    let spent = (HEADER_BYTES + payload.len()) as u64;
-                    self.copy_credit = self.copy_credit.min(self.in_use()).saturating_sub(spent);
-                    self.stats.bytes_copied += spent;
-                    self.staging.copy(now, key, kind, &payload);
-                    if self.settings.faulty(Fault::CopyUncommitted)
-                        && let Some(live) = self.live.get_mut(&key)
-                    {
-                        live.place = Place::Staged;
-                        self.record_leaves(place, false);
-                    }
-                }
+            match payload.and_then(|payload| self.copy_of(key, payload, &[])) {
+                Some((kind, payload)) => self.stage_copy(now, key, place, kind, &payload),
                 None => self.damaged(key),
             }
         }
     }
 
-    /// The record that a message has in a later segment.
-    fn copy_of(&self, key: MessageKey, payload: &[u8]) -> Option<(Kind, Vec<u8>)> {
+    /// A message and what routing made of it have been read.
+    pub(crate) fn copied_routed(
+        &mut self,
+        now: u64,
+        key: MessageKey,
+        rounds: &[Location],
+        read: &[AlignedBuf],
+    ) {
+        let (Some(place), Some(id)) = (self.place_to_copy(key), self.id(key)) else {
+            return;
+        };
+        if self.rounds_to_copy(key) != Some(rounds) {
+            if let Some(segment) = self.segments.get_mut(&place.segment) {
+                segment.unread.push(key);
+            }
+            return;
+        }
+        let copy = read.split_first().and_then(|(record, pieces)| {
+            let at = (place.payload - Run::of(key, place, &[]).from) as usize;
+            let payload = record.get(at..at + place.payload_len as usize)?;
+            let mut routed = Vec::new();
+            for (piece, place) in pieces.iter().zip(rounds) {
+                let payload = piece_payload(piece, blocks(*place).0, *place, id).ok()?;
+                routed.extend_from_slice(routing::body(payload));
+            }
+            if self.settings.faulty(Fault::CopyForgetsRounds) {
+                routed.clear();
+            }
+            self.copy_of(key, payload, &routed)
+        });
+        let Some((kind, payload)) = copy else {
+            return self.damaged(key);
+        };
+        self.stage_copy(now, key, place, kind, &payload);
+        let copied = rounds.len() as u32;
+        match self.live.get_mut(&key) {
+            Some(live) => live.rounds.copied = copied,
+            None => {
+                if let Some(rounds) = self.resting.rounds_mut(key) {
+                    rounds.copied = copied;
+                }
+            }
+        }
+    }
+
+    fn stage_copy(
+        &mut self,
+        now: u64,
+        key: MessageKey,
+        place: Location,
+        kind: Kind,
+        payload: &[u8],
+    ) {
+        let spent = (HEADER_BYTES + payload.len()) as u64;
+        self.copy_credit = self.copy_credit.min(self.in_use()).saturating_sub(spent);
+        self.stats.bytes_copied += spent;
+        self.staging.copy(now, key, kind, payload);
+        if self.settings.faulty(Fault::CopyUncommitted)
+            && let Some(live) = self.live.get_mut(&key)
+        {
+            live.place = Place::Staged;
+            self.record_leaves(place, false);
+        }
+    }
+
+    /// The record that a message has in a later segment; `rounds` are those that it did not have.
+    fn copy_of(&self, key: MessageKey, payload: &[u8], rounds: &[u8]) -> Option<(Kind, Vec<u8>)> {
         let kept;
-        let (has_file, outcomes) = match self.live.get(&key) {
-            Some(live) => (live.has_file, &live.outcomes),
+        let (has_file, is_routed, outcomes) = match self.live.get(&key) {
+            Some(live) => (live.has_file, live.rounds.numbers > 0, &live.outcomes),
             None => {
                 let rest = self.resting.get(key)?;
                 kept = self.resting.outcomes(rest);
-                (rest.has_file, &kept)
+                (rest.has_file, self.resting.rounds(key).is_some(), &kept)
             }
         };
-        let (kind, copy) = if has_file {
-            let copy = record::copy_large_payload(payload, outcomes);
-            (Kind::Large, copy)
+        let copy = if has_file {
+            record::copy_large_payload(payload, rounds, outcomes)
         } else {
-            let copy = record::copy_payload(payload, outcomes);
-            (Kind::CopyForward, copy)
+            record::copy_payload(payload, rounds, outcomes)
         };
+        let kind = routing::routed_kind(has_file, is_routed);
         copy.ok().map(|copy| (kind, copy))
     }
 

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use crate::buffer::{ALIGN_BYTES, AlignedBuf};
 use crate::faults::Fault;
 use crate::layout::{DATA_START, SegmentHeader};
-use crate::log::Log;
+use crate::log::{Location, Log};
 use crate::op::{Completion, FileId, Op, Request, Token};
 use crate::segments::Segment;
 use crate::types::{Event, MessageKey, ThreadState};
@@ -35,6 +35,12 @@ pub(crate) enum Job {
     SetAside { segment: u32 },
     /// Records of messages are being read, from this offset on, to be copied.
     Copy { keys: Vec<MessageKey>, from: u64 },
+    /// Likewise one message, with the pieces of what routing made of it: buffers in their order.
+    CopyRouted {
+        key: MessageKey,
+        rounds: Vec<Location>,
+        read: Vec<AlignedBuf>,
+    },
 }
 
 /// Times before which a kind of job that failed is not tried again; 0: at once.
@@ -305,7 +311,7 @@ impl Log {
         !stale.is_empty() || waiting
     }
 
-    pub(crate) fn job_done(&mut self, now: u64, completion: &Completion) {
+    pub(crate) fn job_done(&mut self, now: u64, mut completion: Completion) {
         if self.job_flying != Some(completion.token) {
             return;
         }
@@ -326,6 +332,9 @@ impl Log {
             self.job_failed(now, EIO);
             return;
         }
+        if let Some(Job::CopyRouted { read, .. }) = &mut self.job {
+            read.extend(completion.buf.take());
+        }
         if !self.job_requests.is_empty() {
             return;
         }
@@ -341,7 +350,10 @@ impl Log {
                 self.made(segment, generation);
             }
             Some(Job::SetAside { segment }) => self.is_aside(segment),
-            Some(Job::Copy { keys, from }) => self.copied(now, completion, keys, from),
+            Some(Job::Copy { keys, from }) => self.copied(now, &completion, keys, from),
+            Some(Job::CopyRouted { key, rounds, read }) => {
+                self.copied_routed(now, key, &rounds, &read);
+            }
             Some(Job::Remove) | None => {}
         }
     }
@@ -390,6 +402,7 @@ impl Log {
                 self.pauses.recycle_until = now + JOB_RETRY_NS
             }
             Some(Job::Copy { keys, .. }) => self.uncopied(now, keys, errno),
+            Some(Job::CopyRouted { key, .. }) => self.uncopied(now, vec![key], errno),
             Some(Job::Remove) | None => {}
         }
     }

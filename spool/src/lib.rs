@@ -22,6 +22,7 @@ mod read;
 pub mod record;
 mod recover;
 pub(crate) mod rest;
+mod routing;
 mod segments;
 pub mod sim;
 pub mod survey;
@@ -34,6 +35,7 @@ pub use recover::{
     CheckpointUse, RecoverError, Recovered, RecoveredMessage, Recovery, RecoveryReport,
 };
 pub use rest::{Hop, RestView, RestingRecipient};
+pub use routing::{Edit, Group, Routed, Routing};
 pub use types::{
     Accepted, Awake, BodyKind, Content, Envelope, Event, MessageKey, Outcome, ReadError,
     ReadTicket, Recipient, Refusal, Ret, Settings, Source, Stats, Status, ThreadState,

@@ -16,6 +16,7 @@ use crate::op::{Completion, Request, Token};
 use crate::read::Read;
 use crate::record::{self, Kind, MessageHead};
 use crate::rest::Resting;
+use crate::routing::{self, Rounds};
 use crate::segments::Segment;
 use crate::types::{
     Accepted, Content, Envelope, Event, MessageKey, Outcome, Refusal, Settings, Source, Stats,
@@ -90,6 +91,8 @@ pub(crate) struct Live {
     pub(crate) is_stuck: bool,
     /// The operator knows that its record cannot be read.
     pub(crate) is_reported: bool,
+    /// What routing has made of its recipients.
+    pub(crate) rounds: Rounds,
 }
 
 impl Live {
@@ -99,29 +102,27 @@ impl Live {
             place,
             content_len,
             arrival_s: u32::try_from(envelope.arrival_ms / 1000).unwrap_or(u32::MAX),
-            recipients_count: envelope.recipients.len() as u32,
+            recipients_count: envelope.recipients_count() as u32,
             has_file: false,
             outcomes: Vec::new(),
             done: false,
             is_stuck: false,
             is_reported: false,
+            rounds: Rounds::of(envelope),
+        }
+    }
+
+    /// Bytes of its record, about so many while it is not on disk.
+    pub(crate) fn record_bytes(&self) -> u64 {
+        match self.place {
+            Place::Disk(place) => place.payload_len,
+            Place::Staged => self.content_len,
         }
     }
 
     /// The latest outcome of each recipient, by number.
-    fn keep(&mut self, outcome: Outcome) {
-        let number = |other: &Outcome| other.recipient;
-        match self
-            .outcomes
-            .binary_search_by_key(&outcome.recipient, number)
-        {
-            Ok(at) => {
-                if let Some(other) = self.outcomes.get_mut(at) {
-                    *other = outcome;
-                }
-            }
-            Err(at) => self.outcomes.insert(at, outcome),
-        }
+    pub(crate) fn keep(&mut self, outcome: Outcome) {
+        routing::keep(&mut self.outcomes, outcome);
     }
 }
 
@@ -147,6 +148,8 @@ pub struct Log {
     pub(crate) threads: BTreeMap<ThreadName, ThreadPlace>,
     pub(crate) thread_version: u64,
     pub(crate) staging: Staging,
+    /// Results of routing that wait for a place in a batch.
+    pub(crate) rounds: VecDeque<routing::Staging>,
     pub(crate) in_flight: Option<InFlight>,
     /// Sequences that failed and that the next commit voids.
     pub(crate) void: Vec<u64>,
@@ -206,6 +209,7 @@ impl Log {
             threads: BTreeMap::new(),
             thread_version: 0,
             staging,
+            rounds: VecDeque::new(),
             in_flight: None,
             void: Vec::new(),
             accepting: true,
@@ -296,12 +300,12 @@ impl Log {
     ) -> Result<MessageKey, Refusal> {
         let (kind, payload, content_len) = match content {
             Content::Whole(content) => (
-                Kind::CopyForward,
+                routing::routed_kind(false, envelope.routing.is_some()),
                 record::whole_payload(id, envelope, outcomes, content),
                 content.len() as u64,
             ),
             Content::File(file) => (
-                Kind::Large,
+                routing::routed_kind(true, envelope.routing.is_some()),
                 record::large_payload(envelope, outcomes, file),
                 file.len,
             ),
@@ -310,7 +314,7 @@ impl Log {
         let key = self.next_key();
         self.staging.copy(now, key, kind, &payload);
         let live = Live {
-            has_file: kind == Kind::Large,
+            has_file: kind.has_file(),
             outcomes: outcomes.to_vec(),
             ..Live::new(id, envelope, Place::Staged, content_len)
         };
@@ -459,7 +463,7 @@ impl Log {
             .and_then(|completion| self.loading_done(now, completion))
             .and_then(|completion| self.checkpoint_done(now, completion))
         {
-            self.job_done(now, &completion);
+            self.job_done(now, completion);
         }
     }
 
@@ -542,7 +546,7 @@ impl Log {
     /// Nothing is staged or being written.
     #[must_use]
     pub fn idle(&self) -> bool {
-        self.staging.is_empty() && self.in_flight.is_none()
+        self.staging.is_empty() && self.in_flight.is_none() && self.rounds.is_empty()
     }
 
     pub(crate) fn token(&mut self) -> Token {

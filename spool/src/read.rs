@@ -8,7 +8,8 @@ use crate::id::SpoolId;
 use crate::layout::aligned;
 use crate::log::{Location, Log, Place};
 use crate::op::{Completion, FileId, Op, Request};
-use crate::record::{self, HEADER_BYTES, MESSAGE_HEAD_BYTES, MessageHead, Reader};
+use crate::record::{self, HEADER_BYTES, Kind, MESSAGE_HEAD_BYTES, MessageHead, Reader};
+use crate::routing;
 use crate::types::{Content, Envelope, Event, MessageKey, ReadError, ReadTicket};
 
 /// Bytes of one read request.
@@ -40,9 +41,59 @@ pub(crate) struct Read {
     purpose: Purpose,
     /// What has been read, from the block the record begins in.
     bytes: Vec<u8>,
+    /// Recipients that it has with what routing made when the read began.
+    numbers: u32,
+    /// Pieces of what routing made, which are read behind it.
+    rounds: Vec<Location>,
+    /// So many of them have been read, and this is what they say.
+    rounds_read: usize,
+    routed: Vec<u8>,
+    /// Of the next one, from the block it begins in.
+    piece: Vec<u8>,
 }
 
 impl Read {
+    /// The piece that is being read, once the record has been.
+    fn round(&self) -> Option<Location> {
+        let whole = self.bytes.len() as u64 >= self.wanted();
+        let next = self.rounds.get(self.rounds_read).copied();
+        next.filter(|_| whole)
+    }
+
+    /// The next bytes to read: segment, offset, length.
+    fn next_range(&self) -> (u32, u64, u64) {
+        let (segment, from, end, done) = match self.round() {
+            Some(place) => {
+                let (from, end) = blocks(place);
+                (place.segment, from, end, self.piece.len() as u64)
+            }
+            None => {
+                let (from, done) = (self.from(), self.bytes.len() as u64);
+                (self.place.segment, from, from + self.wanted(), done)
+            }
+        };
+        let len = (end - from).saturating_sub(done).min(READ_BYTES_MAX);
+        (segment, from + done, len)
+    }
+
+    /// Takes what was read; says whether there is more to read.
+    fn take(&mut self, bytes: &[u8]) -> Result<bool, ReadError> {
+        let Some(place) = self.round() else {
+            self.bytes.extend_from_slice(bytes);
+            return Ok((self.bytes.len() as u64) < self.wanted() || self.round().is_some());
+        };
+        self.piece.extend_from_slice(bytes);
+        let (from, end) = blocks(place);
+        if (self.piece.len() as u64) < end - from {
+            return Ok(true);
+        }
+        let payload = piece_payload(&self.piece, from, place, self.id);
+        self.routed.extend_from_slice(routing::body(payload?));
+        self.piece.clear();
+        self.rounds_read += 1;
+        Ok(self.rounds_read < self.rounds.len())
+    }
+
     /// The record begins here.
     fn start(&self) -> u64 {
         self.place.payload - HEADER_BYTES as u64
@@ -120,6 +171,16 @@ impl Log {
             has_file,
             purpose,
             bytes: Vec::new(),
+            numbers: self.resting.rounds(key).map_or(0, |rounds| rounds.numbers),
+            rounds: if purpose == Purpose::Content {
+                Vec::new()
+            } else {
+                let rounds = self.resting.rounds(key);
+                rounds.map_or_else(Vec::new, |rounds| rounds.places.clone())
+            },
+            rounds_read: 0,
+            routed: Vec::new(),
+            piece: Vec::new(),
         });
         ticket
     }
@@ -127,10 +188,8 @@ impl Log {
     pub(crate) fn poll_read(&mut self) -> Option<Request> {
         let read = self.reads.pop_front()?;
         let token = self.token();
-        let done = read.bytes.len() as u64;
-        let len = (read.wanted() - done).min(READ_BYTES_MAX);
-        let file = FileId::Segment(read.place.segment);
-        let offset = read.from() + done;
+        let (segment, offset, len) = read.next_range();
+        let file = FileId::Segment(segment);
         let buf = AlignedBuf::zeroed(len as usize);
         self.reading.insert(token, read);
         Some(Request {
@@ -141,18 +200,21 @@ impl Log {
 
     pub(crate) fn read_done(&mut self, mut read: Read, completion: Completion) {
         let read_all = match (completion.result, completion.buf) {
-            (Ok(len), Some(buf)) if len == buf.len() as u64 => {
-                read.bytes.extend_from_slice(&buf);
-                if (read.bytes.len() as u64) < read.wanted() {
+            (Ok(len), Some(buf)) if len == buf.len() as u64 => match read.take(&buf) {
+                Ok(true) => {
                     self.reads.push_back(read);
                     return;
                 }
-                Ok(())
-            }
+                taken => taken.map(|_| ()),
+            },
             (Ok(_), _) => Err(ReadError::Damaged),
             (Err(errno), _) => Err(ReadError::Disk(errno)),
         };
         let (ticket, key, segment) = (read.ticket, read.key, read.place.segment);
+        if read.purpose != Purpose::Content && self.is_stale(&read) {
+            self.read_anew(&read);
+            return;
+        }
         let damaged = match read.purpose {
             Purpose::Content => {
                 let content = read_all.and_then(|()| verified(&read, self.settings.shard));
@@ -186,10 +248,31 @@ impl Log {
         }
     }
 
+    /// Whether a message that rests has been awake since, and was routed.
+    fn is_stale(&self, read: &Read) -> bool {
+        let rests = self.resting.get(read.key).is_some();
+        let rounds = self.resting.rounds(read.key);
+        rests && rounds.map_or(0, |rounds| rounds.numbers) != read.numbers
+    }
+
+    fn read_anew(&mut self, read: &Read) {
+        let Some(rest) = self.resting.get(read.key) else {
+            return;
+        };
+        let place = rest.location();
+        self.start_read(read.key, read.id, place, read.has_file, read.purpose);
+        if let Some(again) = self.reads.back_mut() {
+            again.ticket = read.ticket;
+        }
+    }
+
     /// Whether a read of `segment` is under way; its bytes have to stay until then.
     pub(crate) fn reads_from(&self, segment: u32) -> bool {
         let reads = self.reads.iter().chain(self.reading.values());
-        reads.into_iter().any(|read| read.place.segment == segment)
+        let in_it = |place: &Location| place.segment == segment;
+        reads
+            .into_iter()
+            .any(|read| in_it(&read.place) || read.rounds.iter().any(in_it))
     }
 }
 
@@ -210,8 +293,33 @@ fn inspected(read: &Read) -> Result<Envelope, ReadError> {
         .ok()
         .filter(|head| head.id == read.id)
         .and_then(|head| reader.bytes(head.envelope_len as usize).ok())
-        .and_then(|bytes| record::envelope(bytes).ok());
+        .and_then(|bytes| record::envelope(&[bytes, &read.routed].concat()).ok());
     envelope.ok_or(ReadError::Damaged)
+}
+
+/// The whole blocks that hold a record.
+pub(crate) fn blocks(place: Location) -> (u64, u64) {
+    let block = ALIGN_BYTES as u64;
+    let from = (place.payload - HEADER_BYTES as u64) / block * block;
+    (
+        from,
+        aligned((place.payload + place.payload_len) as usize) as u64,
+    )
+}
+
+/// The payload of a routing record of this message in its blocks, verified.
+pub(crate) fn piece_payload(
+    bytes: &[u8],
+    from: u64,
+    place: Location,
+    id: SpoolId,
+) -> Result<&[u8], ReadError> {
+    let at = (place.payload - HEADER_BYTES as u64 - from) as usize;
+    let mut bytes = bytes.get(at..).ok_or(ReadError::Damaged)?;
+    let frame = record::take_frame(&mut bytes).map_err(|_| ReadError::Damaged)?;
+    let (of, _) = record::id_and_rest(frame.payload).map_err(|_| ReadError::Damaged)?;
+    let right = frame.kind == Kind::Routing && of == id;
+    right.then_some(frame.payload).ok_or(ReadError::Damaged)
 }
 
 fn verified(read: &Read, shard: u16) -> Result<Content, ReadError> {

@@ -2,6 +2,7 @@
 
 use crate::content::{ContentFile, PIECE_BYTES, large_head};
 use crate::id::SpoolId;
+use crate::routing::Routing;
 use crate::types::{BodyKind, Envelope, Outcome, Recipient, Ret, Source, Status, ThreadState};
 
 /// Bytes before every payload: kind, three zero bytes, length, checksum of the payload.
@@ -31,11 +32,15 @@ pub enum Kind {
     Checkpoint = 9,
     /// Envelope of a message whose content is in a file of its own.
     Large = 10,
+    /// As a copy, with the results of routing behind the envelope.
+    RoutedCopy = 11,
+    /// Likewise, with the content in a file of its own.
+    RoutedLarge = 12,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Message,
         Self::Routing,
         Self::Outcome,
@@ -46,7 +51,15 @@ impl Kind {
         Self::Void,
         Self::Checkpoint,
         Self::Large,
+        Self::RoutedCopy,
+        Self::RoutedLarge,
     ];
+
+    /// Whether the content of the message is in a file.
+    #[must_use]
+    pub fn has_file(self) -> bool {
+        matches!(self, Self::Large | Self::RoutedLarge)
+    }
 
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
@@ -142,7 +155,7 @@ impl<'a> Reader<'a> {
         self.bytes(len.into()).map(<[u8]>::to_vec)
     }
 
-    fn option(&mut self) -> Result<Option<Vec<u8>>, DecodeError> {
+    pub(crate) fn option(&mut self) -> Result<Option<Vec<u8>>, DecodeError> {
         match self.u8()? {
             0 => Ok(None),
             1 => self.text().map(Some),
@@ -213,6 +226,10 @@ pub fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope) {
         out.put(&[recipient.notify]);
         out.option(recipient.orcpt.as_deref());
     }
+    if let Some(routing) = &envelope.routing {
+        // What was replaced is among the outcomes.
+        routing.put(out, &[]);
+    }
 }
 
 pub(crate) fn put_source(out: &mut Vec<u8>, source: Option<Source>) {
@@ -281,7 +298,7 @@ pub fn envelope(bytes: &[u8]) -> Result<Envelope, DecodeError> {
             orcpt,
         });
     }
-    reader.end()?;
+    let routing = take_rounds(&mut reader)?;
     Ok(Envelope {
         sender,
         recipients,
@@ -294,7 +311,21 @@ pub fn envelope(bytes: &[u8]) -> Result<Envelope, DecodeError> {
         helo,
         protocol,
         source,
+        routing,
     })
+}
+
+/// All rounds up to the end.
+fn take_rounds(reader: &mut Reader<'_>) -> Result<Option<Box<Routing>>, DecodeError> {
+    let mut routing: Option<Box<Routing>> = None;
+    while !reader.0.is_empty() {
+        let (round, _) = Routing::take(reader)?;
+        match &mut routing {
+            Some(routing) => routing.extend(round),
+            None => routing = Some(Box::new(round)),
+        }
+    }
+    Ok(routing)
 }
 
 /// Appends an outcome.
@@ -305,6 +336,7 @@ pub fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
         Status::Failed => 2,
         Status::Expired => 3,
         Status::Held => 4,
+        Status::Replaced => 5,
     };
     out.put(&outcome.recipient.to_le_bytes());
     out.put(&outcome.attempt.to_le_bytes());
@@ -323,6 +355,7 @@ pub(crate) fn outcome(reader: &mut Reader<'_>) -> Result<Outcome, DecodeError> {
         2 => Status::Failed,
         3 => Status::Expired,
         4 => Status::Held,
+        5 => Status::Replaced,
         _ => return Err(DecodeError::Value),
     };
     let next_ms = reader.u64()?;
@@ -444,22 +477,28 @@ pub fn whole_payload(
     out
 }
 
-/// The payload of a copy-forward record for the message or copy in `payload`.
+/// The payload of a copy-forward record for the message or copy in `payload`, with `rounds` behind its envelope.
 ///
 /// # Errors
 /// When `payload` is damaged.
-pub fn copy_payload(payload: &[u8], outcomes: &[Outcome]) -> Result<Vec<u8>, DecodeError> {
+pub fn copy_payload(
+    payload: &[u8],
+    rounds: &[u8],
+    outcomes: &[Outcome],
+) -> Result<Vec<u8>, DecodeError> {
     let message = message(payload)?;
     if crc32c::crc32c(message.content) != message.head.content_sum {
         return Err(DecodeError::Checksum);
     }
     let head = MessageHead {
+        envelope_len: (message.envelope.len() + rounds.len()) as u32,
         outcomes_count: outcomes.len() as u32,
         ..message.head
     };
-    let mut out = Vec::with_capacity(payload.len() + 64);
+    let mut out = Vec::with_capacity(payload.len() + rounds.len() + 64);
     out.put(&head.encode());
     out.put(message.envelope);
+    out.put(rounds);
     for outcome in outcomes {
         put_outcome(&mut out, outcome);
     }
@@ -542,12 +581,17 @@ pub fn large(payload: &[u8]) -> Result<LargeParts<'_>, DecodeError> {
     })
 }
 
-/// The payload of a copy of the record in `payload`, whose content is in a file.
+/// The payload of a copy of the record in `payload`, whose content is in a file, with `rounds` behind its envelope.
 ///
 /// # Errors
 /// When `payload` is damaged.
-pub fn copy_large_payload(payload: &[u8], outcomes: &[Outcome]) -> Result<Vec<u8>, DecodeError> {
+pub fn copy_large_payload(
+    payload: &[u8],
+    rounds: &[u8],
+    outcomes: &[Outcome],
+) -> Result<Vec<u8>, DecodeError> {
     let parts = large(payload)?;
+    let routed = [parts.envelope, rounds].concat();
     let content = ContentFile {
         id: parts.head.id,
         shard: 0,
@@ -555,11 +599,7 @@ pub fn copy_large_payload(payload: &[u8], outcomes: &[Outcome]) -> Result<Vec<u8
         eight_bit: parts.eight_bit,
         sums: parts.sums,
     };
-    Ok(large_payload(
-        &envelope(parts.envelope)?,
-        outcomes,
-        &content,
-    ))
+    Ok(large_payload(&envelope(&routed)?, outcomes, &content))
 }
 
 /// A message or copy-forward payload, taken apart; the content's checksum is not verified here.

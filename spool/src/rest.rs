@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::id::SpoolId;
 use crate::log::{Location, ThreadName};
+use crate::routing::Rounds;
 use crate::types::{MessageKey, Outcome, Status};
 
 use names::Shared;
@@ -55,6 +56,7 @@ pub(crate) enum Standing {
     Failed,
     Expired,
     Held,
+    Replaced,
 }
 
 impl Standing {
@@ -66,6 +68,7 @@ impl Standing {
             Self::Failed => Status::Failed,
             Self::Expired => Status::Expired,
             Self::Held => Status::Held,
+            Self::Replaced => Status::Replaced,
         })
     }
 
@@ -77,6 +80,7 @@ impl Standing {
             Self::Failed,
             Self::Expired,
             Self::Held,
+            Self::Replaced,
         ];
         all.into_iter().find(|standing| *standing as u8 == byte)
     }
@@ -88,6 +92,7 @@ impl Standing {
             Status::Failed => Self::Failed,
             Status::Expired => Self::Expired,
             Status::Held => Self::Held,
+            Status::Replaced => Self::Replaced,
         }
     }
 }
@@ -191,6 +196,8 @@ pub(crate) struct Resting {
     hop_numbers: BTreeMap<ThreadName, u32>,
     /// Of the few messages that something is wrong with.
     marks: BTreeMap<MessageKey, Mark>,
+    /// Of messages some of whose recipients routing has replaced.
+    rounds: BTreeMap<MessageKey, Rounds>,
 }
 
 /// What is known of a record that was to be copied.
@@ -225,6 +232,26 @@ impl Resting {
         let (number, page) = self.pages.last_key_value()?;
         let low = page.keys.last()?;
         Some(MessageKey(number * PAGE_KEYS + u64::from(*low)))
+    }
+
+    /// Where the results of routing a message are.
+    pub(crate) fn rounds(&self, key: MessageKey) -> Option<&Rounds> {
+        self.rounds.get(&key)
+    }
+
+    pub(crate) fn rounds_mut(&mut self, key: MessageKey) -> Option<&mut Rounds> {
+        self.rounds.get_mut(&key)
+    }
+
+    pub(crate) fn insert_rounds(&mut self, key: MessageKey, mut rounds: Rounds) {
+        if !rounds.is_empty() {
+            rounds.places.shrink_to_fit();
+            self.rounds.insert(key, rounds);
+        }
+    }
+
+    pub(crate) fn take_rounds(&mut self, key: MessageKey) -> Rounds {
+        self.rounds.remove(&key).unwrap_or_default()
     }
 
     pub(crate) fn mark(&mut self, key: MessageKey) -> &mut Mark {

@@ -164,6 +164,23 @@ impl Log {
         self.stats.live_bytes += place.payload_len;
     }
 
+    /// A record of a message that has another one is at `place`: its segment is not freed before that of the other.
+    pub(crate) fn bytes_arrive(&mut self, place: Location) {
+        if let Some(segment) = self.segments.get_mut(&place.segment) {
+            segment.live_bytes += place.payload_len;
+            self.stats.live_bytes += place.payload_len;
+        }
+    }
+
+    /// It is not needed any more.
+    pub(crate) fn bytes_leave(&mut self, place: Location) {
+        if let Some(segment) = self.segments.get_mut(&place.segment) {
+            let bytes = place.payload_len.min(segment.live_bytes);
+            segment.live_bytes -= bytes;
+            self.stats.live_bytes -= bytes;
+        }
+    }
+
     /// The record at `place` is dead.
     pub(crate) fn record_leaves(&mut self, place: Location, stuck: bool) {
         let Some(segment) = self.segments.get_mut(&place.segment) else {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::content::ContentFile;
 use crate::id::SpoolId;
+use crate::routing::Routing;
 
 /// Settings of one log.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub struct Settings {
     pub envelopes_max: u64,
     /// Messages that are entered into a checkpoint at a time, at most.
     pub chunk_entries: u32,
+    /// Bytes of a result of routing in one record.
+    pub round_piece_bytes: u32,
     /// Random number of this run in the ids of its messages; everybody may know it.
     pub epoch: u64,
     /// Random number of this run in its commits. It must never leave the segments: it is what makes
@@ -58,6 +61,7 @@ impl Default for Settings {
             checkpoint_bytes: 64 << 20,
             envelopes_max: 1 << 16,
             chunk_entries: 1024,
+            round_piece_bytes: 256 << 10,
             epoch: 1,
             secret: 1,
             #[cfg(feature = "faults")]
@@ -140,6 +144,44 @@ pub struct Envelope {
     pub protocol: Vec<u8>,
     /// The file it was taken from, if it was.
     pub source: Option<Source>,
+    /// What has become of its recipients, once some have been replaced.
+    pub routing: Option<Box<Routing>>,
+}
+
+impl Envelope {
+    /// Recipients, those that routing has made included.
+    #[must_use]
+    pub fn recipients_count(&self) -> usize {
+        let routed = self.routing.as_ref();
+        self.recipients.len() + routed.map_or(0, |routing| routing.recipients.len())
+    }
+
+    /// The recipient of this number, of the envelope or made by routing.
+    #[must_use]
+    pub fn recipient(&self, number: usize) -> Option<Recipient> {
+        if let Some(recipient) = self.recipients.get(number) {
+            return Some(recipient.clone());
+        }
+        let routing = self.routing.as_ref()?;
+        let routed = routing.recipients.get(number - self.recipients.len())?;
+        Some(Recipient {
+            address: routed.user.to_vec(),
+            notify: routed.notify,
+            orcpt: routed.orcpt.as_ref().map(|orcpt| orcpt.to_vec()),
+        })
+    }
+
+    /// The sender that the mail of this recipient has.
+    #[must_use]
+    pub fn sender_for(&self, number: usize) -> &[u8] {
+        let routing = self.routing.as_ref();
+        let routed = routing.and_then(|routing| {
+            let at = number.checked_sub(self.recipients.len())?;
+            let group = routing.recipients.get(at)?.group;
+            routing.groups.get(group as usize)
+        });
+        routed.map_or(&self.sender, |group| &group.sender)
+    }
 }
 
 /// What became of an attempt.
@@ -155,12 +197,14 @@ pub enum Status {
     Expired,
     /// Not tried until an operator releases it.
     Held,
+    /// Others have come in its place when it was routed.
+    Replaced,
 }
 
 /// The result of an attempt for one recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Number of the recipient in the envelope.
+    /// Number of the recipient: those of the envelope first, then those that routing made.
     pub recipient: u32,
     /// Attempts so far.
     pub attempt: u32,
@@ -298,6 +342,13 @@ pub enum Event {
         key: MessageKey,
         /// Its envelope.
         result: Result<Envelope, ReadError>,
+    },
+    /// All that routing has made of a message is staged.
+    Routed {
+        /// Which message.
+        key: MessageKey,
+        /// The batch with the last of it.
+        batch: u64,
     },
     /// Messages that were found behind the start; they rest.
     Loaded {

@@ -7,8 +7,8 @@ use spool::op::{FileId, Op, Request, Token};
 use spool::record::{self, DecodeError, Kind, MessageHead, take_frame};
 use spool::sim::SimDisk;
 use spool::{
-    BodyKind, Envelope, Outcome, Recipient, RecoverError, Recovered, Recovery, Ret, Settings,
-    Source, SpoolId, Status, ThreadState,
+    BodyKind, Edit, Envelope, Group, Outcome, Recipient, RecoverError, Recovered, Recovery, Ret,
+    Routed, Routing, Settings, Source, SpoolId, Status, ThreadState,
 };
 
 fn hex(text: &str) -> Vec<u8> {
@@ -105,6 +105,50 @@ fn id() -> SpoolId {
     }
 }
 
+fn routing() -> Routing {
+    Routing {
+        generation: 0x77,
+        hops: vec![("smtp".into(), "h".into())],
+        groups: vec![Group {
+            sender: b"o@b".to_vec(),
+            edits: vec![Edit {
+                at: 5,
+                remove: 2,
+                insert: b"x\r\n".to_vec(),
+            }],
+        }],
+        recipients: vec![Routed {
+            of: 1,
+            group: 0,
+            hop: 0,
+            privilege: Some(99),
+            notify: 4,
+            orcpt: Some(b"r;c".as_slice().into()),
+            user: b"u@h".as_slice().into(),
+        }],
+    }
+}
+
+const ROUND: &str = "01000000 0400 736d7470 0100 68 \
+     01000000 0300 6f4062 01000000 0500000000000000 02000000 03000000 780d0a \
+     01000000 01000000 00000000 00000000 01 63000000 04 01 0300 723b63 0300 754068";
+
+#[test]
+fn an_envelope_with_a_round() {
+    let envelope = Envelope {
+        routing: Some(Box::new(routing())),
+        ..Envelope::default()
+    };
+    let mut encoded = hex("0000000000000000 00 00 00 0000 00 0000 0000 0000 00 00000000");
+    // What is replaced is among the outcomes.
+    encoded.extend(hex("7700000000000000 00000000"));
+    encoded.extend(hex(ROUND));
+    let mut out = Vec::new();
+    record::put_envelope(&mut out, &envelope);
+    assert_eq!(out, encoded);
+    assert_eq!(record::envelope(&encoded).expect("decodes"), envelope);
+}
+
 #[test]
 fn message() {
     let envelope = Envelope {
@@ -128,6 +172,7 @@ fn message() {
             changed_ns: 0x33,
             size: 0x34,
         }),
+        routing: None,
     };
     let encoded = hex(
         "0b0a000000000000 02 01 02 0300 614062 00 0300 3a3a31 0100 68 0500 45534d5450 \
@@ -194,12 +239,12 @@ fn frames() {
         assert_eq!((frame.kind, frame.payload), (kind, &b"payload"[..]));
         assert!(rest.is_empty());
     }
-    let unknown = framed(11, b"payload");
+    let unknown = framed(13, b"payload");
     assert_eq!(
         take_frame(&mut unknown.as_slice()),
-        Err(DecodeError::UnknownKind(11))
+        Err(DecodeError::UnknownKind(13))
     );
-    let mut damaged = framed(11, b"payload");
+    let mut damaged = framed(13, b"payload");
     damaged[14] ^= 1;
     assert_eq!(
         take_frame(&mut damaged.as_slice()),
@@ -261,12 +306,9 @@ const ID: &str = "262524232221 1817161514131211 0201";
 /// what they say cannot be left out.
 #[test]
 fn kinds_of_later_versions() {
-    let quad = "07000000 0400 736d7470 0100 68 0300 634064 0000";
-    let routing = format!("{ID} 00000000 01000000 0200000000000000 01000000 {quad}");
     let action = format!("{ID} ffffffff 03 0400 736d7470");
     let checkpoint = "0500000000000000 00000000 01000000 06000000 10000000";
     for (number, kind, payload) in [
-        (2, Kind::Routing, routing.as_str()),
         (5, Kind::Action, action.as_str()),
         (9, Kind::Checkpoint, checkpoint),
     ] {
@@ -286,6 +328,79 @@ fn kinds_of_later_versions() {
             }
         );
     }
+}
+
+/// A message for two, and the head and bytes of a round that replaces the second.
+const FOR_TWO: &str = "0000000000000000 00 00 00 0000 00 0000 0000 0000 00 \
+     02000000 0000 00 00 0000 00 00";
+const REPLACES: &str = "7700000000000000 01000000 01000000";
+
+fn for_two(kind: u8, envelope: &[u8], outcomes: &[u8]) -> Vec<u8> {
+    let mut payload = hex(ID);
+    payload.extend((envelope.len() as u32).to_le_bytes());
+    payload.extend([u8::from(!outcomes.is_empty()), 0, 0, 0]);
+    payload.extend(hex("0000000000000000 00000000"));
+    payload.extend(envelope);
+    payload.extend(outcomes);
+    framed(kind, &payload)
+}
+
+fn is_routed(records: &[u8]) -> bool {
+    let recovered = start(disk_with(records)).expect("records of this version");
+    let message = &recovered.messages[0];
+    let replaced = |outcome: &Option<Outcome>| {
+        outcome
+            .as_ref()
+            .is_some_and(|outcome| outcome.status == Status::Replaced)
+    };
+    let outcomes: Vec<bool> = message.outcomes.iter().map(replaced).collect();
+    match &message.envelope.routing {
+        Some(found) => {
+            assert_eq!(**found, routing());
+            assert_eq!(outcomes, [false, true, false]);
+            true
+        }
+        None => {
+            assert_eq!(outcomes, [false, false]);
+            false
+        }
+    }
+}
+
+#[test]
+fn a_round_counts_with_its_last_piece() {
+    let round = hex(&format!("{REPLACES} {ROUND}"));
+    let (first, last) = round.split_at(30);
+    let piece = |head: &str, bytes: &[u8]| {
+        let mut payload = hex(&format!("{ID} 02000000 {head}"));
+        payload.extend(bytes);
+        framed(2, &payload)
+    };
+    let message = for_two(1, &hex(FOR_TWO), &[]);
+    let whole = piece("00000000 01000000", &round);
+    let (one, two) = (
+        piece("00000000 02000000", first),
+        piece("01000000 02000000", last),
+    );
+    assert!(is_routed(&[&message[..], &whole].concat()));
+    assert!(is_routed(&[&message[..], &one, &two].concat()));
+    assert!(is_routed(&[&message[..], &one, &one, &two].concat()));
+    assert!(!is_routed(&[&message[..], &one].concat()));
+    assert!(!is_routed(&[&message[..], &two].concat()));
+    assert!(!is_routed(
+        &[&message[..], &one, &whole[..0], &one].concat()
+    ));
+    // It begins at other recipients than there are.
+    let mut other = hex(&format!("{ID} 03000000 00000000 01000000"));
+    other.extend(&round);
+    assert!(!is_routed(&[message, framed(2, &other)].concat()));
+}
+
+#[test]
+fn a_routed_copy() {
+    let envelope = [hex(FOR_TWO), hex("7700000000000000 00000000"), hex(ROUND)].concat();
+    let replaced = hex("01000000 00000000 05 0000000000000000 0000");
+    assert!(is_routed(&for_two(11, &envelope, &replaced)));
 }
 
 /// A void record, alone: the commit with the sequence it names does not count, whether it is there or not.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crossbeam_queue::ArrayQueue;
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ use crate::control::pickup;
 use crate::control::postman::Kept;
 use crate::control::queue::Inquiry;
 use crate::control::resolver::Answer;
+use crate::control::route::RouteAnswer;
 use crate::control::space;
 use crate::control::users::UserAnswer;
 use crate::control::{self, Answers, Request, Requests};
@@ -51,6 +52,7 @@ struct Mailbox {
     inquiries: Arc<ArrayQueue<Inquiry>>,
     reloads: Arc<ArrayQueue<Box<Reload>>>,
     users: Arc<ArrayQueue<UserAnswer>>,
+    routes: Arc<ArrayQueue<RouteAnswer>>,
 }
 
 /// New settings that wait for a shard.
@@ -68,12 +70,15 @@ impl Plan {
             inquiries: Arc::new(ArrayQueue::new(INQUIRIES_MAX)),
             reloads: Arc::new(ArrayQueue::new(RELOADS_MAX)),
             users: Arc::new(ArrayQueue::new(ANSWERS_MAX)),
+            routes: Arc::new(ArrayQueue::new(ANSWERS_MAX)),
         });
+        let shared = Arc::new(Shared::new(shards));
+        shared.next_generation(now_s());
         Ok(Self {
             config: Arc::new(config.clone()),
             shards,
             sessions_max,
-            shared: Arc::new(Shared::new(shards)),
+            shared,
             doorbells: Arc::new(Doorbells::new(shards)?),
             requests: control::requests(),
             mailboxes: Arc::new(mailboxes.collect()),
@@ -140,6 +145,7 @@ impl Plan {
     pub(super) fn outside(&self, shard: usize) -> Outside {
         let (asks, keeps) = (Arc::clone(&self.requests), Arc::clone(&self.requests));
         let (pages, users) = (Arc::clone(&self.requests), Arc::clone(&self.requests));
+        let routes = Arc::clone(&self.requests);
         Outside {
             ask: Box::new(move |question| {
                 asks.push(Request::Resolve(question))
@@ -168,6 +174,15 @@ impl Plan {
                     })
             }),
             users: Arc::clone(&self.mailboxes[shard].users),
+            ask_route: Box::new(move |question| {
+                routes
+                    .push(Request::Route(question))
+                    .map_err(|request| match request {
+                        Request::Route(question) => question,
+                        _ => unreachable!("a full queue gives back what was offered"),
+                    })
+            }),
+            routes: Arc::clone(&self.mailboxes[shard].routes),
             reloads: Arc::clone(&self.mailboxes[shard].reloads),
             inquiries: Arc::clone(&self.mailboxes[shard].inquiries),
             page: Box::new(move |page| {
@@ -235,6 +250,24 @@ impl Answers for Daemon {
     fn known(&self, shard: u16, answer: UserAnswer) {
         self.user_known(shard, answer);
     }
+
+    fn found_out(&self, shard: u16, answer: RouteAnswer) {
+        // A full queue drops the answer: the shard's own time limit ends the wait.
+        let queue = &self.mailboxes[usize::from(shard)].routes;
+        if queue.push(answer).is_err() {
+            tracing::warn!(
+                shard,
+                "an answer for a router was dropped: the shard is behind"
+            );
+        }
+        self.doorbells.ring_from_outside(shard.into());
+    }
+}
+
+/// Seconds since 1970.
+fn now_s() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 impl Daemon {
@@ -252,8 +285,11 @@ impl Daemon {
                 "{names} can only change with a restart; the old settings stay"
             ));
         }
+        // Before any shard takes them, so that all do.
+        worker::reload(&config, 0)?;
+        let generation = self.shared.next_generation(now_s());
         for mailbox in self.mailboxes.iter() {
-            let reload = Box::new(worker::reload(&config)?);
+            let reload = Box::new(worker::reload(&config, generation)?);
             // Settings that no turn has taken yet give way to newer ones.
             mailbox.reloads.force_push(reload);
         }
@@ -339,6 +375,7 @@ impl control::Daemon for Daemon {
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
             "uptime_s": self.started_at.elapsed().as_secs(),
+            "generation": self.shared.generation(),
             "subsystems": { "smtpserver": "running", "router": "running", "scheduler": "running" },
             "queue": {
                 "messages": all.queue_messages,

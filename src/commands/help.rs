@@ -301,6 +301,12 @@ pub(super) const QUEUE_BOUNCE: &str = act!(
     "  zmailer queue bounce --where 'domain = typo.example and age > 1h'"
 );
 
+pub(super) const QUEUE_REROUTE: &str = act!(
+    "Asks the router again about recipients that have not been delivered, with the settings of now. What a\n\
+     recipient of the message becomes, and others of it have become before, is left out: nobody gets it twice.\n",
+    "  zmailer queue reroute --where 'host = old-gateway.example'"
+);
+
 pub(super) const MAILQ: &str = concat!(
     "\
 Without options: each message with up to five recipients, why they wait and until when. -v shows all

@@ -38,6 +38,9 @@ pub(super) enum Act {
     /// Give up, with a report to the sender.
     #[command(after_long_help = help::QUEUE_BOUNCE)]
     Bounce(Selection),
+    /// Ask the router again where they go.
+    #[command(after_long_help = help::QUEUE_REROUTE)]
+    Reroute(Selection),
 }
 
 /// Who is meant.
@@ -105,6 +108,7 @@ pub(super) fn run(act: &Act) -> Result<ExitCode, ExitCode> {
         Act::Release(selection) => ("release", selection, None),
         Act::Delete(selection) => ("delete", selection, None),
         Act::Bounce(selection) => ("bounce", selection, None),
+        Act::Reroute(selection) => ("reroute", selection, None),
     };
     let config = selection.config.load()?;
     let changes = !matches!(act, Act::List(_) | Act::Count(_));

@@ -107,6 +107,8 @@ fn serve(
     let setup = control::Setup {
         socket: postoffice.join("control.sock"),
         postman: postoffice.join("postman"),
+        deferred: postoffice.join("deferred"),
+        oracle: control::route::Oracle::default(),
         dns_servers: config.dns_servers.clone(),
         hostname: worker::hostname(config),
         mailboxes: config.mailboxes.clone(),

@@ -185,10 +185,10 @@ fn list(config: &Config) {
 }
 
 /// Recipients without a final outcome.
-fn waiting(message: &RecoveredMessage) -> impl Iterator<Item = &spool::Recipient> {
-    let all = message.envelope.recipients.iter().enumerate();
-    all.filter(|(at, _)| waits(message, *at))
-        .map(|(_, recipient)| recipient)
+fn waiting(message: &RecoveredMessage) -> impl Iterator<Item = spool::Recipient> {
+    let all = 0..message.envelope.recipients_count();
+    all.filter(|at| waits(message, *at))
+        .filter_map(|at| message.envelope.recipient(at))
 }
 
 fn waits(message: &RecoveredMessage, recipient: usize) -> bool {

@@ -92,7 +92,7 @@ fn ids_of(config: &Config, address: &str) -> (Vec<String>, usize) {
         let is_named = |key| {
             value(line, key).is_some_and(|value| value.eq_ignore_ascii_case(address.as_bytes()))
         };
-        if (is_named("to") || is_named("from"))
+        if (is_named("to") || is_named("orig") || is_named("from"))
             && let Some(id) = value(line, "id")
         {
             let time = line.split(' ').next().unwrap_or_default();

@@ -136,6 +136,7 @@ fn parts(plan: &Plan, shard: usize, lanes: Neighbours) -> Result<Parts, Failure>
         outside: plan.outside(shard),
         scheduler,
         router: Box::new(router),
+        generation: plan.shared.generation(),
         policies: policies(config),
         mail_log: MailLog::new(
             log_file(config, shard).display().to_string(),
@@ -176,9 +177,13 @@ fn client_settings(config: &Config, lmtp: bool) -> Arc<client::Settings> {
 }
 
 /// What a running shard can take of new settings.
-pub(super) fn reload(config: &Config) -> Result<Reload, String> {
+pub(super) fn reload(config: &Config, generation: u64) -> Result<Reload, String> {
+    // What is wrong is found out here; each shard makes its own.
+    let table = run::router(config)?;
     Ok(Reload {
-        router: Box::new(run::router(config)?),
+        router: Box::new(move || Box::new(table)),
+        generation,
+        routings_max: config.router.waiting_max,
         policies: policies(config),
         services: services(config),
         client: client_settings(config, false),
@@ -201,6 +206,7 @@ fn settings(plan: &Plan, shard: usize) -> Settings {
         sessions_max: plan.sessions_max,
         connections_max: CONNECTIONS_MAX,
         transaction_recipients_max: config.smtp.recipients_max,
+        routings_max: config.router.waiting_max,
     }
 }
 

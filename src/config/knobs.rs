@@ -304,6 +304,16 @@ pub(super) const KNOBS: &[Knob] = &[
         "channel!next-hop by domain; .example.org: all below it.",
     ),
     knob(
+        "router",
+        "waiting_max",
+        Count {
+            min: 1,
+            max: 100_000,
+        },
+        "1024",
+        "Messages of a shard that wait for names, files or databases to be routed; of as many more mail is refused for now.",
+    ),
+    knob(
         "scheduler.rule",
         "match",
         Text,

@@ -125,6 +125,8 @@ pub struct Router {
     pub local_domains: Vec<String>,
     /// Routes by domain.
     pub routes: Vec<(String, String)>,
+    /// Routings of a shard that wait for something from outside, at most.
+    pub waiting_max: usize,
 }
 
 /// The sending side.
@@ -273,6 +275,7 @@ fn build(values: &Values) -> Config {
             default_route: router.text("default_route").to_owned(),
             local_domains: router.list("local_domains"),
             routes: router.pairs("routes").to_vec(),
+            waiting_max: router.number("waiting_max") as usize,
         },
         rules: values
             .tables("scheduler.rule")

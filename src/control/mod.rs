@@ -8,6 +8,7 @@ pub mod pickup;
 pub mod postman;
 pub mod queue;
 pub mod resolver;
+pub mod route;
 pub mod script;
 mod server;
 pub mod space;
@@ -42,6 +43,8 @@ pub enum Request {
     Page(queue::Page),
     /// Whether there is a user.
     User(users::UserQuestion),
+    /// What a router needs to know.
+    Route(route::RouteQuestion),
 }
 
 /// Where answers go.
@@ -52,6 +55,8 @@ pub trait Answers: Send + Sync {
     fn kept(&self, shard: u16, kept: Kept);
     /// Hands an answer to the shard that asked.
     fn known(&self, shard: u16, answer: users::UserAnswer);
+    /// Hands an answer to the shard that asked.
+    fn found_out(&self, shard: u16, answer: route::RouteAnswer);
 }
 
 /// What an operator or a signal asks of the daemon.
@@ -100,6 +105,10 @@ pub struct Setup {
     pub socket: PathBuf,
     /// The directory for undeliverable messages.
     pub postman: PathBuf,
+    /// The directory for messages whose routing was stopped.
+    pub deferred: PathBuf,
+    /// Who answers routers.
+    pub oracle: route::Oracle,
     /// Name servers; empty: those of the system.
     pub dns_servers: Vec<SocketAddr>,
     /// This host's name.
@@ -185,21 +194,35 @@ async fn serve(setup: Setup, requests: Arc<Requests>, socket: std::os::unix::net
                         answers.known(question.shard, users::UserAnswer { token, known });
                     });
                 }
+                Request::Route(question) => find_out(&setup.oracle, &setup.answers, question),
                 Request::Keep(message) => {
-                    let result = postman::keep(&setup.postman, &message);
-                    let result = result.map_err(|error| error.to_string());
-                    setup.answers.kept(
-                        message.shard,
-                        Kept {
-                            token: message.token,
-                            result,
-                        },
-                    );
+                    let dirs = [&setup.postman, &setup.deferred];
+                    keep(dirs, &*setup.answers, &message);
                 }
             }
         }
         requests.notify.notified().await;
     }
+}
+
+/// Routers ask for what may take its time.
+fn find_out(oracle: &route::Oracle, answers: &Arc<dyn Answers>, question: route::RouteQuestion) {
+    let (oracle, answers) = (oracle.clone(), Arc::clone(answers));
+    tokio::task::spawn_blocking(move || {
+        let reply = (oracle.0)(&question.request);
+        let token = question.token;
+        answers.found_out(question.shard, route::RouteAnswer { token, reply });
+    });
+}
+
+fn keep([postman, deferred]: [&PathBuf; 2], answers: &dyn Answers, message: &Undeliverable) {
+    let dir = match message.aside {
+        Some(_) => deferred,
+        None => postman,
+    };
+    let result = postman::keep(dir, message).map_err(|error| error.to_string());
+    let token = message.token;
+    answers.kept(message.shard, Kept { token, result });
 }
 
 async fn watch_signal(kind: SignalKind, daemon: Arc<dyn Daemon>, act: impl Fn(&dyn Daemon)) {

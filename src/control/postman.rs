@@ -1,4 +1,5 @@
-//! `postman/`: failed messages without a sender to tell, as message files (zmailer.md 1.4).
+//! Message files (zmailer.md 1.4) that the daemon writes: `postman/` has failed messages without a sender to tell,
+//! `deferred/` those whose routing was stopped.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -9,7 +10,7 @@ use spool::ContentFile;
 use spool::blocking::read_content;
 
 use crate::mail::line_ends::FromWire;
-use crate::mail::message_file;
+use crate::mail::message_file::{self, FileEnvelope};
 
 /// A failed message without a sender.
 #[derive(Clone, Debug)]
@@ -22,9 +23,15 @@ pub struct Undeliverable {
     pub id: String,
     /// Failed recipients with the reply that failed them.
     pub recipients: Vec<(Vec<u8>, Vec<u8>)>,
+    /// It goes to `deferred/` instead, with this envelope.
+    pub aside: Option<Aside>,
     /// The message.
     pub content: Original,
 }
+
+/// The envelope of a message whose routing was stopped.
+#[derive(Clone, Debug)]
+pub struct Aside(pub Box<FileEnvelope>);
 
 /// The content of a failed message, with CR LF line ends.
 #[derive(Clone, Debug)]
@@ -51,15 +58,7 @@ pub struct Kept {
 pub fn keep(dir: &Path, message: &Undeliverable) -> io::Result<()> {
     let hidden = dir.join(format!(".{}.{}", message.id, message.token));
     let mut file = File::create(&hidden)?;
-    file.write_all(b"channel error\n")?;
-    for (recipient, reply) in &message.recipients {
-        file.write_all(b"comment ")?;
-        file.write_all(&printable(reply))?;
-        file.write_all(b"\nto <")?;
-        file.write_all(&printable(recipient))?;
-        file.write_all(b">\n")?;
-    }
-    file.write_all(b"env-end\n")?;
+    write_envelope(message, &mut file)?;
     match &message.content {
         Original::Memory(content) => file.write_all(&message_file::from_wire(content))?,
         Original::File(content) => copy(dir, content, &mut file)?,
@@ -70,6 +69,21 @@ pub fn keep(dir: &Path, message: &Undeliverable) -> io::Result<()> {
         dir.join(format!("{}.{}", message.id, message.token)),
     )?;
     File::open(dir)?.sync_all()
+}
+
+fn write_envelope(message: &Undeliverable, file: &mut File) -> io::Result<()> {
+    if let Some(Aside(envelope)) = &message.aside {
+        return file.write_all(&message_file::write(envelope));
+    }
+    file.write_all(b"channel error\n")?;
+    for (recipient, reply) in &message.recipients {
+        file.write_all(b"comment ")?;
+        file.write_all(&printable(reply))?;
+        file.write_all(b"\nto <")?;
+        file.write_all(&printable(recipient))?;
+        file.write_all(b">\n")?;
+    }
+    file.write_all(b"env-end\n")
 }
 
 /// Copies content out of the spool, verified, with the line ends of files.

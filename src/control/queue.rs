@@ -20,6 +20,8 @@ pub enum Act {
     Delete,
     /// Given up, with a report to the sender.
     Bounce,
+    /// Routed again.
+    Reroute,
 }
 
 impl Act {
@@ -32,6 +34,7 @@ impl Act {
             "release" => Some(Self::Release),
             "delete" => Some(Self::Delete),
             "bounce" => Some(Self::Bounce),
+            "reroute" => Some(Self::Reroute),
             _ => None,
         }
     }
@@ -82,6 +85,8 @@ pub struct Entry {
     pub id: String,
     /// Reverse path.
     pub sender: Vec<u8>,
+    /// Of the configuration that routed it last; none: not known before it is routed again.
+    pub generation: Option<u64>,
     /// Arrival, in milliseconds since 1970.
     pub arrival_ms: u64,
     /// Bytes of content.
@@ -117,6 +122,9 @@ impl Entry {
         text(out, &self.id);
         out.push_str(",\"sender\":");
         text(out, &String::from_utf8_lossy(&self.sender));
+        if let Some(generation) = self.generation {
+            number(out, "generation", generation);
+        }
         number(out, "arrival_ms", self.arrival_ms);
         number(out, "size", self.size_bytes);
         out.push_str(",\"recipients\":[");
@@ -180,6 +188,7 @@ mod tests {
         let entry = Entry {
             id: "abc".to_owned(),
             sender: Vec::new(),
+            generation: Some(5),
             arrival_ms: 7,
             size_bytes: 8,
             recipients: vec![recipient.clone(), recipient],
@@ -188,6 +197,7 @@ mod tests {
         entry.write_json(&mut out);
         let object: Value = serde_json::from_str(&out).unwrap();
         assert_eq!(object["id"], "abc");
+        assert_eq!(object["generation"], 5);
         assert_eq!(
             (&object["sender"], &object["size"]),
             (&"".into(), &8.into())

@@ -44,6 +44,10 @@ pub struct Result<'a> {
     pub id: &'a str,
     /// Recipient.
     pub recipient: &'a [u8],
+    /// The recipient of the envelope that it comes from.
+    pub original: &'a [u8],
+    /// Of the configuration that routed it.
+    pub generation: u64,
     /// Channel.
     pub channel: &'a str,
     /// Next hop.
@@ -113,13 +117,27 @@ impl MailLog {
         self.begin(now, event.status);
         self.word("id", event.id.as_bytes());
         self.word("to", event.recipient);
+        if event.original != event.recipient {
+            self.word("orig", event.original);
+        }
         self.word("channel", event.channel.as_bytes());
         self.word("host", event.host.as_bytes());
         if let Some(relay) = event.relay {
             self.display("relay", &relay);
         }
         self.number("delay_ms", event.delay_ms);
+        self.number("conf", event.generation);
         self.word("reply", event.reply);
+        self.end(now);
+    }
+
+    /// Logs that routing has replaced some recipients of a message by others.
+    pub fn routed(&mut self, now: Now, id: &str, replaced: u32, recipients: u32, generation: u64) {
+        self.begin(now, "routed");
+        self.word("id", id.as_bytes());
+        self.number("nrcpt", replaced.into());
+        self.number("nresults", recipients.into());
+        self.number("conf", generation);
         self.end(now);
     }
 

@@ -1,7 +1,9 @@
-//! Routing: an address becomes quads of channel, next hop and user.
+//! Routing: what becomes of a message's recipients.
 //!
-//! The rest of the relay knows [`Router`] only, so that an interpreter can stand behind it: a step
-//! may also say that it needs something from outside.
+//! The relay knows [`Router`] and [`Routing`] only. A router answers at once, or gives a [`Routing`] that
+//! needs something from outside: the shard keeps it, asks, and resumes it with the answer. Nothing here does
+//! I/O, reads a clock or starts a thread. What a routing has changed ends with it; a message that is routed
+//! again after a crash may come out differently, and is recorded as it came out last.
 
 pub mod builtin;
 pub mod code;
@@ -19,17 +21,100 @@ pub mod syntax;
 mod table;
 pub mod value;
 
+use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
+
+use crate::mail::edit::Edit;
 
 pub use table::{BadRoute, Table};
 
-/// What is to be routed.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// Recipient without brackets.
-    pub address: &'a [u8],
-    /// Sender without brackets; empty: null.
+/// A message that is to be routed.
+#[derive(Clone, Copy)]
+pub struct Mail<'a> {
+    /// Its id; nothing while a client names sender and recipients.
+    pub id: &'a dyn fmt::Display,
+    /// Envelope sender without brackets; empty: null.
     pub sender: &'a [u8],
+    /// Who is to be routed; others of the message have been.
+    pub recipients: &'a [Addressee<'a>],
+    /// The ENVID parameter.
+    pub envid: Option<&'a [u8]>,
+    /// The client's address as text; for a submitted file what it says.
+    pub client: &'a [u8],
+    /// What the client called itself; for a submitted file its owner.
+    pub helo: &'a [u8],
+    /// How it came: `ESMTP`, `local`.
+    pub protocol: &'a [u8],
+    /// It was taken from a file of `router/`.
+    pub is_submitted: bool,
+    /// Wall time of arrival.
+    pub arrival_ms: u64,
+    /// Bytes of the content; 0 at the front door.
+    pub size_bytes: u64,
+    /// The content, or the start of it; none: it is not in memory, and [`Need::Content`] asks for it.
+    pub content: Option<&'a [u8]>,
+}
+
+/// A recipient that is to be routed.
+#[derive(Clone, Copy, Debug)]
+pub struct Addressee<'a> {
+    /// Without brackets.
+    pub address: &'a [u8],
+    /// NOTIFY: 1 NEVER, 2 SUCCESS, 4 FAILURE, 8 DELAY; 0 not given.
+    pub notify: u8,
+    /// ORCPT as given.
+    pub orcpt: Option<&'a [u8]>,
+}
+
+/// The result for a message: addressees without a result are dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Routed {
+    /// Sender and content.
+    pub groups: Vec<Group>,
+    /// What becomes of the addressees.
+    pub recipients: Vec<Recipient>,
+}
+
+/// Recipients that get the same content from the same sender.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Group {
+    /// Envelope sender; none: that of the message.
+    pub sender: Option<Vec<u8>>,
+    /// Changes of the stored content, by place.
+    pub edits: Vec<Edit>,
+}
+
+/// One result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// Which addressee it comes from.
+    pub of: u32,
+    /// Its group.
+    pub group: u32,
+    /// What is done.
+    pub fate: Fate,
+}
+
+/// What becomes of a recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes to a next hop.
+    Deliver(Quad),
+    /// Never deliverable: a report with this RFC 3463 code and text.
+    Fail {
+        /// `5.1.1`.
+        status: Cow<'static, str>,
+        /// Why.
+        text: String,
+    },
+    /// Not decided for a reason that may pass: routed again later, reported when it expires.
+    Hold {
+        /// Why.
+        reason: String,
+    },
+    /// Swallowed (`bitbucket`).
+    Discard,
 }
 
 /// Where a recipient goes.
@@ -41,24 +126,77 @@ pub struct Quad {
     pub host: Arc<str>,
     /// Recipient for the next hop.
     pub user: Vec<u8>,
+    /// With whose rights it is delivered; none where rights make no difference.
+    pub privilege: Option<u32>,
+    /// NOTIFY for the next hop.
+    pub notify: u8,
+    /// ORCPT for the next hop.
+    pub orcpt: Option<Vec<u8>>,
 }
 
-/// The result of a step.
+/// What a routing needs before it can go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Routed.
-    Done(Vec<Quad>),
-    /// Never deliverable: enhanced status and text.
-    Failed {
-        /// RFC 3463 code.
-        status: &'static str,
-        /// Why.
-        text: String,
-    },
+pub enum Need {
+    /// The start of the content, the whole header in it unless that is larger than 128 KiB.
+    Content,
+    /// Something that the control thread knows.
+    Outside(Request),
 }
 
-/// Routes addresses.
+/// A question to the control thread.
+pub type Request = Vec<u8>;
+
+/// What the control thread says to it; the error is a temporary one.
+pub type Reply = Result<Vec<u8>, String>;
+
+/// The answer to a [`Need`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The start of the content; none: it cannot be read now.
+    Content(Option<Arc<Vec<u8>>>),
+    /// What the control thread said.
+    Outside(Reply),
+}
+
+/// How far a routing has come.
+pub enum Turn {
+    /// To its end.
+    Done(Routed),
+    /// It waits.
+    Need(Box<dyn Routing>, Need),
+    /// It was stopped at a limit, which is named; the message goes to `deferred/`.
+    Stopped(String),
+}
+
+/// A routing that waits for something. It keeps what it needs of its router, which may be replaced
+/// meanwhile.
+pub trait Routing {
+    /// Goes on with the answer.
+    fn resume(self: Box<Self>, answer: Answer) -> Turn;
+}
+
+/// What the front door wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Whether a sender can be.
+    Sender,
+    /// Whether a recipient would be delivered.
+    Recipient,
+}
+
+/// Routes messages.
 pub trait Router {
-    /// Routes one recipient.
-    fn route(&mut self, request: &Request<'_>) -> Step;
+    /// Routes the recipients of a message.
+    fn route(&mut self, mail: &Mail<'_>) -> Turn;
+
+    /// Whether [`Self::verify`] has something to say; if not, nobody is asked at MAIL and RCPT.
+    fn verifies(&self) -> bool {
+        false
+    }
+
+    /// Judges an address at the front door, the only addressee: what it would become. A [`Fate::Fail`] is refused for
+    /// good, a [`Fate::Hold`] for now.
+    fn verify(&mut self, _check: Check, mail: &Mail<'_>) -> Turn {
+        self.route(mail)
+    }
 }

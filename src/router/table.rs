@@ -1,11 +1,12 @@
 //! The router of the relay core: a table of domains from the settings.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use super::next_hop::NextHop;
-use super::{Quad, Request, Router, Step};
+use super::{Addressee, Fate, Group, Mail, Quad, Recipient, Routed, Router, Turn};
 
 /// A route that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,27 +128,45 @@ impl Table {
     }
 }
 
-impl Router for Table {
-    fn route(&mut self, request: &Request<'_>) -> Step {
-        let at = request.address.iter().rposition(|byte| *byte == b'@');
+impl Table {
+    fn fate(&self, addressee: &Addressee<'_>) -> Fate {
+        let address = addressee.address;
+        let at = address.iter().rposition(|byte| *byte == b'@');
         // RFC 5321 4.5.1: postmaster may come without a domain, and is then this host's own.
-        let domain = at.map_or(&b"localhost"[..], |at| &request.address[at + 1..]);
-        match self.target(domain) {
-            Target::Deliver { channel, host } => Step::Done(vec![Quad {
-                channel: Arc::clone(channel),
-                host: Arc::clone(host),
-                user: request.address.to_vec(),
-            }]),
-            Target::Local => Step::Done(vec![Quad {
-                channel: LOCAL.into(),
-                host: "-".into(),
-                user: request.address.to_vec(),
-            }]),
-            Target::Error(text) => Step::Failed {
-                status: "5.1.2",
-                text: text.clone(),
-            },
-        }
+        let domain = at.map_or(&b"localhost"[..], |at| &address[at + 1..]);
+        let (channel, host) = match self.target(domain) {
+            Target::Deliver { channel, host } => (Arc::clone(channel), Arc::clone(host)),
+            Target::Local => (LOCAL.into(), "-".into()),
+            Target::Error(text) => {
+                return Fate::Fail {
+                    status: Cow::Borrowed("5.1.2"),
+                    text: text.clone(),
+                };
+            }
+        };
+        Fate::Deliver(Quad {
+            channel,
+            host,
+            user: address.to_vec(),
+            privilege: None,
+            notify: addressee.notify,
+            orcpt: addressee.orcpt.map(<[u8]>::to_vec),
+        })
+    }
+}
+
+impl Router for Table {
+    fn route(&mut self, mail: &Mail<'_>) -> Turn {
+        let recipients = mail.recipients.iter().enumerate();
+        let recipients = recipients.map(|(of, addressee)| Recipient {
+            of: of as u32,
+            group: 0,
+            fate: self.fate(addressee),
+        });
+        Turn::Done(Routed {
+            recipients: recipients.collect(),
+            groups: vec![Group::default()],
+        })
     }
 }
 
@@ -155,13 +174,16 @@ impl Router for Table {
 mod tests {
     use super::*;
 
-    fn host(table: &mut Table, address: &str) -> String {
-        match table.route(&Request {
+    fn host(table: &Table, address: &str) -> String {
+        let addressee = Addressee {
             address: address.as_bytes(),
-            sender: b"",
-        }) {
-            Step::Done(quads) => quads[0].host.to_string(),
-            Step::Failed { text, .. } => format!("error: {text}"),
+            notify: 0,
+            orcpt: None,
+        };
+        match table.fate(&addressee) {
+            Fate::Deliver(quad) => quad.host.to_string(),
+            Fate::Fail { text, .. } => format!("error: {text}"),
+            other => format!("{other:?}"),
         }
     }
 
@@ -174,14 +196,14 @@ mod tests {
             ("closed.example", "error!closed"),
         ];
         let routes = routes.map(|(domain, route)| (domain.to_owned(), route.to_owned()));
-        let mut table = Table::new("smtp!rest:25", &routes).unwrap();
-        assert_eq!(host(&mut table, "u@a.example"), "one:25");
-        assert_eq!(host(&mut table, "u@A.Example."), "one:25");
-        assert_eq!(host(&mut table, "u@x.y.a.example"), "two:25");
-        assert_eq!(host(&mut table, "u@b.example"), "three:25");
-        assert_eq!(host(&mut table, "u@closed.example"), "error: closed");
-        assert_eq!(host(&mut table, "u@test"), "rest:25");
-        assert_eq!(host(&mut table, "postmaster"), "rest:25");
+        let table = Table::new("smtp!rest:25", &routes).unwrap();
+        assert_eq!(host(&table, "u@a.example"), "one:25");
+        assert_eq!(host(&table, "u@A.Example."), "one:25");
+        assert_eq!(host(&table, "u@x.y.a.example"), "two:25");
+        assert_eq!(host(&table, "u@b.example"), "three:25");
+        assert_eq!(host(&table, "u@closed.example"), "error: closed");
+        assert_eq!(host(&table, "u@test"), "rest:25");
+        assert_eq!(host(&table, "postmaster"), "rest:25");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::Shard;
 use super::dispatch::{Due, Load};
 use super::intake::{Content, Message, Stalled};
 use super::large::Outgoing;
+use super::recipients::{self, addressed, sender_for};
 
 use crate::control::postman::{Kept, Original, Undeliverable};
 use crate::io::Driver;
@@ -32,7 +33,7 @@ const RETURNED_BYTES_MAX: usize = 256 * 1024;
 /// A recipient that will never be reached.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
-    recipient: u32,
+    pub(super) recipient: u32,
     thread: Option<ThreadKey>,
     relay: Option<SocketAddr>,
     expired: bool,
@@ -85,6 +86,15 @@ impl Failure {
     }
 }
 
+/// What waits for a file.
+#[derive(Debug)]
+pub(super) enum Keeping {
+    /// In `postman/`, for want of a sender to tell.
+    Failures(Vec<Failure>),
+    /// In `deferred/`: these recipients, and why.
+    Aside(Vec<u32>, String),
+}
+
 /// Failures whose report waits for room in the spool.
 #[derive(Debug)]
 pub(super) struct Failed {
@@ -94,16 +104,32 @@ pub(super) struct Failed {
 }
 
 impl<D: Driver> Shard<D> {
-    /// Ends recipients for good: report first, outcomes after it.
+    /// Ends recipients for good: reports first, outcomes after them. Each sender that the message has by now gets
+    /// a report of its own.
     pub(super) fn fail(&mut self, message: MessageKey, failures: Vec<Failure>) {
+        let mut rest = failures;
+        while let Some(first) = rest.first() {
+            let Some(live) = self.live.get(&message) else {
+                return;
+            };
+            let sender = sender_for(&live.envelope, first.recipient);
+            let same = |failure: &Failure| sender_for(&live.envelope, failure.recipient) == sender;
+            let (ours, others) = rest.iter().cloned().partition(same);
+            rest = others;
+            self.fail_for_sender(message, ours);
+        }
+    }
+
+    fn fail_for_sender(&mut self, message: MessageKey, failures: Vec<Failure>) {
         let Some(live) = self.live.get(&message) else {
             return;
         };
-        let wanted = !live.envelope.sender.is_empty()
+        let has_sender = has_sender(&live.envelope, &failures);
+        let wanted = has_sender
             && failures
                 .iter()
                 .any(|failure| wants_report(&live.envelope, failure));
-        let wants_content = wanted || live.envelope.sender.is_empty();
+        let wants_content = wanted || !has_sender;
         match live.content.clone() {
             None if wants_content => {
                 self.load(message, Load::Report { message, failures });
@@ -122,7 +148,7 @@ impl<D: Driver> Shard<D> {
         let Some(live) = self.live.get(&message) else {
             return;
         };
-        if live.envelope.sender.is_empty() {
+        if !has_sender(&live.envelope, &failures) {
             match content {
                 Some(content) => self.keep_for_postman(message, failures, content),
                 // Nobody else has it: kept without its content it would be lost.
@@ -206,17 +232,19 @@ impl<D: Driver> Shard<D> {
             recipients: failures
                 .iter()
                 .map(|failure| {
-                    let recipient = &live.envelope.recipients[failure.recipient as usize];
-                    (recipient.address.clone(), failure.reply.clone())
+                    let address = recipients::address(&live.envelope, failure.recipient);
+                    (address.to_vec(), failure.reply.clone())
                 })
                 .collect(),
+            aside: None,
             content: match content {
                 Outgoing::Memory(content) => Original::Memory(content),
                 Outgoing::File(file) => Original::File(file),
             },
         };
         let token = kept.token;
-        self.keeping.insert(token, (message, failures));
+        self.keeping
+            .insert(token, (message, Keeping::Failures(failures)));
         if (self.outside.keep)(kept).is_err() {
             self.kept(Kept {
                 token,
@@ -227,8 +255,14 @@ impl<D: Driver> Shard<D> {
 
     /// The answer of the control thread to a message for `postman/`.
     pub(super) fn kept(&mut self, kept: Kept) {
-        let Some((message, failures)) = self.keeping.remove(&kept.token) else {
+        let Some((message, keeping)) = self.keeping.remove(&kept.token) else {
             return;
+        };
+        let failures = match keeping {
+            Keeping::Failures(failures) => failures,
+            Keeping::Aside(numbers, reason) => {
+                return self.is_aside(message, numbers, &reason, kept.result);
+            }
         };
         match kept.result {
             Ok(()) => self.record_failures(message, &failures),
@@ -247,8 +281,9 @@ impl<D: Driver> Shard<D> {
     fn try_later(&mut self, message: MessageKey, failures: &[Failure]) {
         let due_ms = self.now.wall_ms + POSTMAN_RETRY_MS;
         let recipients = failures.iter().map(|failure| Due {
-            recipient: failure.recipient,
             due_ms,
+            thread: failure.thread,
+            ..Due::now(failure.recipient)
         });
         self.route(message, recipients.collect());
     }
@@ -305,12 +340,14 @@ impl<D: Driver> Shard<D> {
         let whole = self.log.content_len(message) == Some(content.len() as u64);
         let full =
             envelope.ret == Some(spool::Ret::Full) && whole && content.len() <= RETURNED_BYTES_MAX;
+        let first = failures.first().map_or(0, |failure| failure.recipient);
+        let sender = sender_for(envelope, first).to_vec();
         let content = Report {
             reporting_mta: &self.settings.hostname,
             message_id: &id_text,
             date: &date::format(self.now.wall_ms),
             arrival_date: &date::format(envelope.arrival_ms),
-            sender: &envelope.sender,
+            sender: &sender,
             envelope_id: envelope.envid.as_deref(),
             original_id: &live.id.to_string(),
             failures: &failed,
@@ -321,7 +358,7 @@ impl<D: Driver> Shard<D> {
         let envelope = Envelope {
             sender: Vec::new(),
             recipients: vec![Recipient {
-                address: envelope.sender.clone(),
+                address: sender,
                 notify: NOTIFY_NEVER,
                 orcpt: None,
             }],
@@ -338,6 +375,7 @@ impl<D: Driver> Shard<D> {
             helo: self.settings.hostname.clone().into_bytes(),
             protocol: b"report".to_vec(),
             source: None,
+            routing: None,
         };
         Self::report_message(Message::new(id, envelope, Content::Memory(content)))
     }
@@ -345,21 +383,47 @@ impl<D: Driver> Shard<D> {
 
 fn wants_report(envelope: &Envelope, failure: &Failure) -> bool {
     // RFC 3461 4.1: without NOTIFY a failure is reported.
-    let notify = envelope.recipients[failure.recipient as usize].notify;
+    let recipient = addressed(envelope, failure.recipient);
+    let notify = recipient.map_or(0, |recipient| recipient.notify);
     notify == 0 || notify & NOTIFY_FAILURE != 0
 }
 
 fn failed_recipient(envelope: &Envelope, failure: &Failure) -> FailedRecipient {
-    let recipient = &envelope.recipients[failure.recipient as usize];
+    let recipient = addressed(envelope, failure.recipient);
+    let final_recipient = recipients::address(envelope, failure.recipient).to_vec();
+    let orcpt = recipient.and_then(|recipient| recipient.orcpt);
+    let original = recipients::original(envelope, failure.recipient);
+    // RFC 3464 2.3.1: what the sender knows the recipient by, where aliases and lists have changed it.
+    let changed = || (original != final_recipient).then(|| xtext(original));
     FailedRecipient {
-        final_recipient: recipient.address.clone(),
-        original_recipient: recipient.orcpt.clone(),
+        original_recipient: orcpt.map(<[u8]>::to_vec).or_else(changed),
+        final_recipient,
         action: Action::Failed,
         status: enhanced_status(failure),
         remote_mta: failure.relay.map(|relay| relay.to_string()),
         diagnostic: failure.reply.clone(),
         expired: failure.expired,
     }
+}
+
+/// Whether there is somebody to tell of these failures, which share a sender.
+fn has_sender(envelope: &Envelope, failures: &[Failure]) -> bool {
+    let first = failures.first();
+    first.is_some_and(|first| !sender_for(envelope, first.recipient).is_empty())
+}
+
+/// An address as the value of ORCPT (RFC 3461 4.2).
+fn xtext(address: &[u8]) -> Vec<u8> {
+    let mut out = b"rfc822;".to_vec();
+    for byte in address {
+        match byte {
+            b'+' | b'=' | 0..=32 | 127..=255 => {
+                out.extend_from_slice(format!("+{byte:02X}").as_bytes());
+            }
+            _ => out.push(*byte),
+        }
+    }
+    out
 }
 
 /// The enhanced status code of a reply, or one that fits: 4.4.7 for expiry (RFC 3463 3.5), 5.0.0

@@ -1,4 +1,4 @@
-//! From a live message to a connection: routing into vertices, the scheduler's grants, jobs.
+//! From a routed message to a connection: vertices, the scheduler's grants, jobs.
 
 use std::sync::Arc;
 
@@ -8,12 +8,13 @@ use super::bounce::Failure;
 use super::intake::Live;
 use super::large::Outgoing;
 use super::outbound::Given;
+use super::recipients::{self, addressed};
 use super::rest::Why;
 use super::{Shard, handoff};
 use crate::base::slab::Key;
 use crate::io::Driver;
 use crate::protocol::client::{Job, JobRecipient};
-use crate::router::{Request, Step};
+use crate::router::Answer;
 use crate::scheduler::{Action, ThreadKey, Vertex, VertexKey};
 
 /// A recipient that has to be tried.
@@ -22,6 +23,19 @@ pub(super) struct Due {
     pub(super) recipient: u32,
     /// Wall time before which it is not tried; 0 = now.
     pub(super) due_ms: u64,
+    /// Where it waits, when it was routed by this run of the daemon; none: it is routed.
+    pub(super) thread: Option<ThreadKey>,
+}
+
+impl Due {
+    /// To be tried now.
+    pub(super) fn now(recipient: u32) -> Self {
+        Self {
+            recipient,
+            due_ms: 0,
+            thread: None,
+        }
+    }
 }
 
 /// What a vertex stands for.
@@ -65,43 +79,17 @@ pub(super) enum Load {
         message: MessageKey,
         failures: Vec<Failure>,
     },
+    /// For the routing that waits under this token.
+    Routing { token: u64 },
+    /// For the file in `deferred/` with these recipients.
+    Aside {
+        message: MessageKey,
+        numbers: Vec<u32>,
+        reason: String,
+    },
 }
 
 impl<D: Driver> Shard<D> {
-    /// Routes recipients of a live message and enters them with the scheduler.
-    pub(super) fn route(&mut self, message: MessageKey, due: Vec<Due>) {
-        let Some(live) = self.live.get(&message) else {
-            return;
-        };
-        let mut placed: Vec<(ThreadKey, u64, Vec<u32>)> = Vec::with_capacity(1);
-        let mut failed = Vec::new();
-        for Due { recipient, due_ms } in due {
-            let address = &live.envelope.recipients[recipient as usize].address;
-            let request = Request {
-                address,
-                sender: &live.envelope.sender,
-            };
-            match self.router.route(&request) {
-                Step::Done(quads) => {
-                    for quad in quads {
-                        let thread = self.scheduler.thread(&quad.channel, &quad.host);
-                        let limit = self.settings.transaction_recipients_max;
-                        place(&mut placed, thread, due_ms, recipient, limit);
-                    }
-                }
-                Step::Failed { status, text } => {
-                    failed.push(Failure::routing(recipient, status, &text))
-                }
-            }
-        }
-        for (thread, due_ms, recipients) in placed {
-            self.insert_vertex(message, thread, due_ms, recipients);
-        }
-        if !failed.is_empty() {
-            self.fail(message, failed);
-        }
-    }
-
     pub(super) fn insert_vertex(
         &mut self,
         message: MessageKey,
@@ -363,6 +351,10 @@ impl<D: Driver> Shard<D> {
                 self.forward_with(owner, vertex, payload, &content);
             }
             Load::Report { failures, .. } => self.fail_with(message, failures, Some(content)),
+            Load::Routing { token } => self.content_for_routing(token, content),
+            Load::Aside {
+                numbers, reason, ..
+            } => self.keep_aside(message, numbers, reason, content),
         }
     }
 
@@ -440,29 +432,58 @@ impl<D: Driver> Shard<D> {
                 );
                 self.fail_with(message, failures, None);
             }
+            Load::Routing { token } => self.resume(token, Answer::Content(None)),
+            Load::Aside {
+                message,
+                numbers,
+                reason,
+            } => {
+                self.hold_all(
+                    message,
+                    &numbers,
+                    &format!("{reason}; content cannot be read: {why}"),
+                );
+            }
         }
     }
 }
 
+/// Recipients of one message that will be a vertex.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) thread: ThreadKey,
+    pub(super) group: Option<u32>,
+    pub(super) due_ms: u64,
+    pub(super) recipients: Vec<u32>,
+}
+
 /// Puts a recipient where others of the same fate are, up to `limit` in one vertex.
-fn place(
-    placed: &mut Vec<(ThreadKey, u64, Vec<u32>)>,
-    thread: ThreadKey,
+pub(super) fn place(
+    placed: &mut Vec<Placed>,
+    (thread, group): (ThreadKey, Option<u32>),
     due_ms: u64,
     recipient: u32,
     limit: usize,
 ) {
-    let fits = placed
-        .iter_mut()
-        .rev()
-        .find(|(other, other_due, recipients)| {
-            *other == thread && *other_due == due_ms && recipients.len() < limit
-        });
+    let same = |other: &&mut Placed| {
+        (other.thread, other.group, other.due_ms) == (thread, group, due_ms)
+            && other.recipients.len() < limit
+    };
+    // Of a list with many next hops only the last ones are looked at: what is left out goes in a vertex of its own.
+    let fits = placed.iter_mut().rev().take(PLACES_LOOKED_AT).find(same);
     match fits {
-        Some((_, _, recipients)) => recipients.push(recipient),
-        None => placed.push((thread, due_ms, vec![recipient])),
+        Some(placed) => placed.recipients.push(recipient),
+        None => placed.push(Placed {
+            thread,
+            group,
+            due_ms,
+            recipients: vec![recipient],
+        }),
     }
 }
+
+/// Vertices that one more recipient may join.
+const PLACES_LOOKED_AT: usize = 64;
 
 /// The job for some recipients of a message.
 pub(super) fn job_of(
@@ -472,22 +493,25 @@ pub(super) fn job_of(
     vertex: VertexKey,
     content: &Outgoing,
 ) -> Job {
+    let first = recipients.first().copied().unwrap_or(0);
+    let group = addressed(envelope, first).and_then(|recipient| recipient.group);
     let recipients = recipients
         .iter()
-        .map(|recipient| {
-            let recipient = &envelope.recipients[*recipient as usize];
-            JobRecipient {
-                address: recipient.address.clone(),
+        .filter_map(|recipient| {
+            let recipient = addressed(envelope, *recipient)?;
+            Some(JobRecipient {
+                address: recipient.address.to_vec(),
                 notify: recipient.notify,
-                orcpt: recipient.orcpt.clone(),
-            }
+                orcpt: recipient.orcpt.map(<[u8]>::to_vec),
+                privilege: recipient.privilege,
+            })
         })
         .collect();
     Job {
         token: vertex.0,
-        sender: envelope.sender.clone(),
+        sender: recipients::sender(envelope, group).to_vec(),
         recipients,
-        content: content.for_client(),
+        content: content.for_client(recipients::edits(envelope, group)),
         eight_bit: envelope.body == spool::BodyKind::EightBit,
         binary: envelope.body == spool::BodyKind::Binary,
         smtputf8: envelope.smtputf8,

@@ -148,6 +148,9 @@ impl<D: Driver> Shard<D> {
         while let Some(answer) = self.outside.users.pop() {
             self.user_known(&answer);
         }
+        while let Some(answer) = self.outside.routes.pop() {
+            self.route_answered(answer);
+        }
         while let Some(kept) = self.outside.kept.pop() {
             self.kept(kept);
         }

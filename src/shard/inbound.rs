@@ -16,6 +16,7 @@ use crate::io::{Chunk, Driver, Socket};
 use crate::policy::Decision;
 use crate::protocol::Input;
 use crate::protocol::server::{Peer, Question, Session, Verdict, Want};
+use crate::router::Check;
 
 /// Input kept for a session that cannot take it; four receive buffers of the usual size.
 const HELD_BYTES_MAX: usize = 16 * 1024;
@@ -23,12 +24,15 @@ const HELD_BYTES_MAX: usize = 16 * 1024;
 /// Replies kept for a client that does not read; beyond it no more commands are taken.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 
+/// The reply while too much waits to be routed.
+const UNROUTED: &str = "451 4.3.2 too many messages wait to be routed";
+
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Commands or content are taken.
     Open,
-    /// It is found out whether a recipient is a user here; nothing is taken.
+    /// An address is being verified; nothing is taken.
     Judging,
     /// A complete message waits for its commit; nothing is taken.
     Storing,
@@ -50,6 +54,8 @@ pub(super) struct Inbound {
     pub(super) phase: Phase,
     /// The id that stands in the Received: line of the content under way.
     pub(super) id: Option<SpoolId>,
+    /// The sender of the transaction under way.
+    sender: Vec<u8>,
     held: Vec<u8>,
     pub(super) output: Vec<u8>,
     spare: Vec<u8>,
@@ -109,6 +115,7 @@ impl<D: Driver> Shard<D> {
             session: Session::new(settings, who, self.now),
             phase: Phase::Open,
             id: None,
+            sender: Vec::new(),
             held: Vec::new(),
             output: Vec::new(),
             spare: Vec::new(),
@@ -235,23 +242,41 @@ impl<D: Driver> Shard<D> {
 
     /// Judges a sender or a recipient. Says whether the session can go on at once.
     fn judge(&mut self, key: Key, question: &Question) -> bool {
+        let full = self.routes_are_full();
         let Some(inbound) = self.inbound.get_mut(key) else {
             return false;
         };
         let decision = match question {
             // Before the client sends its content; what has begun is stored while there is a place.
-            Question::Sender { .. } => match self.shared.space().refusal() {
-                Some(reply) => Decision::Reject(reply),
-                None => Decision::Accept,
-            },
+            Question::Sender { address } => {
+                inbound.sender.clone_from(address);
+                match self.shared.space().refusal() {
+                    Some(reply) => Decision::Reject(reply),
+                    None if full => Decision::Reject(UNROUTED),
+                    None => Decision::Accept,
+                }
+            }
             Question::Recipient { address } => {
                 self.policies[inbound.listener].recipient(inbound.peer.ip(), address)
             }
         };
         let verdict = match (decision, question) {
-            (Decision::Reject(reply), _) => Some(Verdict::Reject(reply)),
-            (Decision::IfKnown, Question::Recipient { address }) => self.judge_user(key, address),
-            _ => Some(Verdict::Accept),
+            (Decision::Reject(reply), _) => Some(Verdict::Reject(reply.into())),
+            // A router that verifies knows aliases and lists besides users.
+            (Decision::IfKnown, Question::Recipient { address }) if !self.router.verifies() => {
+                self.judge_user(key, address)
+            }
+            (_, Question::Sender { address }) => self.verify(key, Check::Sender, b"", address),
+            (_, Question::Recipient { address }) => {
+                let inbound = self.inbound.get_mut(key);
+                let sender = inbound.map(|inbound| std::mem::take(&mut inbound.sender));
+                let sender = sender.unwrap_or_default();
+                let verdict = self.verify(key, Check::Recipient, &sender, address);
+                if let Some(inbound) = self.inbound.get_mut(key) {
+                    inbound.sender = sender;
+                }
+                verdict
+            }
         };
         let Some(inbound) = self.inbound.get_mut(key) else {
             return false;
@@ -262,6 +287,8 @@ impl<D: Driver> Shard<D> {
                 inbound.session.verdict(verdict, now, &mut inbound.output);
                 true
             }
+            // It waits, or has been told already.
+            None if self.router.verifies() => false,
             None => {
                 inbound.phase = Phase::Judging;
                 false

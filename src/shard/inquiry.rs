@@ -12,6 +12,7 @@ use spool::{Envelope, MessageKey, Outcome, ReadError, RestingRecipient};
 
 use super::Shard;
 use super::queue::{Found, entry};
+use super::recipients::addressed;
 use super::rest::Why;
 use crate::control::queue::{Entry, EntryRecipient, Inquiry, Page};
 use crate::io::Driver;
@@ -288,6 +289,7 @@ impl<D: Driver> Shard<D> {
             page.entries.push(Entry {
                 id,
                 sender: live.envelope.sender.clone(),
+                generation: Some(live.generation).filter(|generation| *generation > 0),
                 arrival_ms: live.envelope.arrival_ms,
                 size_bytes,
                 recipients: found.iter().map(|found| found.entry.clone()).collect(),
@@ -318,6 +320,9 @@ impl<D: Driver> Shard<D> {
             page.entries.push(Entry {
                 id: rested.id,
                 sender: envelope.map_or_else(Vec::new, |envelope| envelope.sender.clone()),
+                generation: envelope
+                    .and_then(|envelope| envelope.routing.as_ref())
+                    .map(|routing| routing.generation),
                 arrival_ms: rested.arrival_ms,
                 size_bytes: rested.size_bytes,
                 recipients: found.into_iter().map(|found| found.entry).collect(),
@@ -374,9 +379,8 @@ impl<D: Driver> Shard<D> {
         recipient: &RestingRecipient<'_>,
         envelope: Option<&Envelope>,
     ) -> EntryRecipient {
-        let known = envelope.map(|envelope| &envelope.recipients);
-        let address = known.and_then(|known| known.get(recipient.number as usize));
-        let address = address.map_or_else(|| UNREADABLE.to_vec(), |known| known.address.clone());
+        let known = envelope.and_then(|envelope| addressed(envelope, recipient.number));
+        let address = known.map_or(UNREADABLE, |known| known.address).to_vec();
         if recipient.is_held() {
             return EntryRecipient {
                 address,
@@ -387,12 +391,20 @@ impl<D: Driver> Shard<D> {
             };
         }
         let Some(thread) = self.thread_of_hop(recipient.hop) else {
+            let name = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+            let (channel, host) = self.log.hop_name(recipient.hop).unwrap_or_default();
             return EntryRecipient {
                 address,
-                state: "waiting",
+                channel: name(channel),
+                host: name(host),
+                state: if recipient.status.is_some() {
+                    "deferred"
+                } else {
+                    "waiting"
+                },
                 attempts: recipient.attempt,
+                next_ms: recipient.next_ms,
                 reply: recipient.reply.to_vec(),
-                ..EntryRecipient::default()
             };
         };
         let standing = Standing {

@@ -88,6 +88,12 @@ pub(super) struct Live {
     pub(super) held: Vec<u32>,
     /// Attempts that an earlier run of the daemon made, by recipient; empty for new messages.
     pub(super) attempts: Vec<u32>,
+    /// Recipients that are being routed, and results on their way to the spool: until then it does not rest.
+    pub(super) routing_count: usize,
+    /// Recipients that the router could not decide about, and when they are routed again.
+    pub(super) on_hold: Vec<(u32, u64)>,
+    /// Of the configuration it was routed by, last.
+    pub(super) generation: u64,
 }
 
 impl Live {
@@ -115,6 +121,9 @@ impl Live {
             attempts: attempts
                 .map(|outcome| outcome.as_ref().map_or(0, |outcome| outcome.attempt))
                 .collect(),
+            routing_count: 0,
+            on_hold: Vec::new(),
+            generation: 0,
         }
     }
 }
@@ -232,6 +241,7 @@ impl<D: Driver> Shard<D> {
             } => self.content_loaded(ticket, key, content),
             Event::Awake { key, result, .. } => self.awake(key, result),
             Event::Inspected { key, result, .. } => self.inspected(key, result),
+            Event::Routed { key, .. } => self.rounds_staged(key),
             Event::Loaded { keys } => self.loaded(&keys),
             Event::Piece { ticket, content } => self.piece_loaded(ticket, content),
             Event::ContentWritten { id } => self.spill_written(id),
@@ -320,6 +330,7 @@ impl<D: Driver> Shard<D> {
             }
         }
         self.retry_failures();
+        self.record_again();
     }
 
     /// Answers the client of a stored (or not stored) message; it may be gone.
@@ -394,12 +405,12 @@ impl<D: Driver> Shard<D> {
                 work: Vec::new(),
                 held: Vec::new(),
                 attempts: Vec::new(),
+                routing_count: 0,
+                on_hold: Vec::new(),
+                generation: 0,
             },
         );
-        let recipients = (0..open_count).map(|recipient| dispatch::Due {
-            recipient,
-            due_ms: 0,
-        });
+        let recipients = (0..open_count).map(dispatch::Due::now);
         self.route(key, recipients.collect());
         self.maybe_rest(key, true);
     }
@@ -435,6 +446,7 @@ fn envelope_of(transaction: Transaction, client: &[u8], arrival_ms: u64) -> (Env
         helo: transaction.helo,
         protocol: transaction.protocol.as_bytes().to_vec(),
         source: None,
+        routing: None,
     };
     (envelope, transaction.content)
 }

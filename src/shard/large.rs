@@ -14,8 +14,10 @@ use super::inbound::Phase;
 use super::intake::{Content, Message, Origin, Stalled};
 use crate::base::slab::Key;
 use crate::io::Driver;
+use crate::mail::edit::{self, Edit};
 use crate::protocol::client;
 use crate::protocol::server::Stored;
+use crate::router::Answer;
 
 /// Content above this is in a file of its own.
 pub(super) const LARGE_BYTES: usize = 256 << 10;
@@ -31,13 +33,27 @@ pub(super) enum Outgoing {
 }
 
 impl Outgoing {
-    /// As a client's session is told of it.
-    pub(super) fn for_client(&self) -> client::Content {
+    /// As a client's session is told of it: what is in memory is changed here, what comes in pieces by the session.
+    pub(super) fn for_client(&self, edits: &[spool::Edit]) -> client::Content {
+        let edits: Vec<Edit> = edits
+            .iter()
+            .map(|edit| Edit {
+                at: edit.at,
+                remove: edit.remove,
+                insert: edit.insert.clone(),
+            })
+            .collect();
         match self {
-            Self::Memory(content) => client::Content::Memory(Arc::clone(content)),
+            Self::Memory(content) if edits.is_empty() => {
+                client::Content::Memory(Arc::clone(content))
+            }
+            Self::Memory(content) => {
+                client::Content::Memory(Arc::new(edit::apply(content, &edits)))
+            }
             Self::File(file) => client::Content::Pieces {
                 len: file.len,
                 eight_bit: file.eight_bit,
+                edits: edits.into(),
             },
         }
     }
@@ -64,6 +80,8 @@ pub(super) struct Storing {
 pub(super) enum PieceFor {
     /// A connection, for the job of this token.
     Delivery { outbound: Key, token: u64 },
+    /// The routing that waits under this token.
+    Routing { token: u64, file: Arc<ContentFile> },
     /// The report on these failures, which returns the header.
     Report {
         message: spool::MessageKey,
@@ -243,7 +261,25 @@ impl<D: Driver> Shard<D> {
                 let start = content.ok().map(Arc::new);
                 self.fail_with_start(message, failures, start);
             }
+            Some(PieceFor::Routing { token, file }) => {
+                self.log.content_close(&file);
+                let start = content.ok().map(Arc::new);
+                self.resume(token, Answer::Content(start));
+            }
             None => {}
+        }
+    }
+
+    /// Content that a routing asked for has been found; of a large one it gets the start.
+    pub(super) fn content_for_routing(&mut self, token: u64, content: Outgoing) {
+        match content {
+            Outgoing::Memory(content) => self.resume(token, Answer::Content(Some(content))),
+            Outgoing::File(file) => {
+                self.log.content_open(&file);
+                let ticket = self.log.content_read(&file, 0);
+                self.pieces
+                    .insert(ticket, PieceFor::Routing { token, file });
+            }
         }
     }
 

@@ -8,8 +8,10 @@
 //! for its commit*, *live*, or *done*; nothing here blocks, locks or reads a clock. Bounds: sessions
 //! by `sessions_max`, connections by the scheduler's limits, content in memory by `memory_bytes`.
 
+mod aside;
 mod bounce;
 mod dispatch;
+mod expansion;
 mod handoff;
 mod inbound;
 mod inquiry;
@@ -19,15 +21,18 @@ mod memory;
 mod outbound;
 mod queue;
 mod queued;
+mod recipients;
 mod reload;
 mod rest;
 mod result;
+mod routing;
 mod settings;
 mod shared;
 mod shutdown;
 mod start;
 mod submitted;
 mod users;
+mod verify;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -51,7 +56,7 @@ use memory::Memory;
 use outbound::{Outbound, Thread};
 
 pub use handoff::{Neighbours, neighbours};
-pub use reload::Reload;
+pub use reload::{MakeRouter, Reload};
 pub use settings::Settings;
 pub use shared::{Outside, Shared, Stop};
 pub use start::Parts;
@@ -84,6 +89,10 @@ pub struct Shard<D: Driver> {
     log: Log,
     scheduler: Scheduler,
     router: Box<dyn Router>,
+    /// Of the configuration that the router was made from.
+    generation: u64,
+    routes: routing::Routes,
+    verified: verify::Verified,
     policies: Vec<Policy>,
     mail_log: MailLog,
     mail_log_in_flight: bool,
@@ -116,8 +125,8 @@ pub struct Shard<D: Driver> {
     question_next: u64,
     /// Failures whose report could not be staged yet.
     failures: VecDeque<bounce::Failed>,
-    /// Failures that wait for a file in `postman/`.
-    keeping: FastMap<u64, (MessageKey, Vec<bounce::Failure>)>,
+    /// What waits for a file in `postman/` or `deferred/`.
+    keeping: FastMap<u64, (MessageKey, bounce::Keeping)>,
     memory: Memory,
     memory_is_short: bool,
     users: users::Users,
@@ -156,6 +165,7 @@ impl<D: Driver> Shard<D> {
         self.exchange();
         self.spool_turn();
         self.rest_turn();
+        self.route_turn();
         self.dispatch();
         self.spool_turn();
         self.mail_log_turn();
@@ -233,6 +243,7 @@ impl<D: Driver> Shard<D> {
             self.log.deadline(),
             scheduler,
             mail_log,
+            self.routes_due_ns(),
         ]
         .into_iter()
         .flatten()

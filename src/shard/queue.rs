@@ -10,6 +10,8 @@ use spool::{MessageKey, Outcome, Status};
 use super::Shard;
 use super::bounce::Failure;
 use super::dispatch::{Due, Work};
+use super::recipients::{self, addressed};
+use super::routing::{Asked, How};
 use crate::base::slab::Key;
 use crate::control::queue::{Act, EntryRecipient};
 use crate::io::Driver;
@@ -21,7 +23,7 @@ const HELD: &[u8] = b"held by the operator";
 /// A queued recipient that was found.
 pub(super) struct Found {
     pub(super) recipient: u32,
-    /// The vertex it belongs to; none: it is held.
+    /// The vertex it belongs to; none: it is held by an operator or the router.
     pub(super) work: Option<Key>,
     pub(super) entry: EntryRecipient,
 }
@@ -47,9 +49,7 @@ impl<D: Driver> Shard<D> {
                 continue;
             };
             for recipient in &home.recipients {
-                let address = live.envelope.recipients[*recipient as usize]
-                    .address
-                    .clone();
+                let address = recipients::address(&live.envelope, *recipient).to_vec();
                 let entry = entry(address, &standing, outcomes.get(recipient).copied());
                 found.push(Found {
                     recipient: *recipient,
@@ -64,13 +64,27 @@ impl<D: Driver> Shard<D> {
                 recipient: *recipient,
                 work: None,
                 entry: EntryRecipient {
-                    address: live.envelope.recipients[*recipient as usize]
-                        .address
-                        .clone(),
+                    address: recipients::address(&live.envelope, *recipient).to_vec(),
                     state: "held",
                     attempts: outcome.map_or(0, |outcome| outcome.attempt),
                     reply: outcome.map_or_else(Vec::new, |outcome| outcome.reply.clone()),
                     ..EntryRecipient::default()
+                },
+            });
+        }
+        for (recipient, due_ms) in &live.on_hold {
+            let outcome = outcomes.get(recipient);
+            found.push(Found {
+                recipient: *recipient,
+                work: None,
+                entry: EntryRecipient {
+                    address: recipients::address(&live.envelope, *recipient).to_vec(),
+                    channel: "hold".to_owned(),
+                    host: "router".to_owned(),
+                    state: "deferred",
+                    attempts: outcome.map_or(0, |outcome| outcome.attempt),
+                    next_ms: *due_ms,
+                    reply: outcome.map_or_else(Vec::new, |outcome| outcome.reply.clone()),
                 },
             });
         }
@@ -89,16 +103,11 @@ impl<D: Driver> Shard<D> {
         for (work, recipients) in by_work {
             match (act, work) {
                 (Act::Retry, Some(work)) => self.hurry(work, recipients, &mut acted),
-                (Act::Retry | Act::Hold, None) | (Act::Release, Some(_)) => {}
-                (Act::Hold | Act::Delete | Act::Bounce, Some(work)) => {
+                (Act::Release, Some(_)) => {}
+                (Act::Hold | Act::Delete | Act::Bounce | Act::Reroute, Some(work)) => {
                     self.withdraw(message, work, recipients, &mut acted);
                 }
-                (Act::Release | Act::Delete | Act::Bounce, None) => {
-                    if let Some(live) = self.live.get_mut(&message) {
-                        live.held.retain(|held| !recipients.contains(held));
-                    }
-                    acted.extend(recipients);
-                }
+                (_, None) => self.take_held(message, act, &recipients, &mut acted),
             }
         }
         let count = acted.len() as u64;
@@ -106,6 +115,28 @@ impl<D: Driver> Shard<D> {
             self.apply(message, act, acted);
         }
         count
+    }
+
+    /// Takes recipients that are held by an operator or the router out of where they wait, when the act is for them.
+    fn take_held(
+        &mut self,
+        message: MessageKey,
+        act: Act,
+        recipients: &[u32],
+        acted: &mut Vec<u32>,
+    ) {
+        let Some(live) = self.live.get_mut(&message) else {
+            return;
+        };
+        // Who is held stays so, wherever he would go now.
+        if matches!(act, Act::Release | Act::Delete | Act::Bounce) {
+            acted.extend(live.held.extract_if(.., |held| recipients.contains(held)));
+        }
+        if act != Act::Release {
+            let ours = |(number, _): &mut (u32, u64)| recipients.contains(number);
+            let taken = live.on_hold.extract_if(.., ours);
+            acted.extend(taken.map(|(number, _)| number));
+        }
     }
 
     fn hurry(&mut self, work: Key, recipients: Vec<u32>, acted: &mut Vec<u32>) {
@@ -150,7 +181,15 @@ impl<D: Driver> Shard<D> {
 
     fn apply(&mut self, message: MessageKey, act: Act, recipients: Vec<u32>) {
         match act {
-            Act::Retry => {}
+            // Of those that are on hold; others have been hurried where they wait.
+            Act::Retry => {
+                let on_hold = recipients
+                    .into_iter()
+                    .filter(|number| !self.is_placed(message, *number));
+                let due: Vec<Due> = on_hold.map(Due::now).collect();
+                self.route(message, due);
+            }
+            Act::Reroute => self.reroute(message, recipients),
             Act::Hold => {
                 for recipient in &recipients {
                     self.record_act(message, *recipient, Status::Held, HELD, "held");
@@ -164,10 +203,7 @@ impl<D: Driver> Shard<D> {
                     let reply = b"released by the operator";
                     self.record_act(message, *recipient, Status::Deferred, reply, "released");
                 }
-                let due = recipients.into_iter().map(|recipient| Due {
-                    recipient,
-                    due_ms: 0,
-                });
+                let due = recipients.into_iter().map(Due::now);
                 self.route(message, due.collect());
             }
             Act::Delete => {
@@ -191,6 +227,40 @@ impl<D: Driver> Shard<D> {
                 self.fail(message, failures);
             }
         }
+    }
+
+    /// Whether a recipient is in a vertex.
+    fn is_placed(&self, message: MessageKey, number: u32) -> bool {
+        let Some(live) = self.live.get(&message) else {
+            return false;
+        };
+        live.work.iter().any(|work| {
+            matches!(self.work.get(*work), Some(Work::Home(home)) if home.recipients.contains(&number))
+        })
+    }
+
+    /// The router is asked again about recipients that have been taken out of where they waited.
+    fn reroute(&mut self, message: MessageKey, recipients: Vec<u32>) {
+        let Some(live) = self.live.get(&message) else {
+            return;
+        };
+        let mut by_original: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for number in recipients {
+            if let Some(recipient) = addressed(&live.envelope, number) {
+                by_original.entry(recipient.of).or_default().push(number);
+            }
+        }
+        let asked = by_original.into_iter().map(|(of, mut numbers)| {
+            let number = numbers.remove(0);
+            Asked {
+                number,
+                others: numbers,
+                of,
+                due_ms: 0,
+                how: if number == of { How::First } else { How::Again },
+            }
+        });
+        self.evaluate(message, asked.collect());
     }
 
     fn record_act(

@@ -13,7 +13,7 @@ use spool::{Awake, Hop, MessageKey, ReadError, RestingRecipient};
 
 use super::Shard;
 use super::bounce::Failure;
-use super::dispatch::Work;
+use super::dispatch::{Due, Work};
 use super::intake::Live;
 use super::start::{held, still_open};
 use crate::base::fast_map::FastMap;
@@ -37,6 +37,9 @@ const LOOK_MAX: usize = 2048;
 
 /// ... and not while so many wait to be read.
 const LOOK_QUEUE_MAX: usize = 256;
+
+/// The channel of recipients that the router could not decide about: they wait for their time only.
+const HOLD: &[u8] = b"hold";
 
 /// What a shard knows of messages that rest or are being woken.
 #[derive(Debug, Default)]
@@ -74,6 +77,8 @@ struct Wake {
     why: Why,
     /// Recipients that count as queued for a thread.
     placed: Vec<(ThreadKey, usize)>,
+    /// Where each of them waits.
+    routes: Vec<(u32, ThreadKey)>,
 }
 
 /// What a resting message waits for.
@@ -94,6 +99,11 @@ impl<D: Driver> Shard<D> {
         };
         let arrival_ms = live.envelope.arrival_ms;
         let mut open: Vec<(u32, Hop)> = live.held.iter().map(|held| (*held, Hop::NONE)).collect();
+        if !live.on_hold.is_empty() {
+            // A name for those who look; it never has a thread.
+            let hop = self.log.hop(HOLD, b"router");
+            open.extend(live.on_hold.iter().map(|(number, _)| (*number, hop)));
+        }
         for key in live.work.clone() {
             if let Some(Work::Home(home)) = self.work.get(key) {
                 let (thread, recipients) = (home.thread, home.recipients.clone());
@@ -124,10 +134,11 @@ impl<D: Driver> Shard<D> {
         let Some(live) = self.live.get(&message) else {
             return false;
         };
-        if live.has_file || live.open_count == 0 || self.is_asked_for(message) {
+        let busy = live.has_file || live.routing_count > 0;
+        if busy || live.open_count == 0 || self.is_asked_for(message) {
             return false;
         }
-        let mut count = live.held.len();
+        let mut count = live.held.len() + live.on_hold.len();
         for key in &live.work {
             let Some(Work::Home(home)) = self.work.get(*key) else {
                 return false;
@@ -272,7 +283,15 @@ impl<D: Driver> Shard<D> {
         }
         self.leave_rest(message);
         let placed = self.placed(message);
-        self.rests.wakes.insert(message, Wake { why, placed });
+        let routes = self.known_routes(message);
+        self.rests.wakes.insert(
+            message,
+            Wake {
+                why,
+                placed,
+                routes,
+            },
+        );
         self.rests.queue.push_back(message);
         self.read_next();
     }
@@ -300,6 +319,17 @@ impl<D: Driver> Shard<D> {
         placed
     }
 
+    /// Recipients whose next hop this run knows: they are not routed again when they wake.
+    fn known_routes(&self, message: MessageKey) -> Vec<(u32, ThreadKey)> {
+        let Some(view) = self.log.resting(message) else {
+            return Vec::new();
+        };
+        let waiting = view.recipients().filter(is_waiting);
+        waiting
+            .filter_map(|recipient| Some((recipient.number, self.thread_of_hop(recipient.hop)?)))
+            .collect()
+    }
+
     fn read_next(&mut self) {
         while self.rests.reading_count < READS_MAX {
             let Some(message) = self.rests.queue.pop_front() else {
@@ -325,7 +355,12 @@ impl<D: Driver> Shard<D> {
     /// A message that was to be woken has been read, or cannot be.
     pub(super) fn awake(&mut self, message: MessageKey, result: Result<Awake, ReadError>) {
         self.rests.reading_count -= 1;
-        let Some(Wake { why, placed }) = self.end_wake(message) else {
+        let Some(Wake {
+            why,
+            placed,
+            routes,
+        }) = self.end_wake(message)
+        else {
             return;
         };
         match result {
@@ -334,7 +369,7 @@ impl<D: Driver> Shard<D> {
                 for (thread, count) in placed {
                     self.count_left(thread, count);
                 }
-                self.revive(message, awake);
+                self.revive(message, awake, &routes);
                 if let Why::Refused(thread, reply) = why {
                     self.refuse_message(message, thread, &reply);
                 }
@@ -350,7 +385,7 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Enters a message that was resting as a start does.
-    fn revive(&mut self, message: MessageKey, awake: Awake) {
+    fn revive(&mut self, message: MessageKey, awake: Awake, routes: &[(u32, ThreadKey)]) {
         let Awake {
             envelope,
             content,
@@ -377,7 +412,19 @@ impl<D: Driver> Shard<D> {
             self.end_if_finished(message);
             return;
         }
-        self.route(message, still_open(&outcomes));
+        let mut due = still_open(&outcomes);
+        for due in &mut due {
+            let at = routes.binary_search_by_key(&due.recipient, |(number, _)| *number);
+            due.thread = at.ok().map(|at| routes[at].1);
+        }
+        // The router's time for those that it did not decide about may not have come.
+        let now_ms = self.now.wall_ms;
+        let waits = |due: &mut Due| due.thread.is_none() && due.due_ms > now_ms;
+        let on_hold: Vec<Due> = due.extract_if(.., waits).collect();
+        for due in on_hold {
+            self.wait_on_hold(message, due.recipient, due.due_ms);
+        }
+        self.route(message, due);
     }
 
     /// What rests and waits for this thread fails, a few messages at a time.
@@ -514,7 +561,8 @@ impl<D: Driver> Shard<D> {
         if self.thread_of_hop(hop).is_some() {
             return;
         }
-        let Some((channel, host)) = self.log.hop_name(hop) else {
+        let named = self.log.hop_name(hop);
+        let Some((channel, host)) = named.filter(|(channel, _)| *channel != HOLD) else {
             return;
         };
         let channel = String::from_utf8_lossy(channel).into_owned();

@@ -11,6 +11,7 @@ use super::Shard;
 use super::bounce::Failure;
 use super::dispatch::Work;
 use super::handoff::Returned;
+use super::recipients;
 use crate::base::slab::Key;
 use crate::io::Driver;
 use crate::observe::mail_log;
@@ -297,7 +298,9 @@ impl<D: Driver> Shard<D> {
             self.now,
             &mail_log::Result {
                 id: &live.id.to_string(),
-                recipient: &live.envelope.recipients[recipient as usize].address,
+                recipient: recipients::address(&live.envelope, recipient),
+                original: recipients::original(&live.envelope, recipient),
+                generation: live.generation,
                 channel: &entry.channel,
                 host: &entry.host,
                 relay,

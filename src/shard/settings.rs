@@ -28,4 +28,6 @@ pub struct Settings {
     pub connections_max: usize,
     /// Recipients in one transaction to a next hop.
     pub transaction_recipients_max: usize,
+    /// Routings that wait for something from outside, at most.
+    pub routings_max: usize,
 }

@@ -2,7 +2,7 @@
 //! the control thread. Values and atomics only; nothing here is waited for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
@@ -11,6 +11,7 @@ use crate::control::pickup;
 use crate::control::postman::{Kept, Undeliverable};
 use crate::control::queue::{Inquiry, Page};
 use crate::control::resolver::{Answer, Question};
+use crate::control::route::{RouteAnswer, RouteQuestion};
 use crate::control::space::Level;
 use crate::control::users::{UserAnswer, UserQuestion};
 use crate::observe::metrics::ShardMetrics;
@@ -37,6 +38,8 @@ pub struct Shared {
     space: Arc<Level>,
     /// Counts requests to open the mail logs again.
     reopen: AtomicU32,
+    /// Of the latest configuration.
+    generation: AtomicU64,
 }
 
 impl Shared {
@@ -50,6 +53,7 @@ impl Shared {
             stopping_count: AtomicU32::new(0),
             space: Arc::default(),
             reopen: AtomicU32::new(0),
+            generation: AtomicU64::new(0),
         }
     }
 
@@ -87,6 +91,22 @@ impl Shared {
         let _ = self
             .stop
             .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// The number of a configuration that is taken at this time, in seconds since 1970: higher than those before it, in
+    /// earlier runs as well.
+    pub fn next_generation(&self, now_s: u64) -> u64 {
+        let next = |last: u64| now_s.max(last + 1);
+        let last = self
+            .generation
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| Some(next(last)));
+        next(last.unwrap_or_default())
+    }
+
+    /// The number of the latest configuration.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Asks all shards to open their mail logs again.
@@ -138,6 +158,10 @@ pub struct Outside {
     pub ask_user: Box<dyn FnMut(UserQuestion) -> Result<(), UserQuestion> + Send>,
     /// The answers to `ask_user`.
     pub users: Arc<ArrayQueue<UserAnswer>>,
+    /// Asks what a router needs to know.
+    pub ask_route: Box<dyn FnMut(RouteQuestion) -> Result<(), RouteQuestion> + Send>,
+    /// The answers to `ask_route`.
+    pub routes: Arc<ArrayQueue<RouteAnswer>>,
     /// New settings.
     pub reloads: Arc<ArrayQueue<Box<Reload>>>,
     /// Questions about the queue.

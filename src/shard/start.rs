@@ -34,6 +34,8 @@ pub struct Parts {
     pub scheduler: Scheduler,
     /// Its router.
     pub router: Box<dyn Router>,
+    /// Of the configuration that the router was made from.
+    pub generation: u64,
     /// The policy of each listener, by its number.
     pub policies: Vec<Policy>,
     /// Its mail log.
@@ -52,6 +54,7 @@ impl<D: Driver> Shard<D> {
             outside,
             scheduler,
             router,
+            generation,
             policies,
             mail_log,
             neighbours,
@@ -70,6 +73,9 @@ impl<D: Driver> Shard<D> {
             log,
             scheduler,
             router,
+            generation,
+            routes: super::routing::Routes::default(),
+            verified: super::verify::Verified::default(),
             policies,
             mail_log,
             mail_log_in_flight: false,
@@ -178,13 +184,10 @@ pub(super) fn still_open(outcomes: &[Option<Outcome>]) -> Vec<Due> {
         .iter()
         .enumerate()
         .filter_map(|(recipient, outcome)| match outcome {
-            None => Some(Due {
-                recipient: recipient as u32,
-                due_ms: 0,
-            }),
+            None => Some(Due::now(recipient as u32)),
             Some(outcome) if outcome.status == Status::Deferred => Some(Due {
-                recipient: recipient as u32,
                 due_ms: outcome.next_ms,
+                ..Due::now(recipient as u32)
             }),
             Some(_) => None,
         })

@@ -15,7 +15,7 @@ impl<D: Driver> Shard<D> {
         while let Some(key) = self.outside.pickup.released.pop() {
             self.release_source(key);
         }
-        let no_space = self.shared.space().refusal().is_some();
+        let no_space = self.shared.space().refusal().is_some() || self.routes_are_full();
         // Their files stay where they are.
         while self.stalled.is_empty() && self.stopping.is_none() && !no_space {
             let Some(submission) = self.outside.pickup.submissions.pop() else {

@@ -40,7 +40,7 @@ impl<D: Driver> Shard<D> {
             address: address.to_vec(),
         };
         if (self.outside.ask_user)(question).is_err() {
-            return Some(Verdict::Reject(UNSURE));
+            return Some(Verdict::Reject(UNSURE.into()));
         }
         self.users.asked.insert(token, (key, address.to_vec()));
         None
@@ -75,6 +75,6 @@ fn verdict(known: bool) -> Verdict {
     if known {
         Verdict::Accept
     } else {
-        Verdict::Reject(UNKNOWN)
+        Verdict::Reject(UNKNOWN.into())
     }
 }

@@ -10,6 +10,8 @@ mod ledger;
 mod plan;
 mod process;
 mod relay;
+mod routed;
+mod routed_site;
 mod run;
 mod sender;
 mod site;

@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 use spool::sim::lab::{self, Breach, Kind, Total};
 
 const USAGE: &str = "\
-usage: crashlab --hours N [--kind calm|errors|tight|all] [--from SEED]
-       crashlab --seed SEED [--kind calm|errors|tight]
+usage: crashlab --hours N [--kind calm|errors|tight|routed|routed-tight|all] [--from SEED]
+       crashlab --seed SEED [--kind KIND]
 
   --hours N      run days for N hours (0.01 is 36 s)
   --from SEED    the first seed; without it a time of the day
   --seed SEED    one day, with every operation
-  --kind KIND    days without errors of the disk, with, or on a full one
+  --kind KIND    days without errors of the disk, with, or on a full one; the same with routing
   --break RULE   a deliberate fault (with --features faults)";
 
 /// Progress is shown this often.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use crate::buffer::AlignedBuf;
 use crate::id::SpoolId;
 use crate::layout::aligned;
-use crate::log::Log;
+use crate::log::{Location, Log};
 use crate::op::{Completion, FileId, Op, Request, Token};
 use crate::rest::{Hop, Rest, RestRecipient, RestRecipients};
+use crate::routing::{Gathered, Round};
 use crate::types::{Event, MessageKey, Outcome};
 
 use super::{Chunk, Directory, Entry};
@@ -23,8 +24,43 @@ const RETRY_NS: u64 = 5_000_000_000;
 pub(crate) enum Change {
     /// It is finished, or entered already.
     Gone,
-    /// Later outcomes, the latest of each recipient.
-    Outcomes(Vec<Outcome>),
+    /// It goes on.
+    Later(Box<Later>),
+}
+
+/// What became of a message behind the checkpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Later {
+    /// The latest of each recipient, by number.
+    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) gathered: Gathered,
+    /// Results of routing; the checkpoint may have some of them already.
+    pub(crate) rounds: Vec<LaterRound>,
+}
+
+/// What is needed of a result of routing while its message rests.
+#[derive(Debug)]
+pub(crate) struct LaterRound {
+    first: u32,
+    added: u32,
+    places: Vec<Location>,
+}
+
+impl From<Round> for LaterRound {
+    fn from(round: Round) -> Self {
+        Self {
+            first: round.first,
+            added: round.routing.recipients.len() as u32,
+            places: round.places,
+        }
+    }
+}
+
+impl Later {
+    fn outcome(&self, number: u32) -> Option<&Outcome> {
+        let at = (self.outcomes).binary_search_by_key(&number, |outcome| outcome.recipient);
+        self.outcomes.get(at.ok()?)
+    }
 }
 
 /// A checkpoint that is being read.
@@ -183,18 +219,42 @@ impl Log {
         }
         let mut recipients: Vec<RestRecipient> = Vec::with_capacity(entry.recipients.len());
         let later = match change {
-            Some(Change::Outcomes(outcomes)) => &outcomes[..],
-            _ => &[],
+            Some(Change::Later(later)) => Some(&**later),
+            _ => None,
         };
+        let outcome_of = |number: u32| later.and_then(|later| later.outcome(number));
         for recipient in &entry.recipients {
             let hop = loading.hops.get(recipient.hop as usize);
             let hop = hop.copied().unwrap_or(Hop::NONE);
             let number = recipient.number;
-            let outcome = later.iter().find(|outcome| outcome.recipient == number);
-            let outcome = outcome.cloned().or_else(|| loading.outcome(recipient));
+            let outcome = outcome_of(number).cloned();
+            let outcome = outcome.or_else(|| loading.outcome(recipient));
             let resting = &mut self.resting;
             recipients.push(resting.take_recipient(number, hop, outcome.as_ref()));
         }
+        let mut rounds = entry.rounds.clone();
+        let known = entry.recipients.len() as u32;
+        for round in later.iter().flat_map(|later| &later.rounds) {
+            // The others were there when the entry was made.
+            let numbers = if rounds.numbers > 0 {
+                rounds.numbers
+            } else {
+                known
+            };
+            if round.first != numbers {
+                continue;
+            }
+            for number in numbers..numbers + round.added {
+                let resting = &mut self.resting;
+                recipients.push(resting.take_recipient(number, Hop::NONE, outcome_of(number)));
+            }
+            rounds.places.extend(&round.places);
+            rounds.numbers = numbers + round.added;
+        }
+        for place in &rounds.places {
+            self.bytes_arrive(*place);
+        }
+        self.resting.insert_rounds(key, rounds);
         let rest = Rest {
             id: 0,
             segment: entry.segment,
@@ -207,6 +267,7 @@ impl Log {
         };
         let entered = self.enter_rest(key, id, rest);
         if entered.is_none() {
+            self.resting.take_rounds(key);
             loading.homeless.insert(key);
         }
         entered

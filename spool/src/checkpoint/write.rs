@@ -9,6 +9,7 @@ use crate::faults::Fault;
 use crate::log::{Live, Log, Place};
 use crate::op::{Completion, FileId, Op, Request, Token};
 use crate::rest::{Rest, RestRecipient, Standing};
+use crate::routing::Rounds;
 use crate::types::{Event, MessageKey};
 
 use super::{Chunk, Directory, Entry, Extent, Header, KnownSegment, KnownThread};
@@ -91,6 +92,8 @@ struct Writing {
     replies: HashMap<Arc<[u8]>, u32>,
     /// The batch that has to be on disk before the header is written.
     batch: u64,
+    /// The next entry waits for what routing made of its message to be on disk.
+    waits: bool,
 }
 
 impl Log {
@@ -165,6 +168,7 @@ impl Log {
             origins: HashMap::new(),
             replies: HashMap::new(),
             batch: 0,
+            waits: false,
         };
         self.checkpoints.grown = 0;
         self.checkpoints.writing = Some(Box::new(writing));
@@ -176,13 +180,14 @@ impl Log {
             Step::Close => Op::Close { file },
             Step::Remove => Op::Remove { file },
             Step::Create => Op::Create { file },
-            Step::Entries => {
-                let op = self.next_entries(writing);
-                return op.or_else(|| {
+            Step::Entries => match self.next_entries(writing) {
+                Some(op) => op,
+                None if writing.waits => return None,
+                None => {
                     writing.step = Step::Directory;
-                    self.next_of_checkpoint(writing)
-                });
-            }
+                    return self.next_of_checkpoint(writing);
+                }
+            },
             Step::Directory => self.directory(writing),
             Step::SyncFile => Op::SyncFile { file },
             Step::SyncDir => Op::SyncDir,
@@ -203,14 +208,23 @@ impl Log {
         })
     }
 
-    /// The write of the next chunk; none: there are no more messages.
+    /// The write of the next chunk; none: there are no more messages, or one has to be waited for.
     fn next_entries(&mut self, writing: &mut Writing) -> Option<Op> {
         let mut bytes = Vec::new();
         let (mut entries, mut due_ms) = (0, u64::MAX);
+        writing.waits = false;
         while entries < self.settings.chunk_entries && bytes.len() < CHUNK_BYTES {
             let Some(key) = self.next_to_write(writing) else {
                 break;
             };
+            // An entry says where all is that routing made.
+            let live = self.live.get(&key);
+            let early = self.settings.faulty(Fault::RoundsAhead);
+            if live.is_some_and(|live| live.rounds.staged > 0) && !early {
+                writing.waits = true;
+                writing.awake.get_or_insert_default().push(key);
+                break;
+            }
             let Some(entry) = self.entry(key, writing) else {
                 continue;
             };
@@ -261,7 +275,9 @@ impl Log {
             });
             let recipients = recipients.collect();
             let origin = writing.origin((id.shard, id.epoch))?;
-            return Some(self.entry_of(key, (origin, id.sequence), rest, recipients));
+            let rounds = self.resting.rounds(key).cloned().unwrap_or_default();
+            let id = (origin, id.sequence);
+            return Some(self.entry_of(key, id, rest, rounds, recipients));
         }
         let live = self.live.get(&key)?;
         let Place::Disk(place) = live.place else {
@@ -279,7 +295,8 @@ impl Log {
         };
         let recipients = recipients_of(live, writing);
         let origin = writing.origin((live.id.shard, live.id.epoch))?;
-        Some(self.entry_of(key, (origin, live.id.sequence), &rest, recipients))
+        let id = (origin, live.id.sequence);
+        Some(self.entry_of(key, id, &rest, live.rounds.clone(), recipients))
     }
 
     fn entry_of(
@@ -287,6 +304,7 @@ impl Log {
         key: MessageKey,
         (origin, sequence): (u16, u64),
         rest: &Rest,
+        rounds: Rounds,
         recipients: Vec<RestRecipient>,
     ) -> Entry {
         Entry {
@@ -300,6 +318,10 @@ impl Log {
             content_len: rest.content_len.into(),
             arrival_s: rest.arrival_s,
             has_file: rest.has_file,
+            rounds: Rounds {
+                copied: 0,
+                ..rounds
+            },
             recipients,
         }
     }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::checkpoint::load::Change;
 use crate::faults::Fault;
 use crate::id::SpoolId;
-use crate::log::{Live, Log, Place, ThreadPlace};
+use crate::log::{Live, Location, Log, Place, ThreadPlace};
 use crate::rest::{Hop, Rest, RestRecipients};
+use crate::routing::Rounds;
 use crate::segments::Segment;
 use crate::types::{Envelope, Event, MessageKey};
 
@@ -54,6 +55,7 @@ impl Recovery {
         let mut state = State {
             threads: self.known_threads(),
             changes: covered.map(|_| HashMap::new()),
+            half_counts: self.settings.faulty(Fault::RoundHalfCounts),
             ..State::default()
         };
         for commit in commits {
@@ -298,6 +300,13 @@ fn enter_resting(log: &mut Log, key: MessageKey, message: FoundMessage) -> Optio
         mut outcomes,
         ..
     } = message;
+    enter_rounds(
+        log,
+        key,
+        message.is_routed,
+        message.recipients_count,
+        &message.rounds,
+    );
     outcomes.sort_by_key(|outcome| outcome.recipient);
     let mut outcomes = outcomes.iter().peekable();
     let recipients = (0..message.recipients_count).map(|number| {
@@ -317,6 +326,28 @@ fn enter_resting(log: &mut Log, key: MessageKey, message: FoundMessage) -> Optio
     log.enter_rest(key, id, rest)
 }
 
+/// Remembers where the results of routing a message that rests are.
+fn enter_rounds(
+    log: &mut Log,
+    key: MessageKey,
+    is_routed: bool,
+    numbers: u32,
+    places: &[Location],
+) {
+    if !is_routed {
+        return;
+    }
+    for place in places {
+        log.bytes_arrive(*place);
+    }
+    let rounds = Rounds {
+        places: places.to_vec(),
+        numbers,
+        ..Rounds::default()
+    };
+    log.resting.insert_rounds(key, rounds);
+}
+
 fn enter_awake(
     log: &mut Log,
     key: MessageKey,
@@ -329,22 +360,27 @@ fn enter_awake(
         mut outcomes,
         content_len,
         has_file,
+        rounds,
         ..
     } = message;
     // Records come in any order of recipients; the log keeps them by number.
     outcomes.sort_by_key(|outcome| outcome.recipient);
     log.record_arrives(key, location);
-    let mut latest = vec![None; envelope.recipients.len()];
+    let mut latest = vec![None; envelope.recipients_count()];
     for outcome in &outcomes {
         if let Some(slot) = latest.get_mut(outcome.recipient as usize) {
             *slot = Some(outcome.clone());
         }
     }
-    let live = Live {
+    let mut live = Live {
         has_file,
         outcomes,
         ..Live::new(id, &envelope, Place::Disk(location), content_len)
     };
+    for place in &rounds {
+        log.bytes_arrive(*place);
+    }
+    live.rounds.places = rounds;
     log.enter(key, &envelope, live);
     RecoveredMessage {
         key,

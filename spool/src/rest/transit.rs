@@ -32,10 +32,11 @@ impl Log {
         };
         self.resting.insert(key, rest);
         self.checkpoints.rests(key);
-        if let Some(live) = self.live.remove(&key)
-            && live.is_reported
-        {
-            self.resting.mark(key).is_reported = true;
+        if let Some(live) = self.live.remove(&key) {
+            if live.is_reported {
+                self.resting.mark(key).is_reported = true;
+            }
+            self.resting.insert_rounds(key, live.rounds);
         }
         true
     }
@@ -46,7 +47,8 @@ impl Log {
             return None;
         };
         let fits = self.settings.segment_bytes <= u64::from(u32::MAX);
-        if live.done || live.is_stuck || !fits || open.is_empty() {
+        let unfinished = live.done || live.rounds.staged > 0;
+        if unfinished || live.is_stuck || !fits || open.is_empty() {
             return None;
         }
         let content_len = u32::try_from(live.content_len).ok()?;
@@ -118,7 +120,7 @@ impl Log {
         let result = match read {
             Ok((envelope, content)) => match self.rouse(key, &envelope) {
                 Some((content_len, outcomes)) => Ok(Awake {
-                    outcomes: by_number(envelope.recipients.len(), outcomes),
+                    outcomes: by_number(envelope.recipients_count(), outcomes),
                     envelope,
                     content,
                     content_len,
@@ -142,12 +144,14 @@ impl Log {
         let outcomes = self.resting.outcomes(&rest);
         self.resting.release(&rest);
         let mark = self.resting.take_mark(key);
+        let rounds = self.resting.take_rounds(key);
         let content_len = u64::from(rest.content_len);
         let live = Live {
             has_file: rest.has_file,
             outcomes: outcomes.clone(),
             is_stuck: mark.is_stuck,
             is_reported: mark.is_reported,
+            rounds,
             ..Live::new(id, envelope, Place::Disk(rest.location()), content_len)
         };
         self.live.insert(key, live);

@@ -11,6 +11,7 @@ mod cuts;
 mod day;
 mod facts;
 mod happenings;
+mod rounds;
 mod submissions;
 mod watch;
 
@@ -39,6 +40,8 @@ pub struct Kind {
     pub large_one_in: u64,
     /// The log grows by so many bytes before a checkpoint is made.
     pub checkpoint_bytes: u64,
+    /// Routing replaces recipients.
+    pub routes: bool,
     /// The rule that is broken.
     pub breach: Option<Breach>,
 }
@@ -48,10 +51,12 @@ const CHECKPOINT_BYTES: u64 = 24 << 10;
 
 impl Kind {
     /// The kinds of days and their names.
-    pub const ALL: [(&'static str, Self); 3] = [
+    pub const ALL: [(&'static str, Self); 5] = [
         ("calm", Self::new(false, false)),
         ("errors", Self::new(true, false)),
         ("tight", Self::new(false, true)),
+        ("routed", Self::routed(true, false)),
+        ("routed-tight", Self::routed(false, true)),
     ];
 
     const fn new(errors: bool, tight: bool) -> Self {
@@ -60,8 +65,15 @@ impl Kind {
             tight,
             large_one_in: 6,
             checkpoint_bytes: CHECKPOINT_BYTES,
+            routes: false,
             breach: None,
         }
+    }
+
+    const fn routed(errors: bool, tight: bool) -> Self {
+        let mut kind = Self::new(errors, tight);
+        kind.routes = true;
+        kind
     }
 
     /// The kind with this name.
@@ -106,6 +118,12 @@ impl Kind {
             tight: breach == Breach::Engine(MailTakesReserve),
             large_one_in,
             checkpoint_bytes,
+            routes: matches!(
+                breach,
+                Breach::Engine(
+                    Fault::RoundHalfCounts | Fault::CopyForgetsRounds | Fault::RoundsAhead
+                )
+            ),
             breach: Some(breach),
         }
     }

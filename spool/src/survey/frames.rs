@@ -2,6 +2,8 @@
 
 use crate::record::{self, DecodeError, Frame, HEADER_BYTES, Kind, MESSAGE_HEAD_BYTES, Reader};
 
+use crate::routing;
+
 use super::{Says, is_final};
 
 /// A whole record: where its payload begins in the bytes given, and how far it goes.
@@ -74,15 +76,21 @@ pub(super) fn name(record: &[u8]) -> String {
     let kind = record.first().copied().and_then(Kind::from_byte);
     let payload = record.get(HEADER_BYTES..).unwrap_or_default();
     match (kind, record::id_and_rest(payload)) {
-        (Some(Kind::Message | Kind::CopyForward | Kind::Large), Ok((id, _))) => {
-            format!("message {id} is damaged")
-        }
-        (Some(kind @ (Kind::Outcome | Kind::Done)), Ok((id, _))) => {
+        (Some(kind @ (Kind::Outcome | Kind::Done | Kind::Routing)), Ok((id, _))) => {
             let kind = format!("{kind:?}").to_lowercase();
             format!("the {kind} record of message {id} is damaged")
         }
+        (Some(kind), Ok((id, _))) if is_message(kind) => format!("message {id} is damaged"),
         _ => "a record is damaged".to_owned(),
     }
+}
+
+fn is_message(kind: Kind) -> bool {
+    use Kind::{CopyForward, Large, Message, RoutedCopy, RoutedLarge};
+    matches!(
+        kind,
+        Message | CopyForward | Large | RoutedCopy | RoutedLarge
+    )
 }
 
 fn piece(at: usize, len: usize, says: Says) -> Piece {
@@ -154,8 +162,11 @@ fn is_likely(rest: &[u8], len: usize) -> bool {
     match kind {
         Some(Kind::Message) => message_len(payload) == Some(all),
         // Outcomes come on top.
-        Some(Kind::CopyForward) => message_len(payload).is_some_and(|len| len <= all),
-        Some(Kind::Large) => payload.len() >= MESSAGE_HEAD_BYTES,
+        Some(Kind::CopyForward | Kind::RoutedCopy) => {
+            message_len(payload).is_some_and(|len| len <= all)
+        }
+        Some(Kind::Routing) => payload.len() > routing::PIECE_HEAD_BYTES,
+        Some(Kind::Large | Kind::RoutedLarge) => payload.len() >= MESSAGE_HEAD_BYTES,
         Some(_) => payload.len() <= SMALL_BYTES_MAX,
         None => false,
     }
@@ -177,11 +188,11 @@ fn take(rest: &[u8]) -> Result<(usize, Says), DecodeError> {
 
 fn says(frame: &Frame<'_>) -> Result<Says, DecodeError> {
     Ok(match frame.kind {
-        Kind::Message | Kind::CopyForward => {
+        Kind::Message | Kind::CopyForward | Kind::RoutedCopy => {
             let parts = record::message(frame.payload)?;
             message(frame, parts.head.id, parts.envelope, &parts.outcomes)?
         }
-        Kind::Large => {
+        Kind::Large | Kind::RoutedLarge => {
             let parts = record::large(frame.payload)?;
             message(frame, parts.head.id, parts.envelope, &parts.outcomes)?
         }
@@ -210,7 +221,12 @@ fn says(frame: &Frame<'_>) -> Result<Says, DecodeError> {
             record::thread(frame.payload)?;
             Says::Nothing
         }
-        kind @ (Kind::Routing | Kind::Action | Kind::Checkpoint) => {
+        Kind::Routing => {
+            let (id, mut reader) = record::id_and_rest(frame.payload)?;
+            let piece = routing::Piece::take(&mut reader)?;
+            Says::Round { id, piece }
+        }
+        kind @ (Kind::Action | Kind::Checkpoint) => {
             return Err(DecodeError::UnknownKind(kind as u8));
         }
     })
@@ -222,7 +238,7 @@ fn message(
     envelope: &[u8],
     outcomes: &[crate::types::Outcome],
 ) -> Result<Says, DecodeError> {
-    let recipients = record::envelope(envelope)?.recipients.len() as u32;
+    let recipients = record::envelope(envelope)?.recipients_count() as u32;
     Ok(Says::Message {
         id,
         kind: frame.kind,

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::SpoolId;
 use crate::layout::CommitHeader;
-use crate::record::Kind;
+use crate::log::Location;
+use crate::routing::{Gathered, Piece};
 
 use super::{Commit, Fact, Finding, Found, From, Place, Says, Standing, Survey, Surveyed};
 
@@ -16,6 +17,9 @@ struct Entry {
     done: bool,
     /// It stood in a segment that was set aside, where nothing live was left.
     settled: bool,
+    gathered: Gathered,
+    /// The bytes of the pieces that have come.
+    partial: Vec<u8>,
 }
 
 /// Commits by sequence, and what is wrong with their order.
@@ -233,6 +237,10 @@ impl Survey {
                 }
                 None => self.unknown(fact.place, *id, order),
             },
+            Says::Round { id, piece } => match entries.get_mut(id) {
+                Some(entry) => entry.take_piece(fact.place, piece),
+                None => self.unknown(fact.place, *id, order),
+            },
             Says::Done(id) => {
                 let known = entries.get_mut(id).map(|entry| entry.done = true);
                 if known.is_none() {
@@ -262,7 +270,7 @@ impl Survey {
         let mut unclaimed = contents.clone();
         let mut missing = Vec::new();
         for message in self.found.messages.iter() {
-            if message.kind != Kind::Large {
+            if !message.kind.has_file() {
                 continue;
             }
             let is_there = contents.contains(&message.id.bits());
@@ -316,7 +324,33 @@ impl Entry {
             recipients: *recipients,
             done: false,
             settled,
+            gathered: Gathered::default(),
+            partial: Vec::new(),
         })
+    }
+
+    /// A result of routing counts when all its pieces have come one after the other.
+    fn take_piece(&mut self, place: Place, piece: &Piece) {
+        let location = Location {
+            segment: place.segment,
+            payload: place.offset,
+            payload_len: piece.bytes.len() as u64,
+        };
+        let (bytes, starts) = (piece.bytes.clone(), piece.piece == 0);
+        if starts {
+            self.partial.clear();
+        }
+        self.partial.extend(bytes);
+        let taken = self.gathered.take(piece.clone(), location, false);
+        let Ok(Some(round)) = taken else {
+            return;
+        };
+        let bytes = std::mem::take(&mut self.partial);
+        if round.first == self.recipients {
+            self.recipients += round.routing.recipients.len() as u32;
+            self.found.finished.extend(round.replaced);
+            self.found.rounds.extend(bytes);
+        }
     }
 }
 
@@ -340,6 +374,7 @@ fn found(fact: &Fact, standing: Standing) -> Option<Found> {
         kind: *kind,
         sum: *sum,
         finished: finished.map(|(recipient, _)| *recipient).collect(),
+        rounds: Vec::new(),
         standing,
         counts: false,
     })

@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::content::ContentFile;
 use crate::id::SpoolId;
 use crate::record::{self, Kind};
+use crate::routing::Piece;
 use crate::types::{Envelope, Outcome};
 
 use owner::Owner;
@@ -70,8 +71,10 @@ pub struct Found {
     pub kind: Kind,
     /// Checksum of the payload.
     pub sum: u32,
-    /// Recipients that need nothing any more.
+    /// Recipients that need nothing any more, those that routing has replaced among them.
     pub finished: BTreeSet<u32>,
+    /// Results of routing that its record does not have.
+    pub rounds: Vec<u8>,
     /// Whether it can be believed.
     pub standing: Standing,
     /// A start finds it.
@@ -96,9 +99,10 @@ impl Found {
         if crc32c::crc32c(payload) != self.sum {
             return None;
         }
-        if self.kind == Kind::Large {
+        let envelope_of = |bytes: &[u8]| record::envelope(&[bytes, &self.rounds].concat()).ok();
+        if self.kind.has_file() {
             let parts = record::large(payload).ok()?;
-            let envelope = record::envelope(parts.envelope).ok()?;
+            let envelope = envelope_of(parts.envelope)?;
             let file = ContentFile {
                 id: parts.head.id,
                 shard,
@@ -115,7 +119,7 @@ impl Found {
         let parts = record::message(payload).ok()?;
         let whole = crc32c::crc32c(parts.content) == parts.head.content_sum;
         Some(Opened {
-            envelope: record::envelope(parts.envelope).ok()?,
+            envelope: envelope_of(parts.envelope)?,
             content: Some(whole.then(|| parts.content.to_vec())?),
             file: None,
         })
@@ -179,6 +183,10 @@ enum Says {
         id: SpoolId,
         recipient: u32,
         finished: bool,
+    },
+    Round {
+        id: SpoolId,
+        piece: Piece,
     },
     Done(SpoolId),
     Void(u64),

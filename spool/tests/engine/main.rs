@@ -5,4 +5,5 @@ mod copy;
 mod damage;
 mod harness;
 mod rest;
+mod rounds;
 mod space;

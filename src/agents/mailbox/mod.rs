@@ -170,7 +170,7 @@ impl Agent {
                 Want::Policy(Question::Recipient { address }) => {
                     let verdict = match self.users.find(&address) {
                         Some(_) => Verdict::Accept,
-                        None => Verdict::Reject(users::UNKNOWN),
+                        None => Verdict::Reject(users::UNKNOWN.into()),
                     };
                     session.verdict(verdict, now, output);
                 }

@@ -70,19 +70,30 @@ fn lines(id: SpoolId, envelope: &Envelope, waits: impl Fn(usize) -> bool) -> Fil
         spool::BodyKind::EightBit => b"8BITMIME",
         spool::BodyKind::Binary => b"BINARYMIME",
     };
-    let all = envelope.recipients.iter().enumerate();
-    let recipients = all
-        .filter(|(at, _)| waits(*at))
-        .map(|(_, recipient)| FileRecipient {
-            address: recipient.address.clone(),
+    let waiting: Vec<usize> = (0..envelope.recipients_count())
+        .filter(|at| waits(*at))
+        .collect();
+    // A file has one sender: that of those who wait, if they share one.
+    let mut senders = waiting.iter().map(|at| envelope.sender_for(*at));
+    let sender = senders.next().unwrap_or(&envelope.sender);
+    let sender = if senders.all(|other| other == sender) {
+        sender.to_vec()
+    } else {
+        envelope.sender.clone()
+    };
+    let recipients = waiting.iter().filter_map(|at| {
+        let recipient = envelope.recipient(*at)?;
+        Some(FileRecipient {
+            address: recipient.address,
             notify: recipient.notify,
-            orcpt: recipient.orcpt.clone(),
-        });
+            orcpt: recipient.orcpt,
+        })
+    });
     FileEnvelope {
         received_from: Some(format!("{helo} ([{client}])").into_bytes()),
         with: Some(envelope.protocol.clone()),
         body_type: Some(body_type.to_vec()),
-        sender: Some(envelope.sender.clone()),
+        sender: Some(sender),
         envid: envelope.envid.clone(),
         ret: envelope.ret.map(|ret| match ret {
             spool::Ret::Full => b"FULL".to_vec(),

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use memchr::memmem;
 
 use super::Content;
+use crate::mail::edit::{self, Editor};
 
 /// Bytes of content written at a time, before dot-stuffing.
 pub const PIECE_BYTES_MAX: usize = 64 * 1024;
@@ -46,8 +47,11 @@ pub(super) struct Writer {
     pieces: VecDeque<Vec<u8>>,
     /// Bytes written of the first piece.
     piece_offset: usize,
-    /// Bytes that have come.
+    /// Bytes that have come, as stored.
     come: u64,
+    editor: Editor,
+    /// The end of the last piece was in the middle of a line end, or not.
+    after_cr: bool,
 }
 
 impl Writer {
@@ -61,19 +65,63 @@ impl Writer {
             pieces: VecDeque::new(),
             piece_offset: 0,
             come: 0,
+            editor: Editor::default(),
+            after_cr: false,
         }
     }
 
     /// Where the next piece begins, when it should be read now.
     pub(super) fn wants(&self, content: &Content) -> Option<u64> {
-        let more = matches!(content, Content::Pieces { .. }) && self.come < content.len();
+        let Content::Pieces { len, .. } = content else {
+            return None;
+        };
+        let more = self.come < *len;
         (more && self.pieces.len() < PIECES_MAX).then_some(self.come)
     }
 
-    /// Takes the next piece.
-    pub(super) fn piece(&mut self, bytes: Vec<u8>) {
+    /// Takes the next piece; false, and it must not go out: with its changes a CR or LF would stand alone.
+    #[must_use]
+    pub(super) fn piece(&mut self, content: &Content, bytes: Vec<u8>, binary: bool) -> bool {
         self.come += bytes.len() as u64;
-        self.pieces.push_back(bytes);
+        let (len, edits) = match content {
+            Content::Pieces { len, edits, .. } if !edits.is_empty() => (*len, edits),
+            _ => {
+                self.pieces.push_back(bytes);
+                return true;
+            }
+        };
+        let mut edited = Vec::with_capacity(bytes.len());
+        self.editor.feed(edits, &bytes, &mut edited);
+        if self.come >= len {
+            self.editor.end(edits, &mut edited);
+        }
+        let whole = binary || self.keeps_line_ends(&edited, self.come >= len);
+        if !edited.is_empty() {
+            self.pieces.push_back(edited);
+        }
+        whole
+    }
+
+    /// Whether CR and LF come in pairs, over pieces that follow each other.
+    fn keeps_line_ends(&mut self, bytes: &[u8], is_last: bool) -> bool {
+        if bytes.is_empty() {
+            return !(self.after_cr && is_last);
+        }
+        let rest = if self.after_cr {
+            match bytes.strip_prefix(b"\n") {
+                Some(rest) => rest,
+                None => return false,
+            }
+        } else {
+            bytes
+        };
+        self.after_cr = !is_last && rest.ends_with(b"\r");
+        let rest = if self.after_cr {
+            rest.strip_suffix(b"\r").unwrap_or(rest)
+        } else {
+            rest
+        };
+        !has_bare_line_end(rest)
     }
 
     /// Appends what can be written at once; true when it was the last of the content.
@@ -132,12 +180,12 @@ pub(super) fn size(content: &Content, binary: bool) -> u64 {
 }
 
 impl Content {
-    /// Bytes of it.
+    /// Bytes of it as they go out.
     #[must_use]
     pub fn len(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
-            Self::Pieces { len, .. } => *len,
+            Self::Pieces { len, edits, .. } => edit::edited_len(*len, edits),
         }
     }
 
@@ -157,14 +205,16 @@ impl Content {
     pub(super) fn is_eight_bit(&self) -> bool {
         match self {
             Self::Memory(bytes) => !bytes.is_ascii(),
-            Self::Pieces { eight_bit, .. } => *eight_bit,
+            Self::Pieces {
+                eight_bit, edits, ..
+            } => *eight_bit || edits.iter().any(|edit| !edit.insert.is_ascii()),
         }
     }
 
     pub(super) fn is_broken(&self) -> bool {
         match self {
             Self::Memory(bytes) => has_bare_line_end(bytes),
-            Self::Pieces { .. } => false,
+            Self::Pieces { len, edits, .. } => !edit::fit(edits, *len),
         }
     }
 }

@@ -14,6 +14,8 @@
 
 use std::sync::Arc;
 
+use crate::mail::edit::Edit;
+
 mod content;
 mod pipeline;
 mod reply;
@@ -128,10 +130,12 @@ pub enum Content {
     /// It is handed over piece by piece: see [`Session::wants_piece`]. Unless it is binary, it has CR and
     /// LF in pairs only, and ends with one.
     Pieces {
-        /// Bytes of it.
+        /// Bytes of it as stored.
         len: u64,
         /// A byte of it is above 127.
         eight_bit: bool,
+        /// Changes on the way out; the pieces are as stored.
+        edits: Arc<[Edit]>,
     },
 }
 
@@ -144,6 +148,8 @@ pub struct JobRecipient {
     pub notify: u8,
     /// The ORCPT parameter, as given (xtext).
     pub orcpt: Option<Vec<u8>>,
+    /// With whose rights it is delivered; told to nobody but agents of this host.
+    pub privilege: Option<u32>,
 }
 
 /// What became of a recipient.

@@ -168,7 +168,11 @@ impl Session {
             && transaction.job.token == token
             && let Progress::Content(writer) = &mut transaction.progress
         {
-            writer.piece(bytes);
+            let job = &transaction.job;
+            if !writer.piece(&job.content, bytes, job.binary) {
+                let reply = b"451 4.6.0 changes of the content would break its lines";
+                self.break_up(reply, false);
+            }
         }
     }
 

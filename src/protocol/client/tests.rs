@@ -506,6 +506,7 @@ fn content_that_comes_in_pieces_arrives_whole() {
             large.content = Content::Pieces {
                 len: content.len() as u64,
                 eight_bit: false,
+                edits: [].into(),
             };
             let mut toy = Toy::default();
             toy.offers = offers;
@@ -527,6 +528,7 @@ fn content_that_cannot_be_read_on_never_ends() {
     large.content = Content::Pieces {
         len: 1_000_000,
         eight_bit: true,
+        edits: [].into(),
     };
     session.submit(large, START, &mut output);
     assert_eq!(

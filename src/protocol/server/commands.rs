@@ -224,7 +224,7 @@ impl Judged {
                 State::Command(Command::Sender(sender))
             }
             (Self::Sender(_), Verdict::Reject(reply)) => {
-                context.error(Command::Ready, reply, output)
+                context.error(Command::Ready, &reply, output)
             }
             (Self::Recipient { before, recipient }, Verdict::Accept) => {
                 put_line(output, "250 2.1.5 recipient ok");
@@ -245,7 +245,7 @@ impl Judged {
                     Before::Sender(sender) => Command::Sender(sender),
                     Before::Recipients(recipients) => Command::Recipients(recipients),
                 };
-                context.error(command, reply, output)
+                context.error(command, &reply, output)
             }
         }
     }

@@ -12,6 +12,7 @@ mod state;
 mod tests;
 mod transfer;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -64,12 +65,12 @@ pub enum Question {
 }
 
 /// Policy's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Yes.
     Accept,
     /// No, with this reply line.
-    Reject(&'static str),
+    Reject(Cow<'static, str>),
 }
 
 /// What became of a message.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::facts::{Facts, Mail, Note, Spoilt};
+use super::rounds::{PIECE_BYTES as PIECE_BYTES_OF_ROUNDS, Round};
 use super::submissions::Submissions;
 use super::watch::Watch;
 use super::{Careless, Kind, Total};
@@ -80,6 +81,10 @@ pub(super) struct Day {
     /// Contents that were read.
     contents: usize,
     pieces: BTreeMap<u64, SpoolId>,
+    /// Results of routing that are being staged, piece by piece.
+    pub(super) routing: BTreeMap<MessageKey, Round>,
+    /// Over all runs.
+    pub(super) rounds_made: u64,
     rng: Rng,
     counts: BTreeMap<&'static str, u64>,
     pub(super) tracing: bool,
@@ -96,6 +101,7 @@ pub(super) fn settings(kind: Kind, epoch: u64) -> Settings {
         checkpoint_bytes: kind.checkpoint_bytes,
         chunk_entries: 3,
         envelopes_max: 20,
+        round_piece_bytes: PIECE_BYTES_OF_ROUNDS,
         epoch,
         secret: epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15),
         #[cfg(feature = "faults")]
@@ -219,6 +225,8 @@ impl Day {
             met: BTreeMap::new(),
             contents: 0,
             pieces: BTreeMap::new(),
+            routing: BTreeMap::new(),
+            rounds_made: epoch << 32,
             rng: Rng::new(epoch),
             counts: BTreeMap::from([(used, 1)]),
             tracing: false,
@@ -354,7 +362,7 @@ impl Day {
         let Some(view) = self.log.resting(key) else {
             return Ok(());
         };
-        let mut outcomes = vec![None; envelope.recipients.len()];
+        let mut outcomes = vec![None; envelope.recipients_count()];
         for recipient in view.recipients() {
             let outcome = recipient.status.map(|status| Outcome {
                 recipient: recipient.number,
@@ -422,10 +430,11 @@ impl Day {
     /// One operation of the disk, or one on the directories beside the log; says whether there was one.
     pub(super) fn step(&mut self) -> Result<bool, String> {
         self.now += 1_000;
+        // What was given up is heard of before anything else happens.
         while let Some(request) = self.log.poll_op(self.now) {
             self.submit_request(request)?;
+            self.events()?;
         }
-        // What was given up is heard of before anything else happens.
         self.events()?;
         let mut rng = self.rng.clone();
         let first = self.disk.in_flight() == 0 || rng.below(5) == 0;
@@ -491,6 +500,7 @@ impl Day {
             Event::ContentWritten { .. } => {}
             Event::Awake { key, result, .. } => self.awake(key, result)?,
             Event::Inspected { key, result, .. } => self.inspected(key, result)?,
+            Event::Routed { key, batch } => self.routed(key, batch),
             Event::Loaded { keys } => self.came_in(&keys),
             Event::ContentStored { id, result } => self.content_stored(id, result.is_ok()),
             Event::Accepting(accepting) => {

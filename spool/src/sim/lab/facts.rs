@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use super::rounds::Round;
 use super::submissions::ROUTER;
 use crate::id::SpoolId;
 use crate::recover::{Recovered, RecoveredMessage};
@@ -23,6 +24,7 @@ pub(super) enum Note {
     Message(SpoolId),
     Report(SpoolId),
     Outcome(SpoolId, Outcome),
+    Round(Round),
     Done(SpoolId),
     Thread(ThreadState),
 }
@@ -45,6 +47,8 @@ pub(super) struct Facts {
     pub(super) offered: BTreeMap<SpoolId, Rc<Mail>>,
     /// Confirmed messages that are not done, with the confirmed outcome of each recipient.
     pub(super) alive: BTreeMap<SpoolId, Vec<Option<Outcome>>>,
+    /// Envelopes with confirmed results of routing.
+    pub(super) routed: BTreeMap<SpoolId, Envelope>,
     /// Messages whose done record is confirmed.
     pub(super) done: BTreeSet<SpoolId>,
     threads: BTreeMap<ThreadName, ThreadState>,
@@ -115,7 +119,7 @@ impl Facts {
     }
 
     /// All that may be on disk and may not.
-    fn notes(&self) -> impl Iterator<Item = &Note> {
+    pub(super) fn notes(&self) -> impl Iterator<Item = &Note> {
         let all = self.unsettled.iter().flatten().chain(&self.pending);
         all.map(|(_, note)| note)
     }
@@ -151,7 +155,9 @@ impl Facts {
                     *slot = Some(outcome);
                 }
             }
+            Note::Round(round) => self.confirm_round(&round),
             Note::Done(id) => {
+                self.routed.remove(&id);
                 self.alive.remove(&id);
                 self.done.insert(id);
             }
@@ -217,6 +223,11 @@ impl Facts {
         for (batch, note) in run {
             let (id, there) = match note {
                 Note::Message(id) => (id, found.contains_key(id)),
+                Note::Round(round) => {
+                    let message = found.get(&round.id);
+                    let there = message.is_some_and(|message| Self::has_round(message, round));
+                    (&round.id, there)
+                }
                 Note::Outcome(id, outcome) if self.shows(found, *id, outcome) => (id, true),
                 _ => continue,
             };
@@ -244,9 +255,9 @@ impl Facts {
     ) -> bool {
         let recipient = outcome.recipient as usize;
         let message = found.get(&id);
-        let there = message.and_then(|message| message.outcomes[recipient].as_ref());
+        let there = message.and_then(|message| message.outcomes.get(recipient)?.as_ref());
         let before = self.alive.get(&id);
-        let before = before.and_then(|slots| slots[recipient].as_ref());
+        let before = before.and_then(|slots| slots.get(recipient)?.as_ref());
         let same = |note: &&Note| {
             matches!(note, Note::Outcome(other, told)
                 if *other == id && told.recipient == outcome.recipient && is_told(there, Some(told)))
@@ -270,14 +281,21 @@ impl Facts {
         if self.voided.contains(&id) {
             return Err(format!("{id} was refused and is back"));
         }
-        if mail.envelope != message.envelope {
-            return Err(format!("the envelope of {id} differs"));
-        }
+        debug_assert!(mail.envelope.routing.is_none());
+        let replaced = self.check_envelope(id, message)?;
         for (recipient, outcome) in message.outcomes.iter().enumerate() {
             let durable = self
                 .alive
                 .get(&id)
-                .and_then(|slots| slots[recipient].as_ref());
+                .and_then(|slots| slots.get(recipient)?.as_ref());
+            let mut replaced = replaced.iter();
+            let gone = replaced.find(|other| other.recipient as usize == recipient);
+            if let Some(gone) = gone {
+                if is_told(outcome.as_ref(), Some(gone)) {
+                    continue;
+                }
+                return Err(format!("{recipient} of {id} was replaced: {outcome:?}"));
+            }
             let mut staged = self.notes().filter_map(|note| match note {
                 Note::Outcome(of, staged)
                     if *of == id && staged.recipient as usize == recipient =>
@@ -398,6 +416,11 @@ impl Facts {
             .threads
             .iter()
             .map(|state| ((state.channel.clone(), state.host.clone()), state.clone()))
+            .collect();
+        let routed = recovered.messages.iter();
+        let routed = routed.filter(|message| message.envelope.routing.is_some());
+        self.routed = routed
+            .map(|message| (message.id, message.envelope.clone()))
             .collect();
         self.unsettled.clear();
         // A report that the cut took along is made again with the failure it is about.

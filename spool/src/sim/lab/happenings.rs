@@ -32,6 +32,9 @@ const HAPPENINGS: &[(u64, Happening)] = &[
     (3, Day::wake),
 ];
 
+/// A message is routed in one of so many rounds of a day.
+const ROUTED_ONE_IN: u64 = 3;
+
 const EIO: i32 = 5;
 
 impl Day {
@@ -50,6 +53,10 @@ impl Day {
                 happening(self, rng, number);
             }
         }
+        // Beside the others: days without routing stay what they are.
+        if self.kind.routes && rng.below(ROUTED_ONE_IN) == 0 {
+            self.route(rng);
+        }
     }
 
     /// What happens before all of a checkpoint is in: mail comes.
@@ -65,7 +72,7 @@ impl Day {
     /// Messages that are known, not on their way out, and do not rest.
     pub(super) fn awake_ones(&self) -> Vec<SpoolId> {
         let mut open = self.facts.open();
-        open.retain(|id| !self.is_resting(*id));
+        open.retain(|id| !self.is_resting(*id) && !self.routing.contains_key(&self.keys[id]));
         open
     }
 
@@ -78,8 +85,9 @@ impl Day {
             }
             let id = awake[rng.index(awake.len())];
             let key = self.keys[&id];
-            let envelope = &self.facts.offered[&id].envelope;
-            let (arrival_ms, recipients) = (envelope.arrival_ms, envelope.recipients.len() as u32);
+            let envelope = self.facts.latest(id);
+            let arrival_ms = envelope.arrival_ms;
+            let recipients = envelope.recipients_count() as u32;
             let finished = |number: &u32| {
                 let mut outcomes = self.log.outcomes(key).iter();
                 outcomes.any(|outcome| outcome.recipient == *number && is_final(outcome.status))
@@ -174,7 +182,7 @@ impl Day {
             return;
         }
         let id = open[rng.index(open.len())];
-        for recipient in 0..self.facts.offered[&id].envelope.recipients.len() as u32 {
+        for recipient in self.open_numbers(id) {
             let outcome = Outcome {
                 recipient,
                 attempt: 1,
@@ -189,6 +197,7 @@ impl Day {
 
     fn outcome(&mut self, id: SpoolId, outcome: Outcome) {
         let batch = self.log.staged_batch();
+        self.say(|| format!("outcome of {id} in batch {batch}: {outcome:?}"));
         self.log.outcome(self.now, self.keys[&id], outcome.clone());
         self.facts.staged(batch, Note::Outcome(id, outcome));
     }
@@ -289,7 +298,10 @@ impl Day {
             return;
         }
         let id = open[rng.index(open.len())];
-        let recipients = self.facts.offered[&id].envelope.recipients.len();
+        let recipients = self.open_numbers(id);
+        if recipients.is_empty() {
+            return;
+        }
         let last = rng.below(3) > 0 && self.open().contains(&id);
         let status = match rng.below(5) {
             _ if !last => Status::Deferred,
@@ -297,7 +309,7 @@ impl Day {
             _ => Status::Delivered,
         };
         let outcome = Outcome {
-            recipient: rng.index(recipients) as u32,
+            recipient: recipients[rng.index(recipients.len())],
             attempt: 1 + rng.below(9) as u32,
             status,
             next_ms: rng.below(1000),

@@ -21,6 +21,7 @@ pub(super) fn job(token: u64, recipients: &[&str], content: &[u8]) -> Job {
         address: address.as_bytes().to_vec(),
         notify: 0,
         orcpt: None,
+        privilege: None,
     });
     Job {
         token,

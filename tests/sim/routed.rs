@@ -1,0 +1,324 @@
+//! What a router makes of recipients, through whole shards: lists, holds, questions, crashes, operators.
+
+use zmailer::control::postman::{Aside, Kept};
+use zmailer::control::queue::Act;
+
+use super::routed_site::{Hop, LIST_LINE, MEMBERS, OTHER_HOP, Site};
+
+#[test]
+fn a_list_gets_changed_content_from_its_owner() {
+    let mut site = Site::new();
+    site.hop.refuses.insert("m3@member.example".to_owned());
+    site.hop.defers.insert("m4@member.example".to_owned());
+    site.send(&["list", "plain"], "text");
+    site.run("all but one are delivered", |site| site.queued() == 1);
+    let deliveries = site.deliveries();
+    assert_eq!(deliveries.len(), MEMBERS - 2 + 1 + 1, "{deliveries:?}");
+    assert!(deliveries.values().all(|count| *count == 1));
+    for taken in &site.hop.taken {
+        let is_member = taken.recipients[0].ends_with("@member.example");
+        let is_report = taken.sender.is_empty();
+        let expected = if is_report {
+            ""
+        } else if is_member {
+            "owner@list.example"
+        } else {
+            "a@source.example"
+        };
+        assert_eq!(taken.sender, expected);
+        assert_eq!(taken.content.starts_with(LIST_LINE), is_member);
+        assert!(is_report || taken.content.ends_with(b"Subject: s\r\n\r\ntext\r\n"));
+    }
+    // The owner hears of it, and by which name the sender knew the list.
+    let report = site.hop.taken.iter().find(|taken| taken.sender.is_empty());
+    let report = report.expect("a report");
+    assert_eq!(report.recipients, ["owner@list.example"]);
+    let text = String::from_utf8_lossy(&report.content).into_owned();
+    assert!(
+        text.contains("Final-Recipient: rfc822; m3@member.example"),
+        "{text}"
+    );
+    assert!(text.contains("list@x.example"), "{text}");
+    site.hop.defers.clear();
+    site.wait(3);
+    assert!(site.drained());
+    assert_eq!(site.deliveries()["m4@member.example"], 1);
+}
+
+#[test]
+fn nobody_gets_a_list_twice_after_a_crash_and_nobody_misses_it() {
+    for turns in (0..400).step_by(7) {
+        let mut site = Site::new();
+        site.send(&["list"], "text");
+        for _ in 0..turns {
+            site.turn();
+        }
+        let before = site.deliveries();
+        site.crash();
+        site.run("all is delivered", |site| site.drained());
+        let after = site.deliveries();
+        assert_eq!(after.len(), MEMBERS, "{turns} turns");
+        let most = after.values().max().copied().unwrap_or(0);
+        // Only what was told in the last moments is not on disk, and what was under way.
+        assert!(most <= 2, "{turns} turns: {after:?}");
+        if before.len() == MEMBERS && turns > 300 {
+            assert_eq!(most, 1, "{turns} turns");
+        }
+    }
+}
+
+#[test]
+fn outcomes_of_members_are_kept() {
+    let mut site = Site::new();
+    let late: Vec<String> = (0..5).map(|n| format!("m{n}@member.example")).collect();
+    site.hop.defers.extend(late.iter().cloned());
+    site.send(&["list"], "text");
+    site.run("all but five are delivered", |site| site.queued() == 5);
+    site.wait(0);
+    for _ in 0..3 {
+        site.net.advance(1_000_000_000);
+        for _ in 0..50 {
+            site.turn();
+        }
+        site.crash();
+        for _ in 0..100 {
+            site.turn();
+        }
+        assert_eq!(site.queued(), 5);
+    }
+    site.hop.defers.clear();
+    site.wait(5);
+    assert!(site.drained());
+    let deliveries = site.deliveries();
+    assert_eq!(deliveries.len(), MEMBERS);
+    assert!(
+        deliveries.values().all(|count| *count == 1),
+        "{deliveries:?}"
+    );
+    assert_eq!(site.tell.borrow().routed, ["list@x.example"], "routed once");
+}
+
+#[test]
+fn large_content_is_changed_piece_by_piece() {
+    let mut site = Site::new();
+    let body = "0123456789012345678901234567890123456789\r\n".repeat(9000);
+    site.send(&["mix2", "list"], &body);
+    site.run("all is delivered", |site| site.drained());
+    for taken in &site.hop.taken {
+        let is_list = taken.sender == "owner@list.example";
+        assert_eq!(taken.content.starts_with(LIST_LINE), is_list);
+        assert!(
+            taken
+                .content
+                .ends_with(format!("\r\n\r\n{body}\r\n").as_bytes())
+        );
+    }
+    assert_eq!(site.deliveries().len(), MEMBERS + 1);
+}
+
+#[test]
+fn what_is_dropped_refused_or_held_goes_its_way() {
+    let mut site = Site::new();
+    site.send(&["drop", "none", "error", "mix"], "text");
+    site.run("one is left", |site| site.queued() == 1);
+    let deliveries = site.deliveries();
+    // Two reports: to the sender and to the owner.
+    let expected = ["a@source.example", "good@member.example"];
+    assert_eq!(deliveries.keys().collect::<Vec<_>>(), expected);
+    assert_eq!(deliveries["a@source.example"], 2);
+    let page = site.inquire("", None);
+    let entry = &page.entries[0];
+    assert_eq!(entry.generation, Some(1));
+    let waits = &entry.recipients[0];
+    assert_eq!((&*waits.channel, waits.state), ("hold", "deferred"));
+    assert!(waits.reply.ends_with(b"NS:member.example/mx"));
+    // It is asked for by its own name: the test's router knows no `mix` any more that would be held.
+    site.wait(2);
+    assert!(site.queued() >= 1);
+    // It expires with a report to the owner of the list it came by.
+    site.wait(70);
+    assert!(site.drained(), "{}", site.net.log(0));
+    assert!(site.deliveries().contains_key("owner@list.example"));
+}
+
+#[test]
+fn what_the_router_cannot_decide_is_asked_for_again() {
+    let mut site = Site::new();
+    site.send(&["hold", "plain"], "text");
+    site.run("the other one is delivered", |site| site.queued() == 1);
+    site.wait(3);
+    let asked = site.tell.borrow().routed.len();
+    assert!(asked > 3, "{asked}: it was not asked for again");
+    site.crash();
+    for _ in 0..100 {
+        site.turn();
+    }
+    assert_eq!(site.queued(), 1);
+    site.tell.borrow_mut().decided = true;
+    site.wait(2);
+    assert!(site.drained());
+    assert_eq!(site.deliveries()["hold@x.example"], 1);
+    assert_eq!(site.deliveries()["plain@x.example"], 1);
+}
+
+#[test]
+fn routings_wait_in_bounded_number_and_survive_a_crash() {
+    let mut site = Site::new();
+    site.answering = false;
+    for number in 0..4 {
+        site.send(&[&format!("ask{number}")], "text");
+    }
+    for _ in 0..100 {
+        site.turn();
+    }
+    assert_eq!(
+        site.questions.len(),
+        2,
+        "two routings wait, others for them"
+    );
+    let id = site.connect();
+    site.say(id, "MAIL FROM:<a@source.example>\r\n", "451 4.3.2");
+    site.net.client_close(id);
+    assert!(site.hop.taken.is_empty());
+    site.crash();
+    site.answering = true;
+    site.run("all is delivered", |site| site.drained());
+    let deliveries = site.deliveries();
+    assert_eq!(deliveries.len(), 4);
+    assert!(
+        deliveries.values().all(|count| *count == 1),
+        "{deliveries:?}"
+    );
+    let id = site.connect();
+    site.say(id, "MAIL FROM:<a@source.example>\r\n", "250");
+}
+
+#[test]
+fn a_question_that_is_never_answered_ends_in_a_hold() {
+    let mut site = Site::new();
+    site.answering = false;
+    site.send(&["ask"], "text");
+    for _ in 0..50 {
+        site.turn();
+    }
+    while site.questions.pop().is_some() {}
+    site.wait(4);
+    assert_eq!(site.queued(), 1);
+    site.answering = true;
+    site.wait(4);
+    assert!(site.drained());
+    assert_eq!(site.deliveries()["ask@x.example"], 1);
+}
+
+#[test]
+fn a_router_may_read_the_header() {
+    let mut site = Site::new();
+    site.send(&["read1"], "text");
+    let body = "0123456789012345678901234567890123456789\r\n".repeat(9000);
+    site.send(&["read2"], &body);
+    site.run("all is delivered", |site| site.drained());
+    assert_eq!(site.deliveries().len(), 2);
+}
+
+#[test]
+fn a_stopped_routing_goes_to_deferred_and_the_rest_flows_on() {
+    let mut site = Site::new();
+    site.send(&["stop"], "text");
+    site.send(&["plain"], "text");
+    site.run("the other one is delivered", |site| site.queued() == 1);
+    let kept = site.keep.pop().expect("a file");
+    let Some(Aside(envelope)) = &kept.aside else {
+        panic!("not for deferred/: {kept:?}");
+    };
+    assert_eq!(envelope.sender.as_deref(), Some(&b"a@source.example"[..]));
+    assert_eq!(envelope.recipients[0].address, b"stop@x.example");
+    assert_eq!(envelope.comments, [b"more than 1000000 steps".to_vec()]);
+    // While it cannot be written the message stays.
+    let (token, result) = (kept.token, Err("disk full".to_owned()));
+    assert!(site.kept.push(Kept { token, result }).is_ok());
+    for _ in 0..100 {
+        site.turn();
+    }
+    assert_eq!(site.queued(), 1);
+    site.wait(2);
+    let kept = site.keep.pop().expect("the file again");
+    let (token, result) = (kept.token, Ok(()));
+    assert!(site.kept.push(Kept { token, result }).is_ok());
+    site.run("it has left", |site| site.drained());
+    assert_eq!(site.deliveries().len(), 1);
+}
+
+#[test]
+fn an_operator_has_recipients_routed_again() {
+    let mut site = Site::new();
+    let late: Vec<String> = (0..5).map(|n| format!("m{n}@member.example")).collect();
+    site.hop.defers.extend(late.iter().cloned());
+    site.hop.defers.insert("plain@x.example".to_owned());
+    site.send(&["list", "plain"], "text");
+    site.run("six are left", |site| site.queued() == 6);
+    let first = site.hop.taken.len();
+    // The next hop has gone, and a new configuration names another one.
+    let mut other = Hop::new(&site.net, OTHER_HOP);
+    site.tell.borrow_mut().other_hop = true;
+    let page = site.inquire("state = deferred", Some(Act::Reroute));
+    assert_eq!(page.acted, 6);
+    let address = other.address;
+    site.run("all is delivered", |site| {
+        other.turn(&site.net);
+        site.drained()
+    });
+    assert_eq!(
+        site.hop.taken.len(),
+        first,
+        "nothing more went to the old one"
+    );
+    assert_eq!(other.address, address);
+    let mut got: Vec<String> = other
+        .taken
+        .iter()
+        .flat_map(|taken| taken.recipients.clone())
+        .collect();
+    got.sort();
+    let mut expected = late;
+    expected.push("plain@x.example".to_owned());
+    assert_eq!(got, expected, "and nobody got it twice");
+}
+
+#[test]
+fn the_front_door_asks_the_router() {
+    let mut site = Site::new();
+    site.tell.borrow_mut().verifies = true;
+    let id = site.connect();
+    site.say(
+        id,
+        "MAIL FROM:<error@x.example>\r\n",
+        "550 5.1.1 no such user",
+    );
+    site.say(id, "MAIL FROM:<a@source.example>\r\n", "250");
+    site.say(
+        id,
+        "RCPT TO:<error@x.example>\r\n",
+        "550 5.1.1 no such user",
+    );
+    site.say(
+        id,
+        "RCPT TO:<hold@x.example>\r\n",
+        "451 4.4.3 NS:member.example/mx",
+    );
+    site.say(id, "RCPT TO:<list@x.example>\r\n", "250");
+    // One session waits, others do not.
+    site.answering = false;
+    site.net.client_send(id, b"RCPT TO:<ask@x.example>\r\n");
+    for _ in 0..50 {
+        site.turn();
+    }
+    assert_eq!(site.net.client_received(id), b"");
+    let other = site.connect();
+    site.say(other, "MAIL FROM:<a@source.example>\r\n", "250");
+    site.say(other, "RCPT TO:<plain@x.example>\r\n", "250");
+    assert!(site.answer_one());
+    site.expect(id, "250");
+    // Remembered: nobody is asked.
+    site.say(other, "RCPT TO:<ask@x.example>\r\n", "250");
+    assert!(site.questions.is_empty());
+}
