@@ -12,6 +12,7 @@ mod tidy;
 mod e2e;
 mod fuzz;
 mod messages;
+mod routing;
 mod sim;
 
 #[path = "../fuzz/src/lib.rs"]

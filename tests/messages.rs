@@ -430,12 +430,10 @@ fn routed(name: &str, kind: &str, uid: &str, args: &str) -> (Vec<u8>, Routed) {
     });
     let mut routing = Routing::new(facts, settings);
     let mut script = Host::default();
-    loop {
-        match routing.run(&mut script, Some(&content)) {
-            Progress::Done(routed) => return (content, routed),
-            Progress::Need(never) => match never {},
-            Progress::Content | Progress::Stopped(_) => panic!("{name} does not stop"),
-        }
+    match routing.run(&mut script, Some(&content)) {
+        Progress::Done(routed) => (content, routed),
+        Progress::Need(never) => match never {},
+        Progress::Content | Progress::Stopped(_) => panic!("{name} does not stop"),
     }
 }
 

@@ -39,6 +39,22 @@ pub fn are_ordered(edits: &[Edit]) -> bool {
     edits.is_sorted_by(|one, next| one.end() <= next.at)
 }
 
+/// Whether the edits are in order, and of a content of `content_len` bytes.
+#[must_use]
+pub fn fit(edits: &[Edit], content_len: u64) -> bool {
+    are_ordered(edits) && edits.last().is_none_or(|last| last.end() <= content_len)
+}
+
+/// The whole content with its edits.
+#[must_use]
+pub fn apply(content: &[u8], edits: &[Edit]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(edited_len(content.len() as u64, edits) as usize);
+    let mut editor = Editor::default();
+    editor.feed(edits, content, &mut out);
+    editor.end(edits, &mut out);
+    out
+}
+
 /// Bytes of a message after the edits, as SIZE announces them.
 #[must_use]
 pub fn edited_len(content_len: u64, edits: &[Edit]) -> u64 {
@@ -47,22 +63,6 @@ pub fn edited_len(content_len: u64, edits: &[Edit]) -> u64 {
         (len + edit.insert.len() as u64).saturating_sub(gone)
     };
     edits.iter().fold(content_len, sum)
-}
-
-/// Whether edits are ordered and lie in a content of that many bytes.
-#[must_use]
-pub fn fit(edits: &[Edit], content_len: u64) -> bool {
-    are_ordered(edits) && edits.last().is_none_or(|edit| edit.end() <= content_len)
-}
-
-/// The whole content behind its edits.
-#[must_use]
-pub fn apply(content: &[u8], edits: &[Edit]) -> Vec<u8> {
-    let mut editor = Editor::default();
-    let mut edited = Vec::with_capacity(content.len());
-    editor.feed(edits, content, &mut edited);
-    editor.end(edits, &mut edited);
-    edited
 }
 
 /// A message under way, piece by piece. It holds a position only; the edits are given with each piece.
@@ -146,6 +146,19 @@ mod tests {
             out.splice(at..end, edit.insert.iter().copied());
         }
         out
+    }
+
+    #[test]
+    fn edits_of_another_content_do_not_fit() {
+        let edits = [Edit::insert(10, *b"end")];
+        assert!(fit(&edits, 10) && !fit(&edits, 9));
+        assert_eq!(apply(b"0123456789", &edits), b"0123456789end");
+        let last = Edit {
+            at: 9,
+            remove: 2,
+            insert: Vec::new(),
+        };
+        assert!(!fit(&[last], 10));
     }
 
     #[test]

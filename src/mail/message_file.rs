@@ -32,6 +32,8 @@ pub struct FileEnvelope {
     pub received_from: Option<Vec<u8>>,
     /// `with`.
     pub with: Option<Vec<u8>>,
+    /// `via`.
+    pub via: Option<Vec<u8>>,
     /// `bodytype`.
     pub body_type: Option<Vec<u8>>,
     /// `fullname`.
@@ -156,6 +158,7 @@ impl Parser {
             b"external" => envelope.external = true,
             b"rcvdfrom" => envelope.received_from = text,
             b"with" => envelope.with = text,
+            b"via" => envelope.via = text,
             b"bodytype" => envelope.body_type = text,
             b"fullname" => envelope.full_name = text,
             b"loginname" => envelope.login_name = text,
@@ -170,7 +173,7 @@ impl Parser {
             b"todsn" => self.dsn = dsn(value)?,
             b"to" => self.to(value)?,
             b"user" => envelope.user = text,
-            b"type" | b"via" | b"identinfo" | b"authinfo" | b"errormsg" => {}
+            b"type" | b"identinfo" | b"authinfo" | b"errormsg" => {}
             _ => {
                 let shown = String::from_utf8_lossy(keyword).into_owned();
                 return Err(format!("no such envelope keyword: {shown:?}"));
@@ -323,6 +326,7 @@ pub fn write(envelope: &FileEnvelope) -> Vec<u8> {
     let lines = [
         ("rcvdfrom", &envelope.received_from),
         ("with", &envelope.with),
+        ("via", &envelope.via),
         ("bodytype", &envelope.body_type),
         ("fullname", &envelope.full_name),
         ("loginname", &envelope.login_name),

@@ -12,3 +12,4 @@ pub mod quote;
 pub mod report;
 pub mod srs;
 pub mod token;
+pub mod trace;

@@ -23,6 +23,7 @@ use crate::base::fast_map::FastMap;
 use crate::base::slab::Key;
 use crate::control::route::{RouteAnswer, RouteQuestion};
 use crate::io::Driver;
+use crate::mail::edit;
 use crate::router::{Addressee, Answer, Fate, Mail, Need, Recipient, Routed, Routing, Turn};
 use crate::scheduler::ThreadKey;
 
@@ -155,7 +156,17 @@ impl<D: Driver> Shard<D> {
             (Turn::Need(routing, need), waits) => self.suspend(waits, routing, need),
             (Turn::Done(routed), Waits::Message(message, asked)) => {
                 self.not_routing(message, &asked);
-                self.decide(message, &asked, routed);
+                let len = self.log.content_len(message).unwrap_or(0);
+                if routed
+                    .groups
+                    .iter()
+                    .all(|group| edit::fit(&group.edits, len))
+                {
+                    self.decide(message, &asked, routed);
+                } else {
+                    let numbers = asked.iter().flat_map(Asked::numbers).collect();
+                    self.set_aside(message, numbers, "changes that are not of this content");
+                }
             }
             (Turn::Stopped(reason), Waits::Message(message, asked)) => {
                 self.not_routing(message, &asked);

@@ -29,18 +29,19 @@ impl<D: Driver> Shard<D> {
         let Submission {
             token,
             envelope,
+            received,
             mut content,
         } = submission;
         let id = self.log.reserve_id();
         let hostname = &self.settings.hostname;
-        let received = format!(
-            "Received: from {} ({}@{hostname})\r\n\tby {hostname} id {id}; {}\r\n",
-            String::from_utf8_lossy(&envelope.protocol),
-            String::from_utf8_lossy(&envelope.helo),
-            date::format(self.now.wall_ms),
-        );
+        let only = match envelope.recipients.as_slice() {
+            [only] => Some(only.address.as_slice()),
+            _ => None,
+        };
+        let date = date::format(self.now.wall_ms);
+        let received = received.field(hostname, &id.to_string(), only, &date);
         // In place: large content is not held twice, and the pick-up has left room.
-        content.splice(0..0, received.into_bytes());
+        content.splice(0..0, received);
         let origin = Origin::File(token);
         let is_large = content.len() > LARGE_BYTES;
         let message = Message::new(id, envelope, Content::Memory(content));

@@ -255,11 +255,11 @@ fn a_spool_of_a_newer_version_is_refused() {
 /// A kind that this version does not know, in a commit whose checksums are good: it is not skipped.
 #[test]
 fn a_record_of_a_newer_version_is_refused() {
-    let parts = ["segment 0 offset 8192", "record kind 11", "newer version"];
-    refused(&parts, "0:8192: record kind 11; ", |bytes| {
+    let parts = ["segment 0 offset 8192", "record kind 13", "newer version"];
+    refused(&parts, "0:8192: record kind 13; ", |bytes| {
         let commit = &mut bytes[8192..];
         let records = u32::from_le_bytes(commit[36..40].try_into().unwrap()) as usize;
-        commit[64] = 11;
+        commit[64] = 13;
         let sum = crc(&commit[64..64 + records]);
         commit[44..48].copy_from_slice(&sum.to_le_bytes());
         let sum = crc(&commit[..48]);

@@ -18,6 +18,7 @@ mod docs;
 mod engines;
 mod help;
 mod kill;
+mod language;
 mod large;
 mod limits;
 mod list;

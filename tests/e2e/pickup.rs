@@ -382,6 +382,13 @@ fn a_trusted_owner_may_say_where_it_came_from_and_for_whom() {
     });
     assert_eq!(log.matches("client=192.0.2.7 ").count(), 1, "{log}");
     assert_eq!(log.matches("proto=ESMTP ").count(), 1, "{log}");
+    for mail in mails.iter().take(2) {
+        let text = String::from_utf8_lossy(&mail.content).into_owned();
+        let trace =
+            "Received: from mx.a.example ([192.0.2.7])\r\n\tby mx.test.example with ESMTP id ";
+        assert!(text.starts_with(trace), "{text}");
+        assert!(text.contains("\r\n\tfor <a@x.example>; "), "{text}");
+    }
     let text = String::from_utf8_lossy(&mails[2].content).into_owned();
     if text.contains("(root@") {
         assert_eq!(mails[2].sender, "daemon@mx.test.example");

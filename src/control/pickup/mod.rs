@@ -38,6 +38,7 @@ use super::thread::StartError;
 use file::{Identity, Odd, Opened};
 use remover::Remover;
 
+use crate::mail::trace::Received;
 use crate::protocol::server::Stored;
 
 /// Files handed to shards at a time.
@@ -87,7 +88,9 @@ pub struct Submission {
     pub token: u64,
     /// Everything but the recipients' results.
     pub envelope: Envelope,
-    /// Complete but for the Received field of this host.
+    /// What the Received field of this host says of where it came from.
+    pub received: Received,
+    /// Complete but for that field.
     pub content: Vec<u8>,
 }
 
@@ -488,7 +491,7 @@ impl Pickup {
             return Some(path);
         }
         match submission::make(&mut opened, &self.setup, &mut self.users) {
-            Ok((envelope, content)) => {
+            Ok((envelope, received, content)) => {
                 let bytes = content.len() as u64;
                 self.token += 1;
                 let token = self.token;
@@ -504,6 +507,7 @@ impl Pickup {
                 let submission = Submission {
                     token,
                     envelope,
+                    received,
                     content,
                 };
                 self.next = Some((shard, submission));

@@ -22,6 +22,7 @@ use crate::mail::header::{self, Field};
 use crate::mail::line_ends::ToWire;
 use crate::mail::message_file::{self, ENVELOPE_BYTES_MAX, FileEnvelope};
 use crate::mail::phrase::mailbox;
+use crate::mail::trace::Received;
 use crate::protocol::{judge, path};
 use crate::sys::process;
 
@@ -53,6 +54,9 @@ struct Submitter {
     full_name: String,
     /// May say where a message came from and when.
     trusted: bool,
+    /// What he says of where it came from is told on, since he has it of the client: also of mail that is
+    /// `external`.
+    is_believed: bool,
 }
 
 impl Submitter {
@@ -60,11 +64,13 @@ impl Submitter {
         let account = users.account(uid).ok_or(Odd::NoOwner(uid))?;
         // ZMailer trusts the owners root and daemon; `external` gives that up.
         let own = rustix::process::geteuid().as_raw();
-        let trusted = (uid == 0 || uid == own) && !file.external;
+        let is_believed = uid == 0 || uid == own;
+        let trusted = is_believed && !file.external;
         let owner = Self {
             login: account.name.clone(),
             full_name: account.full_name.clone(),
             trusted,
+            is_believed,
         };
         match file.user.as_deref().filter(|_| trusted) {
             Some(name) => Self::named(&String::from_utf8_lossy(name)),
@@ -80,6 +86,7 @@ impl Submitter {
             login: account.name,
             full_name: account.full_name,
             trusted: account.uid == 0,
+            is_believed: account.uid == 0,
         })
     }
 }
@@ -89,7 +96,7 @@ pub(super) fn make(
     opened: &mut Opened,
     setup: &Setup,
     users: &mut Users,
-) -> Result<(Envelope, Vec<u8>), Odd> {
+) -> Result<(Envelope, Received, Vec<u8>), Odd> {
     let mut text = Text::default();
     let file = text.envelope(opened, setup.limits.message_bytes_max)?;
     let submitter = Submitter::of(&file, opened.uid, users)?;
@@ -112,6 +119,7 @@ pub(super) fn make(
     text.replace_header(header, opened.source.size);
     text.body(opened, setup.limits.message_bytes_max)?;
     opened.check_unchanged()?;
+    let received = received(&file, &submitter, &setup.hostname);
     let utf8 = !sender.is_ascii() || recipients.iter().any(|to| !to.address.is_ascii());
     let envelope = Envelope {
         recipients,
@@ -127,11 +135,11 @@ pub(super) fn make(
         routing: None,
         sender,
     };
-    Ok((envelope, text.content))
+    Ok((envelope, received, text.content))
 }
 
 /// Room for the Received field that the shard puts in front.
-const RECEIVED_BYTES: usize = 512;
+const RECEIVED_BYTES: usize = 1024;
 
 /// The message of a file under way to its content.
 #[derive(Default)]
@@ -334,6 +342,24 @@ fn client(file: &FileEnvelope, trusted: bool) -> Vec<u8> {
         || b"local".to_vec(),
         |address| address.to_string().into_bytes(),
     )
+}
+
+/// Where it came from: what a trusted owner says, else the owner.
+fn received(file: &FileEnvelope, submitter: &Submitter, host: &str) -> Received {
+    let said = |value: &Option<Vec<u8>>| {
+        let value = value.as_deref().filter(|_| submitter.is_believed);
+        value.unwrap_or_default().to_vec()
+    };
+    let from = said(&file.received_from);
+    Received {
+        from: if from.is_empty() {
+            format!("STDIN ({}@{host})", submitter.login).into_bytes()
+        } else {
+            from
+        },
+        via: said(&file.via),
+        with: said(&file.with),
+    }
 }
 
 fn with(file: &FileEnvelope, trusted: bool) -> Vec<u8> {

@@ -22,7 +22,7 @@ pub fn compile(
     compiler.block(&parsed.block);
     let (code, full) = compiler.finish();
     if full {
-        let message = format!("more than {} names", super::symbol::SYMBOLS_MAX);
+        let message = "too many names of variables and functions";
         return Err(Diagnostic::new(source, 0, message));
     }
     Ok(Rc::new(code))

@@ -13,6 +13,7 @@ pub struct Symbol(pub u32);
 #[derive(Clone, Debug)]
 pub struct Symbols {
     names: Vec<Text>,
+    names_max: usize,
     /// Open addressing; 0 is free, other entries are the number plus one.
     slots: Vec<u32>,
     hasher: RandomState,
@@ -25,6 +26,7 @@ impl Default for Symbols {
     fn default() -> Self {
         Self {
             names: Vec::new(),
+            names_max: SYMBOLS_MAX,
             slots: vec![0; 1024],
             hasher: RandomState::new(),
         }
@@ -32,13 +34,20 @@ impl Default for Symbols {
 }
 
 impl Symbols {
+    /// No more names than this.
+    #[must_use]
+    pub fn with_room_for(mut self, names_max: usize) -> Self {
+        self.names_max = names_max;
+        self
+    }
+
     /// The number of a name, new or known; none when the table is full.
     pub fn intern(&mut self, name: &[u8]) -> Option<Symbol> {
         let slot = match self.find(name) {
             Ok(symbol) => return Some(symbol),
             Err(slot) => slot,
         };
-        if self.names.len() >= SYMBOLS_MAX {
+        if self.is_full() {
             return None;
         }
         let number = self.names.len() as u32;
@@ -98,7 +107,7 @@ impl Symbols {
     /// Whether there is no room for another name.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.names.len() >= SYMBOLS_MAX
+        self.names.len() >= self.names_max
     }
 
     fn find(&self, name: &[u8]) -> Result<Symbol, usize> {
@@ -131,8 +140,8 @@ mod tests {
 
     #[test]
     fn names_keep_their_numbers_and_the_table_ends() {
-        let mut symbols = Symbols::default();
-        for number in 0..SYMBOLS_MAX {
+        let mut symbols = Symbols::default().with_room_for(5000);
+        for number in 0..5000 {
             let name = format!("name{number}");
             assert_eq!(symbols.intern(name.as_bytes()), Some(Symbol(number as u32)));
         }

@@ -60,6 +60,9 @@ const STEP_BYTES: usize = 64;
 /// What a text or an element costs besides its bytes.
 pub(super) const VALUE_BYTES: usize = 32;
 
+/// What a name costs besides its bytes, and besides its value.
+pub(super) const NAME_BYTES: usize = 96;
+
 impl Limits {
     /// The same with another bound of operations.
     #[must_use]

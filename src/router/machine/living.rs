@@ -61,7 +61,8 @@ impl Evaluation {
             .iter()
             .map(|expansion| expansion.raw_bytes())
             .sum();
-        self.buffer.len() + self.changed_table_bytes() + addresses + parts
+        let names = self.state.new_names() * limits::NAME_BYTES;
+        self.buffer.len() + self.changed_table_bytes() + addresses + names + parts
     }
 }
 

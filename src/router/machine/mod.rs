@@ -394,8 +394,12 @@ impl Evaluation {
     }
 
     pub(super) fn symbol(&mut self, name: &[u8]) -> Result<Symbol, Pause> {
+        let known = self.state.symbols.len();
         let symbol = self.state.symbols.intern(name);
-        self.state.grow();
+        if self.state.symbols.len() > known {
+            self.limits.allocate(name.len() + limits::NAME_BYTES);
+            self.state.grow();
+        }
         symbol.ok_or(Pause::Turn(Turn::Stopped(Limit::Names)))
     }
 

@@ -420,6 +420,11 @@ impl State {
         }
     }
 
+    /// Names that were made since [`Self::keep`].
+    pub(super) fn new_names(&self) -> usize {
+        self.symbols.len() - self.kept.names
+    }
+
     /// Names that were made since [`Self::keep`], for instance out of the text of a message.
     fn forget_names(&mut self) {
         let count = self.kept.names;

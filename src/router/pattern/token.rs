@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::mail::token::{self, Kind};
+
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TokenKind {
@@ -17,19 +19,16 @@ struct Token {
     kind: TokenKind,
     start: u32,
     end: u32,
+    /// What encloses it ends it, too.
+    closed: bool,
 }
 
-/// The tokens of one text. A quoted string, a domain literal, a comment, a run of blanks, a special character and a
-/// backslash with what it quotes are one token each; everything between is an atom. What is never closed reaches to
-/// the end. Any text has tokens; the scan is linear.
+/// The tokens of one text, as [`crate::mail::token`] finds them; blanks and line ends beside each other are one.
 #[derive(Default)]
 pub struct Tokens<'a> {
     input: std::borrow::Cow<'a, [u8]>,
     tokens: Vec<Token>,
 }
-
-/// Characters that are tokens of their own.
-const SPECIALS: &[u8] = b"<>@,;:\\.%!)]";
 
 impl Tokens<'_> {
     /// Takes the tokens of `input` instead of what it held.
@@ -38,15 +37,27 @@ impl Tokens<'_> {
         own.clear();
         own.extend_from_slice(input);
         self.tokens.clear();
-        let mut at = 0;
-        while at < input.len() {
-            let (kind, end) = token(input, at);
+        for found in token::tokens(input) {
+            let kind = match found.kind {
+                Kind::Atom | Kind::Special | Kind::Control => TokenKind::Plain,
+                Kind::Space | Kind::Fold => TokenKind::Blank,
+                Kind::Quoted => TokenKind::Quoted,
+                Kind::Comment => TokenKind::Comment,
+                Kind::Literal => TokenKind::DomainLiteral,
+            };
+            if kind == TokenKind::Blank
+                && let Some(last) = self.tokens.last_mut()
+                && last.kind == TokenKind::Blank
+            {
+                last.end = found.end as u32;
+                continue;
+            }
             self.tokens.push(Token {
                 kind,
-                start: at as u32,
-                end: end as u32,
+                start: found.start as u32,
+                end: found.end as u32,
+                closed: found.closed,
             });
-            at = end;
         }
     }
 
@@ -74,7 +85,7 @@ impl Tokens<'_> {
         if token.kind == TokenKind::DomainLiteral {
             *token = Token {
                 kind: TokenKind::Plain,
-                ..inner(*token, &self.input)
+                ..inner(*token)
             };
         }
     }
@@ -82,7 +93,7 @@ impl Tokens<'_> {
     /// What a literal of a pattern must spell: quotes, brackets and parentheses do not count.
     #[must_use]
     pub fn match_text(&self, at: usize) -> &[u8] {
-        let token = inner(self.tokens[at], &self.input);
+        let token = inner(self.tokens[at]);
         &self.input[token.start as usize..token.end as usize]
     }
 
@@ -91,7 +102,7 @@ impl Tokens<'_> {
     pub fn text(&self, range: Range<usize>, output: &mut Vec<u8>) {
         for token in &self.tokens[range] {
             let token = match token.kind {
-                TokenKind::Comment => inner(*token, &self.input),
+                TokenKind::Comment => inner(*token),
                 _ => *token,
             };
             output.extend_from_slice(&self.input[token.start as usize..token.end as usize]);
@@ -100,73 +111,13 @@ impl Tokens<'_> {
 }
 
 /// Without what encloses it.
-fn inner(token: Token, input: &[u8]) -> Token {
-    let close = match token.kind {
-        TokenKind::Quoted => b'"',
-        TokenKind::Comment => b')',
-        TokenKind::DomainLiteral => b']',
-        TokenKind::Plain | TokenKind::Blank => return token,
-    };
-    let closed = token.end - token.start >= 2 && input[token.end as usize - 1] == close;
-    Token {
-        start: token.start + 1,
-        end: token.end - u32::from(closed),
-        ..token
+fn inner(token: Token) -> Token {
+    match token.kind {
+        TokenKind::Plain | TokenKind::Blank => token,
+        TokenKind::Quoted | TokenKind::Comment | TokenKind::DomainLiteral => Token {
+            start: token.start + 1,
+            end: token.end - u32::from(token.closed),
+            ..token
+        },
     }
-}
-
-fn token(input: &[u8], at: usize) -> (TokenKind, usize) {
-    match input[at] {
-        b' ' | b'\t' | b'\n' | b'\r' => {
-            let blank = |byte: &&u8| b" \t\r\n".contains(byte);
-            let run = input[at..].iter().take_while(blank).count();
-            (TokenKind::Blank, at + run)
-        }
-        b'"' => (TokenKind::Quoted, closing(input, at, b'"')),
-        b'[' => (TokenKind::DomainLiteral, closing(input, at, b']')),
-        b'(' => (TokenKind::Comment, comment_end(input, at)),
-        b'\\' => {
-            let special = |byte: &u8| b" \t\n\r\"[(".contains(byte) || SPECIALS.contains(byte);
-            let quoted = input.get(at + 1).is_some_and(special);
-            (TokenKind::Plain, at + 1 + usize::from(quoted))
-        }
-        b':' if input.get(at + 1) == Some(&b':') => (TokenKind::Plain, at + 2),
-        byte if SPECIALS.contains(&byte) => (TokenKind::Plain, at + 1),
-        _ => {
-            let atom = |byte: &&u8| !b" \t\r\n\"[(".contains(byte) && !SPECIALS.contains(byte);
-            let run = input[at..].iter().take_while(atom).count();
-            (TokenKind::Plain, at + run)
-        }
-    }
-}
-
-/// The place behind the closing character; a backslash quotes what follows.
-fn closing(input: &[u8], at: usize, close: u8) -> usize {
-    let mut here = at + 1;
-    while here < input.len() {
-        match input[here] {
-            b'\\' => here += 1,
-            byte if byte == close => return here + 1,
-            _ => {}
-        }
-        here += 1;
-    }
-    input.len()
-}
-
-/// Comments nest.
-fn comment_end(input: &[u8], at: usize) -> usize {
-    let mut here = at;
-    let mut depth = 0usize;
-    while here < input.len() {
-        match input[here] {
-            b'\\' => here += 1,
-            b'(' => depth += 1,
-            b')' if depth == 1 => return here + 1,
-            b')' => depth -= 1,
-            _ => {}
-        }
-        here += 1;
-    }
-    input.len()
 }

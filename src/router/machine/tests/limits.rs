@@ -12,14 +12,11 @@ fn small() -> Limits {
 /// The script is stopped by this, and afterwards a call does what it did before.
 #[track_caller]
 fn stops(script: &str, expected: Limit) {
-    stops_within(small(), script, expected);
-}
-
-#[track_caller]
-fn stops_within(limits: Limits, script: &str, expected: Limit) {
     let mut evaluation =
         configured("works (a) { local b; b=(x $a); lappend kept y; returns $b; }\nkept=(z)\n");
-    evaluation.limits = limits;
+    evaluation.limits = small();
+    let symbols = std::mem::take(&mut evaluation.state.symbols);
+    evaluation.state.symbols = symbols.with_room_for(2000);
     load(&mut evaluation, script);
     let mut world = World::default();
     assert_eq!(
@@ -142,21 +139,12 @@ fn a_list_that_shares_itself_is_small_and_its_notation_ends() {
 
 #[test]
 fn names_out_of_data_stop_and_are_forgotten() {
-    stops_within(
-        Limits::default(),
-        "while true; do eval \"$(gensym)=1\"; done\n",
-        Limit::Names,
-    );
-    stops_within(
-        Limits::default(),
+    stops("while true; do eval \"$(gensym)=1\"; done\n", Limit::Names);
+    stops(
         "while true; do echo x | read $(gensym); done\n",
         Limit::Names,
     );
-    stops_within(
-        Limits::default(),
-        "while true; do export $(gensym); done\n",
-        Limit::Names,
-    );
+    stops("while true; do export $(gensym); done\n", Limit::Names);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod isolation;
 mod jumps;
 mod limits;
+mod manual;
 mod suspension;
 mod values;
 

@@ -1,7 +1,5 @@
 //! The language itself under message processing.
 
-use std::rc::Rc;
-
 use super::*;
 use crate::base::clock::Now;
 use crate::router::diagnostic::Source;
@@ -46,21 +44,16 @@ fn run(facts: Facts, content: &str) -> Routed {
     let mut evaluation = Evaluation::new(Limits::default());
     let source = Source::new("test.cf", SCRIPT.as_bytes());
     assert!(evaluation.load(&source, &[]).is_ok());
-    let _: &Rc<Source> = &source;
     let mut runner = Runner {
         evaluation: &mut evaluation,
         maps: &NoMaps,
         now: Now::default(),
     };
-    loop {
-        match Script::run(&mut runner) {
-            Turn::Done(reply) => {
-                assert_eq!(reply.status, 0);
-                break;
-            }
-            other => panic!("{other:?}"),
-        }
-    }
+    let loaded = Script::run(&mut runner);
+    assert!(
+        matches!(&loaded, Turn::Done(reply) if reply.status == 0),
+        "{loaded:?}"
+    );
     let mut routing = Routing::new(facts, settings());
     match routing.run(&mut runner, Some(content.as_bytes())) {
         Progress::Done(routed) => routed,
