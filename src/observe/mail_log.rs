@@ -126,7 +126,10 @@ impl MailLog {
             self.display("relay", &relay);
         }
         self.number("delay_ms", event.delay_ms);
-        self.number("conf", event.generation);
+        // Not known of what has waited since before the start.
+        if event.generation > 0 {
+            self.number("conf", event.generation);
+        }
         self.word("reply", event.reply);
         self.end(now);
     }

@@ -163,9 +163,10 @@ fn misbehaviour_is_seen() {
                 trick: *trick,
                 ..plan(seed, 300)
             };
-            Run::new(plan).run().wrong.first().cloned()
+            // What is noticed first differs: a disk that forgets makes mail come twice as well.
+            let found = Run::new(plan).run().wrong.first().cloned();
+            found.filter(|found| found.0 == *wrong)
         });
-        let found = found.unwrap_or_else(|| panic!("{trick:?} is not seen"));
-        assert_eq!(found.0, *wrong, "{trick:?}: {}", found.1);
+        assert!(found.is_some(), "{trick:?} is not seen as {wrong:?}");
     }
 }
