@@ -33,6 +33,8 @@ const BETTER: &[(&str, &str)] = &[
 
 const ROOT: &str = "/installation";
 const HOST: &str = "mta.example.org";
+/// Directory of the homes, as in the recorded accounts.
+const HOMES: &str = "home";
 const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 
@@ -330,7 +332,7 @@ fn recorded(compiled: bool) -> Host {
         &setup("setup/members"),
     );
     host.put(
-        &format!("{ROOT}/home/dave/.forward"),
+        &format!("{ROOT}/{HOMES}/dave/.forward"),
         0o644,
         2003,
         &setup("setup/forward-dave"),
