@@ -132,11 +132,12 @@ impl Evaluation {
         if self.magic.is_empty() {
             return pattern == &**text;
         }
-        let mut quoted = vec![true; pattern.len()];
+        self.quoted.clear();
+        self.quoted.resize(pattern.len(), true);
         for (start, end) in &self.magic {
-            quoted[*start..*end].fill(false);
+            self.quoted[*start..*end].fill(false);
         }
-        glob_matches(pattern, &quoted, text)
+        glob_matches(pattern, &self.quoted, text)
     }
 
     /// `break` and `continue`: leaves `levels - 1` loops and ends or repeats the next; does nothing outside loops.

@@ -106,7 +106,7 @@ fn joe() -> Account {
         name: b"joe".to_vec(),
         user: 7,
         full_name: b"Joe User".to_vec(),
-        home: b"/home/joe".to_vec(),
+        home: b"/users/joe".to_vec(),
     }
 }
 
