@@ -10,6 +10,7 @@ use crate::router::value::{Text, Value};
 
 impl Evaluation {
     /// Operations about what runs next; `false`: it is none.
+    #[inline]
     pub(super) fn flow_op(&mut self, code: &Rc<Code>, op: &Op) -> Result<bool, Pause> {
         match op {
             Op::Call => self.call_dynamic()?,
