@@ -14,6 +14,7 @@ mod fuzz;
 mod messages;
 mod routing;
 mod sim;
+mod suspension;
 
 #[path = "../fuzz/src/lib.rs"]
 mod targets;

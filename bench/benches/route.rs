@@ -66,7 +66,8 @@ fn stock(directory: &Path, session: &mut Session) -> Evaluation {
         limits: Limits::default(),
         ..Configuration::default()
     };
-    load(&configuration, session).expect("the shipped scripts")
+    let (_, evaluation) = load(&configuration, session).expect("the shipped scripts");
+    evaluation
 }
 
 fn route(evaluation: &mut Evaluation, session: &mut Session, address: &str) -> Option<Value> {

@@ -48,6 +48,10 @@ pub enum Op {
     EndArgument,
     /// Closes the word: it becomes one value.
     EndValue,
+    /// A value that is one text.
+    ValueLiteral(u32),
+    /// A value that is one variable's.
+    ValueVariable(Symbol),
     /// An argument that is one text.
     ArgumentLiteral(u32),
     /// An argument that is one variable.

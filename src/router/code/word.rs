@@ -36,14 +36,38 @@ impl Compiler<'_> {
     /// A word that becomes one value.
     pub(super) fn value(&mut self, word: &Word) {
         self.at(word.at);
-        self.emit(Op::BeginValue);
-        self.parts(&word.parts, false);
-        self.emit(Op::EndValue);
+        match word.parts.as_slice() {
+            [Part::Literal { text, .. }] => {
+                let text = self.text(text);
+                self.emit(Op::ValueLiteral(text));
+            }
+            [
+                Part::Parameter {
+                    parameter: Parameter::Named(name),
+                    ..
+                },
+            ] => {
+                let symbol = self.symbol(name);
+                self.emit(Op::ValueVariable(symbol));
+            }
+            parts => {
+                self.emit(Op::BeginValue);
+                self.parts(parts, false);
+                self.emit(Op::EndValue);
+            }
+        }
     }
 
     /// A pattern of `case`.
     pub(super) fn case_pattern(&mut self, word: &Word) {
         self.at(word.at);
+        if let [Part::Literal { text, quoted }] = word.parts.as_slice()
+            && (*quoted || !text.iter().any(|byte| b"*?[".contains(byte)))
+        {
+            let text = self.text(text);
+            self.emit(Op::ValueLiteral(text));
+            return;
+        }
         self.emit(Op::BeginValue);
         self.parts(&word.parts, true);
         self.emit(Op::EndValue);

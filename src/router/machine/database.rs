@@ -50,6 +50,7 @@ pub(super) struct Kept {
 pub(super) struct Asked {
     number: usize,
     lookup: Lookup,
+    /// For the trace.
     key: Vec<u8>,
 }
 
@@ -155,7 +156,10 @@ impl Evaluation {
             .iter()
             .filter_map(|value| Some(&**value.text()?))
             .collect();
-        let key = words.first().map(|key| key.to_vec()).unwrap_or_default();
+        let key = match words.first() {
+            Some(key) if self.trace.on => key.to_vec(),
+            _ => Vec::new(),
+        };
         let lookup = Lookup::begin(&self.databases.kept[number].relation, &words);
         drop(words);
         self.arguments.truncate(start);

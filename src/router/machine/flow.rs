@@ -10,6 +10,7 @@ use crate::router::value::{Text, Value};
 
 impl Evaluation {
     /// Operations about what runs next; `false`: it is none.
+    #[inline]
     pub(super) fn flow_op(&mut self, code: &Rc<Code>, op: &Op) -> Result<bool, Pause> {
         match op {
             Op::Call => self.call_dynamic()?,
@@ -132,11 +133,12 @@ impl Evaluation {
         if self.magic.is_empty() {
             return pattern == &**text;
         }
-        let mut quoted = vec![true; pattern.len()];
+        self.quoted.clear();
+        self.quoted.resize(pattern.len(), true);
         for (start, end) in &self.magic {
-            quoted[*start..*end].fill(false);
+            self.quoted[*start..*end].fill(false);
         }
-        glob_matches(pattern, &quoted, text)
+        glob_matches(pattern, &self.quoted, text)
     }
 
     /// `break` and `continue`: leaves `levels - 1` loops and ends or repeats the next; does nothing outside loops.

@@ -190,17 +190,20 @@ impl Evaluation {
             Vec::new()
         };
         self.trace_entry(function, start, &positionals);
-        let values: Vec<Value> = self.arguments.drain(start..).collect();
         self.push_frame(
             Rc::clone(&function.code),
             Kind::Function,
             positionals,
             Some(function.name),
         );
+        // The arguments are the callee's.
+        if let Some(frame) = self.frames.last_mut() {
+            frame.depths.arguments = start;
+        }
         self.state.scope();
-        let mut values = values.into_iter();
+        let mut values = self.arguments.drain(start..);
         for parameter in &function.parameters {
-            let value = values.next().unwrap_or_else(|| self.empty_text());
+            let value = values.next().unwrap_or_else(|| self.empty.clone());
             self.state.local(*parameter, value);
         }
         Ok(())
@@ -215,7 +218,7 @@ impl Evaluation {
     }
 
     pub(super) fn empty_text(&self) -> Value {
-        Value::from(&b""[..])
+        self.empty.clone()
     }
 
     fn check_depth(&self) -> Flow {
@@ -271,17 +274,28 @@ impl Evaluation {
         }
     }
 
-    pub(super) fn step(&mut self) -> Flow {
-        if !self.unwritten.is_empty() {
-            return self.write_next();
-        }
+    /// Runs operations of the current code, until another one or something else has its turn.
+    pub(super) fn run_operations(&mut self, turn_end: u64) -> Flow {
         let code = Rc::clone(&self.code);
-        let op = &code.ops[self.place as usize];
-        self.place += 1;
-        if self.word_op(&code, op)? || self.flow_op(&code, op)? || self.io_op(op)? {
-            return Ok(());
+        loop {
+            self.limits.steps_used += 1;
+            if !self.unwritten.is_empty() {
+                return self.write_next();
+            }
+            let op = &code.ops[self.place as usize];
+            self.place += 1;
+            if !(self.word_op(&code, op)? || self.flow_op(&code, op)? || self.io_op(op)?) {
+                unreachable!("{op:?} belongs to no part of the machine")
+            }
+            if self.limits.steps_used >= turn_end
+                || self.limits.audit_due()
+                || self.ended.is_some()
+                || self.databases.work.is_some()
+                || !Rc::ptr_eq(&code, &self.code)
+            {
+                return Ok(());
+            }
         }
-        unreachable!("{op:?} belongs to no part of the machine")
     }
 
     /// The value on top.

@@ -84,6 +84,8 @@ pub struct Evaluation {
     buffer: Vec<u8>,
     /// Pattern characters of the last value, for `case`.
     magic: Vec<(usize, usize)>,
+    /// Which bytes of a `case` pattern are quoted.
+    quoted: Vec<bool>,
     stacks: Stacks,
     cases: Vec<Text>,
     sifts: Vec<Sift>,
@@ -121,6 +123,8 @@ pub struct Evaluation {
     errors: Vec<Diagnostic>,
     /// When the turn began.
     now: Now,
+    /// The empty text, which is used often.
+    empty: Value,
 }
 
 impl Evaluation {
@@ -150,6 +154,7 @@ impl Evaluation {
             builders: Vec::new(),
             buffer: Vec::new(),
             magic: Vec::new(),
+            quoted: Vec::new(),
             stacks: Stacks::default(),
             cases: Vec::new(),
             sifts: Vec::new(),
@@ -176,6 +181,7 @@ impl Evaluation {
             expanding: None,
             errors: Vec::new(),
             now: Now::default(),
+            empty: Value::from(""),
         }
     }
 
@@ -235,11 +241,10 @@ impl Evaluation {
         }
         let turn_end = self.limits.turn_end();
         while self.limits.steps_used < turn_end {
-            self.limits.steps_used += 1;
             let flow = match (&self.databases.work, self.ended) {
                 (Some(_), _) => self.do_work(maps, now),
                 (None, Some(status)) => return self.finish(status),
-                (None, None) => self.step(),
+                (None, None) => self.run_operations(turn_end),
             };
             if let Err(Pause::Turn(turn)) = flow {
                 return self.turn_ended(turn);
@@ -321,6 +326,11 @@ impl Evaluation {
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.limits.steps_used
+    }
+
+    /// What it may use from the next call on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// What scripts set for the router around them.

@@ -48,7 +48,15 @@ pub(super) struct Tools {
 }
 
 impl Evaluation {
+    fn empty_bytes(&self) -> Text {
+        match &self.empty {
+            Value::Text(text) => text.clone(),
+            Value::List(_) => unreachable!("the empty text is a text"),
+        }
+    }
+
     pub(super) fn open_sift(&mut self, code: &Rc<Code>, watch: u32) {
+        let text = self.empty_bytes();
         let tokens = self.sift_tools.spare.pop().unwrap_or_default();
         self.sifts.push(Sift {
             code: Rc::clone(code),
@@ -56,7 +64,7 @@ impl Evaluation {
             changed: false,
             resume: None,
             kind: SiftKind::Bytes,
-            text: Text::from(&b""[..]),
+            text,
             tokens,
             groups: None,
         });

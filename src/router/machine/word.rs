@@ -2,7 +2,7 @@
 
 use super::state::Callable;
 use super::{Evaluation, Pause};
-use crate::router::code::{Code, Op, Param};
+use crate::router::code::{Code, Op, Param, Symbol};
 use crate::router::value::{List, Value};
 
 /// A word that is being built: its text lies in the machine's buffer.
@@ -22,6 +22,7 @@ pub(super) struct Builder {
 
 impl Evaluation {
     /// Operations about words; `false`: it is none.
+    #[inline]
     pub(super) fn word_op(&mut self, code: &Code, op: &Op) -> Result<bool, Pause> {
         match op {
             Op::Begin => self.open_word(false),
@@ -33,6 +34,12 @@ impl Evaluation {
             Op::Keep => self.keep_word(),
             Op::EndArgument => self.end_argument(),
             Op::EndValue => self.end_value(),
+            Op::ValueLiteral(text) => {
+                self.magic.clear();
+                self.values
+                    .push(Value::Text(code.texts[*text as usize].clone()));
+            }
+            Op::ValueVariable(symbol) => self.push_variable(*symbol),
             Op::ArgumentLiteral(text) => {
                 let text = code.texts[*text as usize].clone();
                 self.arguments.push(Value::Text(text));
@@ -78,6 +85,16 @@ impl Evaluation {
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// The value of a variable; the empty text when it has none.
+    fn push_variable(&mut self, symbol: Symbol) {
+        self.magic.clear();
+        let value = self.state.value(symbol).cloned();
+        if value.is_none() && self.unset_parameter(Param::Variable(symbol)) {
+            return;
+        }
+        self.values.push(value.unwrap_or_else(|| self.empty_text()));
     }
 
     fn open_word(&mut self, one: bool) {
