@@ -100,18 +100,6 @@ fn spool(config: &Config) -> Vec<Fault> {
 /// Settings of later versions: whoever makes them expects something that would not happen.
 fn to_come(config: &Config) -> Vec<Fault> {
     let mut faults = Vec::new();
-    if let Some(script) = &config.router.config {
-        let missing = if script.exists() {
-            ""
-        } else {
-            " (which does not exist)"
-        };
-        let text = format!(
-            "{script:?}{missing}: routing scripts come with a later version; allowed: \"\"; routes are in \
-             default_route, routes and local_domains"
-        );
-        faults.push(Fault::of("router.config", text));
-    }
     if !config.admin.is_empty() {
         let text = format!(
             "{:?}: the admin page comes with a later version; allowed: \"\", off",

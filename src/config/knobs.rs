@@ -280,7 +280,61 @@ pub(super) const KNOBS: &[Knob] = &[
         "config",
         Text,
         "",
-        "Routing script; comes with a later version, must be empty.",
+        "Routing script, from the directory of this file on; empty: the built-in ones.",
+    ),
+    knob(
+        "router",
+        "directory",
+        Text,
+        "",
+        "Where aliases, routes and the other files of routing are, $MAILVAR; empty: the directory of this file.",
+    ),
+    knob(
+        "router",
+        "programs",
+        Flag,
+        "false",
+        "Whether routing scripts may run programs.",
+    ),
+    knob(
+        "router",
+        "program_time",
+        Duration {
+            min: "1s",
+            max: "1h",
+        },
+        "30s",
+        "Longest time of a program that a routing script runs.",
+    ),
+    knob(
+        "router",
+        "steps_max",
+        Count {
+            min: 10_000,
+            max: 1_000_000_000_000,
+        },
+        "50000000",
+        "Steps that the routing script may take for a message.",
+    ),
+    knob(
+        "router",
+        "depth_max",
+        Count {
+            min: 20,
+            max: 10_000,
+        },
+        "200",
+        "Functions in functions of the routing script.",
+    ),
+    knob(
+        "router",
+        "memory",
+        Size {
+            min: 1 << 20,
+            max: 64 << 30,
+        },
+        "128MiB",
+        "Texts and lists of the routing script for a message.",
     ),
     knob(
         "router",

@@ -8,6 +8,7 @@ mod glob;
 mod load;
 mod program;
 mod session;
+mod settings;
 
 use std::io::{self, BufRead, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -83,7 +84,10 @@ impl Local {
                         .arguments
                         .first()
                         .map(|name| String::from_utf8_lossy(name).into_owned());
-                    Answer::NotRun(format!("{}: not found", name.unwrap_or_default()))
+                    Answer::NotRun(format!(
+                        "{}: not found, and programs are not allowed (router.programs)",
+                        name.unwrap_or_default()
+                    ))
                 }
             },
             Request::Directory(path) => Answer::Done(file::change_directory(&path)),
