@@ -118,14 +118,15 @@ impl Parser<'_> {
             if simple.words.is_empty() && self.assignment(&mut simple)? {
                 continue;
             }
-            if simple.words.is_empty() && simple.assignments.is_empty() {
-                if let Some(function) = self.function()? {
-                    return Ok(Command {
-                        at,
-                        kind: CommandKind::Function(function),
-                        redirections,
-                    });
-                }
+            if simple.words.is_empty()
+                && simple.assignments.is_empty()
+                && let Some(function) = self.function()?
+            {
+                return Ok(Command {
+                    at,
+                    kind: CommandKind::Function(function),
+                    redirections,
+                });
             }
             if let Some(redirection) = self.redirection()? {
                 redirections.push(redirection);
