@@ -11,6 +11,7 @@ mod tidy;
 
 mod e2e;
 mod fuzz;
+mod language;
 mod messages;
 mod routing;
 mod sim;

@@ -2,8 +2,10 @@
 //! byte of the input says how the rest is cut.
 
 mod message;
+mod script;
 
 pub use message::{addresses, message};
+pub use script::{routing, script};
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

@@ -2,11 +2,15 @@
 
 use std::process::ExitCode;
 
+use super::exit;
+use super::route::desk::{Desk, Script};
 use crate::config::{Config, reference as config_reference};
 
 /// Loading has already found it good in form; this says what it means.
 pub(super) fn run(config: &Config) -> ExitCode {
-    if let Err(code) = super::run::validate(config) {
+    let start = super::run::validate(config).map(|_| ());
+    let routing = routing(config);
+    if let Err(code) = start.and(routing) {
         return code;
     }
     let listen: Vec<String> = config
@@ -21,7 +25,27 @@ pub(super) fn run(config: &Config) -> ExitCode {
     println!("postoffice  {}", config.paths.postoffice.display());
     println!("durability  {:?}", config.spool.durability);
     println!("default     {}", config.router.default_route);
+    match &config.router.config {
+        Some(script) => println!("routing     {}", script.display()),
+        None => println!("routing     the shipped scripts"),
+    }
     ExitCode::SUCCESS
+}
+
+/// The routing scripts, which are run as at a start; warnings do not make them wrong.
+fn routing(config: &Config) -> Result<(), ExitCode> {
+    match Desk::open(config, Script::Configured) {
+        Ok(desk) => {
+            for warning in desk.warnings(config) {
+                eprintln!("{warning}");
+            }
+            Ok(())
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            Err(ExitCode::from(exit::CONFIG))
+        }
+    }
 }
 
 /// Prints every setting.

@@ -173,15 +173,61 @@ sessions, shards.
   zmailer status --json | jq .queue.by_channel"
 );
 
-pub(super) const CHECK: &str = "\
-Judges the settings as a start would and changes nothing. All mistakes are printed at once, each with
-file, line, key and what is allowed.
+pub(super) const ROUTE: &str = "\
+Loads the routing configuration as the daemon would and asks it about each address; nothing is sent. Without
+addresses it reads one a line. A result is channel, host and user. With --diff it loads two scripts with the same
+settings and prints addresses whose result differs, both results, and the count.
 
 FILES:
   /etc/zmailer/zmailer.toml   the settings, unless --config or $ZMAILER_CONFIG names others
+  [router] config             the script; without one the shipped scripts
+  [router] directory          aliases, routes and what else the scripts read
 
 EXIT STATUS:
-  0    the settings are good
+  0    every address has a route; --diff: no address differs
+  1    --diff: an address differs
+  64   wrong arguments
+  67   an address has a result on channel error
+  75   none has, but one on channel hold, or the script was stopped at a limit
+  78   the settings or the scripts are wrong; every mistake is named
+
+EXAMPLES:
+  zmailer route joe@example.org
+  zmailer route --explain --from ann@example.net joe@example.org
+  zmailer route --tsv < addresses > results
+  zmailer route --diff /etc/zmailer/router.cf new.cf < addresses
+  zmailer route --diff stock new.cf joe@example.org";
+
+pub(super) const ZMSH: &str = "\
+Runs a script file, or the standard input. On a terminal without a file it reads commands, with a history; a
+command that is not complete goes on in the next line. Ctrl-C ends the command that runs, Ctrl-D the session.
+A function or variable PS1 is the prompt, PS2 that of a continuation. The language is described in
+src/router/LANGUAGE.md.
+
+FILES:
+  ~/.zmsh_history             what was typed
+  [router] config             with --routing: loaded before the script, as the daemon does
+
+EXIT STATUS:
+  as the script says; 65 when it cannot be understood, 66 when it cannot be read, 75 when it was stopped at a
+  limit, 78 when the routing configuration is wrong
+
+EXAMPLES:
+  zmailer zmsh script.cf one two
+  zmailer zmsh --routing                  then: router joe@example.org";
+
+pub(super) const CHECK: &str = "\
+Judges the settings as a start would and changes nothing. All mistakes are printed at once, each with
+file, line, key and what is allowed. The routing scripts are loaded as the daemon loads them; all their errors
+are printed with file, line, column and a hint, and warnings about what can hardly be meant: commands that do
+not exist, wrong numbers of arguments, what is never reached.
+
+FILES:
+  /etc/zmailer/zmailer.toml   the settings, unless --config or $ZMAILER_CONFIG names others
+  [router] config             the routing script
+
+EXIT STATUS:
+  0    the settings are good; there may be warnings
   64   wrong arguments
   78   the settings are wrong
 

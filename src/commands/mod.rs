@@ -11,6 +11,7 @@ mod help;
 mod kill;
 mod listen;
 mod queue;
+mod route;
 mod routing;
 mod run;
 mod sendmail;
@@ -43,6 +44,8 @@ pub(crate) mod exit {
     pub(crate) const UNAVAILABLE: u8 = 69;
     /// An input file that cannot be read.
     pub(crate) const NO_INPUT: u8 = 66;
+    /// There is no such recipient.
+    pub(crate) const NO_USER: u8 = 67;
     /// A file that cannot be made.
     pub(crate) const CANNOT_CREATE: u8 = 73;
     /// Reading or writing failed.
@@ -65,7 +68,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a script in the routing language.
+    /// What the routing script decides about addresses, and why.
+    #[command(after_long_help = help::ROUTE)]
+    Route(route::Arguments),
+    /// Run a script in the routing language, or what is typed.
+    #[command(after_long_help = help::ZMSH)]
     Zmsh(zmsh::Arguments),
     /// Run the daemon in the foreground, operator log on stderr. SIGTERM drains and stops.
     #[command(after_long_help = help::RUN)]
@@ -211,6 +218,7 @@ pub fn main() -> ExitCode {
         cli.command,
         Command::Status { .. }
             | Command::Check { .. }
+            | Command::Route(_)
             | Command::Queue(_)
             | Command::Mailq(_)
             | Command::Spool(_)
@@ -278,7 +286,8 @@ fn dispatch(command: Command) -> Result<ExitCode, ExitCode> {
         Command::Mailq(arguments) => queue::mailq(&arguments)?,
         Command::Spool(act) => spool::run(&act)?,
         Command::Trace { config, wanted } => trace::run(&config.load()?, &wanted)?,
-        Command::Zmsh(arguments) => zmsh::run(&arguments),
+        Command::Route(arguments) => route::run(&arguments)?,
+        Command::Zmsh(arguments) => zmsh::run(&arguments)?,
         Command::Makedb(arguments) => database::makedb(&arguments),
         Command::Newaliases(arguments) => database::newaliases(&arguments),
         Command::Newdb(arguments) => database::newdb(&arguments),

@@ -134,6 +134,7 @@ fn run(
         };
         evaluation.set_variable(name.as_bytes(), value);
     }
+    evaluation.collect_sources();
     let mut errors = Vec::new();
     for script in &plan.scripts {
         let source = Source::new(&script.name, &script.text);

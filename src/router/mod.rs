@@ -6,6 +6,7 @@
 //! again after a crash may come out differently, and is recorded as it came out last.
 
 pub mod builtin;
+pub mod check;
 pub mod code;
 pub mod diagnostic;
 pub mod loaded;

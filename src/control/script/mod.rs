@@ -84,7 +84,10 @@ impl Local {
                         .arguments
                         .first()
                         .map(|name| String::from_utf8_lossy(name).into_owned());
-                    Answer::NotRun(format!("{}: not found", name.unwrap_or_default()))
+                    Answer::NotRun(format!(
+                        "{}: not found, and programs are not allowed (router.programs)",
+                        name.unwrap_or_default()
+                    ))
                 }
             },
             Request::Directory(path) => Answer::Done(file::change_directory(&path)),

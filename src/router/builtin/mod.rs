@@ -84,7 +84,7 @@ table! {
     "exit" "[STATUS]" "Ends the script." shell::exit;
     "shift" "[COUNT]" "Drops leading arguments." variable::shift;
     "set" "[-aeux|+aeux] [WORD...]" "Sets options, or the arguments; shows all variables." variable::set;
-    "unset" "NAME..." "Removes variables and functions." variable::unset;
+    "unset" "NAME..." "Removes variables; functions stay." variable::unset;
     "export" "[NAME...]" "Variables that programs see." variable::export;
     "getopts" "OPTIONS NAME [WORD...]" "The next option of the arguments." variable::getopts;
     "trap" "[COMMAND SIGNAL...]" "What is run at the end of the script (signal 0)." shell::trap;

@@ -258,6 +258,20 @@ pub struct Code {
     pub blocks: Vec<Rc<Code>>,
 }
 
+impl Code {
+    /// `file:line` of the operation before `place`; empty: it stands in no script.
+    #[must_use]
+    pub fn place_of(&self, place: Place) -> String {
+        if self.source.name.is_empty() {
+            return String::new();
+        }
+        let number = place.saturating_sub(1) as usize;
+        let at = self.places.get(number).copied().unwrap_or(0);
+        let (line, _) = self.source.line_column(at as usize);
+        format!("{}:{line}", self.source.name)
+    }
+}
+
 /// A function.
 #[derive(Debug)]
 pub struct Function {

@@ -229,10 +229,10 @@ impl Evaluation {
                 });
             }
         };
-        if let Some(reason) = reason {
-            self.defer(&reason);
+        if let Some(reason) = &reason {
+            self.defer(reason);
         }
-        self.trace_lookup(&asked, value.as_ref());
+        self.trace_lookup(&asked, value.as_ref(), reason.as_deref());
         self.limits
             .allocate(value.as_ref().map_or(0, |value| value.bytes().len()));
         self.status = i32::from(value.is_none());
@@ -241,7 +241,7 @@ impl Evaluation {
         Ok(())
     }
 
-    fn trace_lookup(&mut self, asked: &Asked, value: Option<&Value>) {
+    fn trace_lookup(&mut self, asked: &Asked, value: Option<&Value>, waits: Option<&[u8]>) {
         let relation = &self.databases.kept[asked.number].relation;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         self.trace.add(|| Event::Lookup {
@@ -251,6 +251,7 @@ impl Evaluation {
                 Value::Text(value) => text(value),
                 Value::List(_) => value.to_string(),
             }),
+            waits: waits.map(text),
         });
     }
 

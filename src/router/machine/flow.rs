@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::frame::{For, Loop};
-use super::{Evaluation, Flow, Pause};
+use super::{Evaluation, Event, Flow, Pause};
 use crate::router::code::{Code, Op};
 use crate::router::pattern::glob_matches;
 use crate::router::value::{Text, Value};
@@ -130,15 +130,25 @@ impl Evaluation {
         };
         let pattern = pattern.bytes();
         self.limits.work(text.len());
-        if self.magic.is_empty() {
-            return pattern == &**text;
+        let matches = if self.magic.is_empty() {
+            pattern == &**text
+        } else {
+            self.quoted.clear();
+            self.quoted.resize(pattern.len(), true);
+            for (start, end) in &self.magic {
+                self.quoted[*start..*end].fill(false);
+            }
+            glob_matches(pattern, &self.quoted, text)
+        };
+        if matches {
+            let (code, place) = (&self.code, self.place);
+            self.trace.add(|| Event::Match {
+                place: code.place_of(place),
+                label: format!("{})", String::from_utf8_lossy(pattern)),
+                input: String::from_utf8_lossy(text).into_owned(),
+            });
         }
-        self.quoted.clear();
-        self.quoted.resize(pattern.len(), true);
-        for (start, end) in &self.magic {
-            self.quoted[*start..*end].fill(false);
-        }
-        glob_matches(pattern, &self.quoted, text)
+        matches
     }
 
     /// `break` and `continue`: leaves `levels - 1` loops and ends or repeats the next; does nothing outside loops.

@@ -117,7 +117,10 @@ impl Evaluation {
         self.unwritten.clear();
         self.returned = super::Returned::Nothing;
         self.unshown = false;
-        self.status = 0;
+        // Where scripts are typed, `$?` is that of the one before.
+        if !self.router.interactive {
+            self.status = 0;
+        }
         self.waiting = None;
         self.ended = Some(0);
         self.again = None;
@@ -125,6 +128,7 @@ impl Evaluation {
         self.before_trap = None;
         self.user = None;
         self.databases.work = None;
+        self.exited = false;
         self.limits.begin();
     }
 
@@ -211,7 +215,9 @@ impl Evaluation {
 
     fn trace_entry(&mut self, function: &Function, start: usize, positionals: &[Value]) {
         let (symbols, arguments) = (&self.state.symbols, &self.arguments[start..]);
+        let (code, place) = (&self.code, self.place);
         self.trace.add(|| super::Event::Enter {
+            place: code.place_of(place),
             name: String::from_utf8_lossy(symbols.name(function.name)).into_owned(),
             arguments: arguments.iter().chain(positionals).cloned().collect(),
         });
@@ -256,9 +262,11 @@ impl Evaluation {
     }
 
     fn trace_exit(&mut self) {
-        let returned = &self.returned;
-        self.trace
-            .add(|| super::Event::Leave(returned.first().cloned()));
+        let (returned, status) = (&self.returned, self.status);
+        self.trace.add(|| super::Event::Leave {
+            value: returned.clone().into_value(),
+            status,
+        });
     }
 
     /// `exit`: leaves everything up to a subshell.
@@ -272,6 +280,7 @@ impl Evaluation {
                 return;
             }
         }
+        self.exited = true;
     }
 
     /// Runs operations of the current code, until another one or something else has its turn.

@@ -125,6 +125,11 @@ pub struct Evaluation {
     now: Now,
     /// The empty text, which is used often.
     empty: Value,
+    /// Scripts that were loaded before [`Self::keep`].
+    sources: Vec<Rc<Source>>,
+    collecting: bool,
+    /// The script has called `exit`.
+    exited: bool,
 }
 
 impl Evaluation {
@@ -182,6 +187,9 @@ impl Evaluation {
             errors: Vec::new(),
             now: Now::default(),
             empty: Value::from(""),
+            sources: Vec::new(),
+            collecting: false,
+            exited: false,
         }
     }
 
@@ -276,6 +284,7 @@ impl Evaluation {
         self.state.keep();
         self.settle_databases();
         self.kept_surroundings = Some(Box::new(self.router.clone()));
+        self.collecting = false;
     }
 
     /// Forgets what was assigned, defined, added and set since [`Self::keep`].
@@ -348,6 +357,30 @@ impl Evaluation {
         std::mem::take(&mut self.errors)
     }
 
+    /// Remembers the scripts that are loaded from now on, up to [`Self::keep`], for [`Self::sources`].
+    pub fn collect_sources(&mut self) {
+        self.collecting = true;
+    }
+
+    /// Scripts that were loaded, with those that they ran by `.`, in order.
+    #[must_use]
+    pub fn sources(&self) -> &[Rc<Source>] {
+        &self.sources
+    }
+
+    /// Whether the last script has called `exit`: who types scripts wants to leave.
+    #[must_use]
+    pub fn has_exited(&self) -> bool {
+        self.exited
+    }
+
+    /// Whether a name is a function or a relation.
+    #[must_use]
+    pub fn is_defined(&self, name: &[u8]) -> bool {
+        let symbol = self.state.symbols.lookup(name);
+        symbol.is_some_and(|symbol| self.state.callable(symbol).is_some())
+    }
+
     /// Goes on with an answer; the next turn shows what came of it.
     pub fn answer(&mut self, answer: Answer) {
         let Some(waiting) = self.waiting.take() else {
@@ -372,6 +405,9 @@ impl Evaluation {
     }
 
     pub(super) fn compile(&mut self, source: &Rc<Source>) -> Result<Rc<Code>, Vec<Diagnostic>> {
+        if self.collecting && !matches!(source.name.as_str(), "eval" | "trap") {
+            self.sources.push(Rc::clone(source));
+        }
         let parsed = syntax::parse(source)?;
         let code =
             code::compile(source, &parsed, &mut self.state.symbols).map_err(|error| vec![error])?;

@@ -318,7 +318,9 @@ impl Evaluation {
         if !self.unwritten.is_empty() {
             return turn_of(self.write_next());
         }
-        if let Some(code) = self.take_exit_trap() {
+        // Where scripts are typed, the end of one is not the end.
+        let over = self.exited || !self.router.interactive;
+        if over && let Some(code) = self.take_exit_trap() {
             let returned = std::mem::replace(&mut self.returned, Returned::Nothing);
             self.unshown = false;
             self.before_trap = Some((status, returned));

@@ -119,9 +119,6 @@ impl Evaluation {
 
     pub(in crate::router) fn unset(&mut self, symbol: Symbol) {
         self.state.unset(symbol);
-        if matches!(self.state.callable(symbol), Some(Callable::Function(_))) {
-            self.state.define(symbol, None);
-        }
     }
 
     pub(in crate::router) fn export(&mut self, symbol: Symbol) {
@@ -158,7 +155,10 @@ impl Evaluation {
             Err(_) if self.state.symbols.is_full() => Err(Pause::Turn(Turn::Stopped(Limit::Names))),
             Err(errors) => {
                 for error in errors {
-                    self.write_error(format!("{error}\n").as_bytes());
+                    // While a configuration is loaded all errors are reported together.
+                    if !self.collecting {
+                        self.write_error(format!("{error}\n").as_bytes());
+                    }
                     if self.errors.len() < ERRORS_MAX {
                         self.errors.push(error);
                     }

@@ -129,13 +129,12 @@ impl Evaluation {
         let (code, place, sift) = (&self.code, self.place, self.sifts.last());
         self.trace.add(|| {
             let at = code.places[place as usize - 1] as usize;
-            let (line, _) = code.source.line_column(at);
             let label = code.source.text[at.min(code.source.text.len())..]
                 .split(u8::is_ascii_whitespace)
                 .next()
                 .unwrap_or(b"");
             Event::Match {
-                place: format!("{}:{line}", code.source.name),
+                place: code.place_of(place),
                 label: String::from_utf8_lossy(label).into_owned(),
                 input: sift.map_or(String::new(), |sift| {
                     String::from_utf8_lossy(&sift.text).into_owned()

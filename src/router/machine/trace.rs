@@ -7,18 +7,25 @@ use crate::router::value::Value;
 pub enum Event {
     /// A function was entered.
     Enter {
+        /// `file:line` of the call; empty: it was called from outside.
+        place: String,
         /// Its name.
         name: String,
         /// With what.
         arguments: Vec<Value>,
     },
-    /// It was left with this value.
-    Leave(Option<Value>),
-    /// A label fitted.
+    /// It was left.
+    Leave {
+        /// What it returned.
+        value: Option<Value>,
+        /// Its status.
+        status: i32,
+    },
+    /// A label of a sift or a pattern of a case fitted.
     Match {
         /// `file:line`.
         place: String,
-        /// The label.
+        /// The label or pattern.
         label: String,
         /// What it fitted.
         input: String,
@@ -31,6 +38,15 @@ pub enum Event {
         key: String,
         /// Its answer; none: it has none.
         answer: Option<String>,
+        /// It cannot be known now, for this reason.
+        waits: Option<String>,
+    },
+    /// Something was asked of the outside: an account, a file.
+    Outside {
+        /// What.
+        question: String,
+        /// What came back.
+        answer: String,
     },
 }
 
@@ -49,6 +65,17 @@ pub struct Trace {
 pub(super) const EVENTS_MAX: usize = 100_000;
 
 impl Trace {
+    /// What was kept; the trace is empty afterwards.
+    pub fn take(&mut self) -> Vec<Event> {
+        self.dropped = 0;
+        std::mem::take(&mut self.events)
+    }
+
+    /// Adds what the driver knows, when events are kept.
+    pub fn tell(&mut self, event: impl FnOnce() -> Event) {
+        self.add(event);
+    }
+
     /// Keeps what `event` makes, when events are kept.
     pub(super) fn add(&mut self, event: impl FnOnce() -> Event) {
         if !self.on {

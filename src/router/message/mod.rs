@@ -16,6 +16,7 @@ mod error_form;
 mod group;
 mod head;
 mod header_function;
+mod probe;
 mod quad;
 mod rewrite;
 mod routing;
@@ -27,6 +28,7 @@ pub mod vis;
 use std::sync::Arc;
 
 pub use crate::mail::edit::Edit;
+pub use probe::{Asked, Probe, Probed, Way};
 pub use routing::{DELIVERIES_MAX, Progress, Routing};
 pub use script::{Call, Reply, Script, Side, Tree, Turn, Value};
 

@@ -166,6 +166,7 @@ impl Parser<'_> {
                     return Ok(words);
                 }
                 None | Some(b'\n' | b'#') => return Ok(words),
+                Some(b'`') if self.backquotes => return Ok(words),
                 Some(b'|' | b'&' | b'<' | b'>' | b')' | b'}') => {
                     return Err(self
                         .error(format!("a word is expected, not {}", self.found()))

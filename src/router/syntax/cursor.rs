@@ -36,17 +36,7 @@ pub fn parse(source: &Rc<Source>) -> Result<Parsed, Vec<Diagnostic>> {
             "the script is longer than 16 MiB",
         )]);
     }
-    let mut parser = Parser {
-        source,
-        text: &source.text,
-        at: 0,
-        depth: 0,
-        backquotes: false,
-        in_quotes: false,
-        pending: Vec::new(),
-        here_texts: Vec::new(),
-        braces: 0,
-    };
+    let mut parser = Parser::new(source);
     let mut errors = Vec::new();
     let mut block = Vec::new();
     while errors.len() < ERRORS_MAX {
@@ -68,6 +58,14 @@ pub fn parse(source: &Rc<Source>) -> Result<Parsed, Vec<Diagnostic>> {
     }
 }
 
+/// Whether a text is wrong only because its end is missing: more of it may make it right.
+#[must_use]
+pub fn is_incomplete(source: &Rc<Source>) -> bool {
+    let mut parser = Parser::new(source);
+    let failed = parser.script(&mut Vec::new()).is_err();
+    failed && (parser.at >= parser.text.len() || parser.quote_open)
+}
+
 /// A place in the text, and what surrounds it.
 pub(super) struct Parser<'a> {
     pub(super) source: &'a Rc<Source>,
@@ -83,10 +81,35 @@ pub(super) struct Parser<'a> {
     pub(super) here_texts: Vec<Word>,
     /// Open `{`: an error inside is left at the `}` that begins a line.
     pub(super) braces: usize,
+    /// An apostrophe is open at the end.
+    pub(super) quote_open: bool,
+    /// There was an error in a command: what closes nothing may belong to it.
+    recovered: bool,
+    /// The error is something that closes nothing.
+    stray: bool,
 }
 
 /// What a rule returns.
 pub(super) type Rule<T> = Result<T, Box<Diagnostic>>;
+
+impl<'a> Parser<'a> {
+    fn new(source: &'a Rc<Source>) -> Self {
+        Self {
+            source,
+            text: &source.text,
+            at: 0,
+            depth: 0,
+            backquotes: false,
+            in_quotes: false,
+            pending: Vec::new(),
+            here_texts: Vec::new(),
+            braces: 0,
+            quote_open: false,
+            recovered: false,
+            stray: false,
+        }
+    }
+}
 
 impl Parser<'_> {
     fn script(&mut self, block: &mut Block) -> Rule<()> {
@@ -95,8 +118,11 @@ impl Parser<'_> {
             match self.peek() {
                 None => return self.end_of_text(),
                 Some(b';') if self.looking_at(b";;") => self.at += 2,
-                Some(byte) => {
-                    let message = format!("'{}' closes nothing", char::from(byte));
+                // What is left of a command that had an error.
+                Some(_) if self.recovered => self.skip_line(),
+                Some(_) => {
+                    self.stray = true;
+                    let message = format!("{} closes nothing", self.found());
                     return Err(self.error(message).into());
                 }
             }
@@ -121,9 +147,9 @@ impl Parser<'_> {
         self.backquotes = false;
         self.in_quotes = false;
         self.pending.clear();
+        self.recovered |= !std::mem::take(&mut self.stray);
         while self.at < self.text.len() {
-            let line_end = memchr::memchr(b'\n', &self.text[self.at..]);
-            self.at = line_end.map_or(self.text.len(), |newline| self.at + newline + 1);
+            self.skip_line();
             if !inside {
                 return;
             }
@@ -132,6 +158,11 @@ impl Parser<'_> {
                 return;
             }
         }
+    }
+
+    fn skip_line(&mut self) {
+        let line_end = memchr::memchr(b'\n', &self.text[self.at..]);
+        self.at = line_end.map_or(self.text.len(), |newline| self.at + newline + 1);
     }
 
     pub(super) fn peek(&self) -> Option<u8> {
@@ -297,5 +328,49 @@ impl Parser<'_> {
             self.line_of(opened.1)
         );
         Err(self.error(message).hint(hint).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_without_its_end_is_not_wrong_yet() {
+        let incomplete = |text: &str| is_incomplete(&Source::new("t", text.as_bytes()));
+        for text in [
+            "if true\n",
+            "f (a)\n",
+            "f () {\n",
+            "for i in a b; do\n",
+            "case $x in\n",
+            "case $x in a) echo\n",
+            "ssift $x in\n",
+            "ssift $x in\na\tb ;;\n",
+            "echo 'a\n",
+            "echo \"a\n",
+            "x=(a b\n",
+            "x=$(a\n",
+            "x=`a\n",
+            "a |\n",
+            "a &&\n",
+            "( a\n",
+            "cat <<E\na\n",
+            "cat <<E\n",
+        ] {
+            assert!(incomplete(text), "{text}");
+        }
+        for text in [
+            "a\n",
+            "}\n",
+            "if then\n",
+            "echo >\n",
+            "f (a b) {\n",
+            "x=(a;\n",
+            "",
+            "echo ${a b}\n",
+        ] {
+            assert!(!incomplete(text), "{text}");
+        }
     }
 }

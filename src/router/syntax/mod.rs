@@ -11,4 +11,4 @@ mod here;
 mod sift;
 mod word;
 
-pub use cursor::{Parsed, parse};
+pub use cursor::{Parsed, is_incomplete, parse};

@@ -156,6 +156,7 @@ impl Parser<'_> {
         let opened = self.here();
         let start = self.at + 1;
         let Some(length) = memchr::memchr(b'\'', &self.text[start..]) else {
+            self.quote_open = true;
             return Err(self.error_at(opened, "\"'\" is not closed").into());
         };
         word.parts.push(Part::Literal {
@@ -180,6 +181,10 @@ impl Parser<'_> {
                 }
                 Some(b'\n') => self.newline()?,
                 None => {
+                    return Err(self.error_at(opened, "'(' is not closed").into());
+                }
+                // It ends what the list stands in.
+                Some(b'`') if self.backquotes => {
                     return Err(self.error_at(opened, "'(' is not closed").into());
                 }
                 Some(b'|' | b'&' | b';' | b'<' | b'>' | b'}') => {
