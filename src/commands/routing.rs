@@ -59,6 +59,12 @@ impl RoutePlan {
         })
     }
 
+    /// The same, for callers on the control thread: what loading waits for is waited for on a thread of its own.
+    pub(super) fn load_aside(config: &Config) -> Result<Self, String> {
+        let loading = std::thread::scope(|scope| scope.spawn(|| Self::load(config)).join());
+        loading.unwrap_or_else(|_| Err("loading the routing scripts has failed".to_owned()))
+    }
+
     /// Makes the router of a shard, in its thread.
     pub(super) fn make(&self) -> MakeRouter {
         let plan = self.clone();

@@ -74,11 +74,14 @@ fn plan(configuration: &Configuration) -> Result<Plan, LoadError> {
         .routes
         .iter()
         .flat_map(|(domain, route)| [domain, route]);
-    let mut scripts = vec![Script {
-        name: "settings".to_owned(),
-        text: ROUTES.into(),
-        arguments: pairs.map(|text| text.clone().into_bytes()).collect(),
-    }];
+    let mut scripts = Vec::new();
+    if !configuration.routes.is_empty() {
+        scripts.push(Script {
+            name: "settings".to_owned(),
+            text: ROUTES.into(),
+            arguments: pairs.map(|text| text.clone().into_bytes()).collect(),
+        });
+    }
     match &configuration.script {
         None => scripts.extend(
             stock::FILES
