@@ -33,6 +33,7 @@ mod relay;
 mod rest;
 mod retry;
 mod ring;
+mod routing;
 mod scenarios;
 mod sendmail;
 mod spool;
