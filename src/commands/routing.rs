@@ -28,14 +28,19 @@ pub(super) struct RoutePlan {
     front_door: FrontDoor,
 }
 
+/// What the settings say to the scripts, in the daemon and in the tools that ask them.
+pub(super) fn configuration(config: &Config) -> Configuration {
+    let mut configuration = Configuration::of(config, &worker::hostname(config));
+    configuration.local_domains = run::mailbox_domains(config);
+    configuration.has_users = !config.mailboxes.is_empty() || has_aliases(&configuration.directory);
+    configuration
+}
+
 impl RoutePlan {
     /// Loads what the settings name.
     pub(super) fn load(config: &Config) -> Result<Self, String> {
         let hostname = worker::hostname(config);
-        let mut configuration = Configuration::of(config, &hostname);
-        configuration.local_domains = run::mailbox_domains(config);
-        configuration.has_users =
-            !config.mailboxes.is_empty() || has_aliases(&configuration.directory);
+        let configuration = configuration(config);
         let resolver = Arc::new(Resolver::new(&config.dns_servers, &hostname));
         let own = OwnAddresses::new(Vec::new());
         let mut session =

@@ -13,7 +13,7 @@ fn site(more: &str) -> tempfile::TempDir {
     let dir = scratch_dir();
     let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
     let text = format!(
-        "[daemon]\nhostname = \"mx.example.org\"\nuser = {:?}\n[paths]\npostoffice = {:?}\n[router]\n\
+        "[daemon]\nhostname = \"mx.example.org\"\nuser = {:?}\n[paths]\npostoffice = {:?}\n[transport.mailbox]\npath = \"/var/mail/{{user}}\"\n[router]\n\
          default_route = \"smtp!relay.example:25\"\nlocal_domains = [\"example.org\"]\n{more}\n",
         user.trim(),
         dir.path().join("postoffice")

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::super::worker;
+use super::super::{routing, worker};
 use super::outside;
 use crate::config::Config;
 use crate::control::maps::OwnAddresses;
 use crate::control::resolver::Resolver;
-use crate::control::script::{Configuration, LoadError, Local, Session, load};
+use crate::control::script::{LoadError, Local, Session, load};
 use crate::router::check;
 use crate::router::diagnostic::Diagnostic;
 use crate::router::machine::{Evaluation, Event};
@@ -53,7 +53,7 @@ impl Desk {
     pub(in crate::commands) fn open(config: &Config, script: Script) -> Result<Self, LoadError> {
         let mut session = session(config, Local::of(config))
             .map_err(|error| LoadError::Unreadable(error.to_string()))?;
-        let mut configuration = Configuration::of(config, &worker::hostname(config));
+        let mut configuration = routing::configuration(config);
         match script {
             Script::Configured => {}
             Script::Shipped => configuration.script = None,

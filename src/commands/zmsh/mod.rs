@@ -11,8 +11,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::route::desk;
-use super::{ConfigArgument, exit, fail, worker};
-use crate::control::script::{Configuration, Local, Permission, Session, load};
+use super::{ConfigArgument, exit, fail, routing};
+use crate::control::script::{Local, Permission, Session, load};
 use crate::router::diagnostic::Source;
 use crate::router::machine::{Evaluation, Limits};
 
@@ -73,7 +73,7 @@ fn with_routing(config: &ConfigArgument) -> Result<(Session, Evaluation), ExitCo
     let config = config.load()?;
     let mut session =
         desk::session(&config, local()).map_err(|error| fail(exit::UNAVAILABLE, error))?;
-    let mut configuration = Configuration::of(&config, &worker::hostname(&config));
+    let mut configuration = routing::configuration(&config);
     configuration.limits = configuration.limits.with_steps(STEPS_MAX);
     match load(&configuration, &mut session) {
         Ok((_, evaluation)) => Ok((session, evaluation)),
