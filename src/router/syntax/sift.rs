@@ -50,7 +50,12 @@ impl Parser<'_> {
         let label = self.label()?;
         self.check_pattern(kind, &label)?;
         let body = self.block()?;
-        if !self.take(b";;") {
+        let end: &[u8] = match kind {
+            Kind::Bytes => b"tfiss",
+            Kind::Tokens => b"tfist",
+        };
+        // As the last arm of a case, the last body may lack it.
+        if !self.take(b";;") && !self.at_keyword(end) {
             let message = format!(
                 "';;' expected behind the body of a label, not {}",
                 self.found()
