@@ -26,20 +26,23 @@ pub(super) async fn answer(
     let text = String::from_utf8_lossy(name);
     let later = || Reply::Later(format!("NS:{text}/{}", record.name()).into_bytes());
     // Such a name is in no zone that mail could use.
-    let odd = |byte: u8| !byte.is_ascii_graphic() || byte == b'"' || byte == b'\\';
+    let odd = |byte: u8| byte.is_ascii() && !byte.is_ascii_graphic() || b"\"\\".contains(&byte);
     let bare = match record {
         Record::Ptr => text.trim_start_matches('[').trim_end_matches(']'),
         _ => &*text,
     };
-    if name.iter().any(|byte| odd(*byte)) || Name::from_ascii(bare).is_err() {
+    let Some(bare) = Some(bare)
+        .filter(|_| !name.iter().any(|byte| odd(*byte)))
+        .and_then(ascii)
+    else {
         return Reply::Missing(None);
-    }
+    };
     let Ok(inner) = resolver.inner() else {
         return later();
     };
     let asked = Asked {
         inner,
-        name: bare,
+        name: &bare,
         hostname: resolver.hostname(),
         own,
     };
@@ -56,6 +59,14 @@ pub(super) async fn answer(
         Record::Wks => Ok(Reply::Text(name.to_vec(), None)),
     };
     result.unwrap_or_else(|Silence| later())
+}
+
+/// The form of a name that name servers know: that of RFC 5891 for one with other letters. None: it is no name.
+fn ascii(name: &str) -> Option<String> {
+    if name.is_ascii() {
+        return Name::from_ascii(name).ok().map(|_| name.to_owned());
+    }
+    Name::from_utf8(name).ok().map(|name| name.to_ascii())
 }
 
 /// Nobody said anything about the name.
