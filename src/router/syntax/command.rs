@@ -8,7 +8,9 @@ use super::cursor::{Parser, Rule};
 use super::here::Pending;
 
 /// Keywords that end a block.
-const CLOSING: &[&[u8]] = &[b"then", b"fi", b"else", b"elif", b"do", b"done", b"esac"];
+const CLOSING: &[&[u8]] = &[
+    b"then", b"fi", b"else", b"elif", b"do", b"done", b"esac", b"tfiss", b"tfist",
+];
 
 impl Parser<'_> {
     /// Commands up to what closes them.
