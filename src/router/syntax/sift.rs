@@ -24,7 +24,7 @@ impl Parser<'_> {
                 return Ok(CommandKind::Sift { kind, word, rules });
             }
             self.check_label(end, (name, at))?;
-            rules.push(self.rule(kind, (name, at))?);
+            rules.push(self.rule(kind, end, (name, at))?);
         }
     }
 
@@ -45,17 +45,13 @@ impl Parser<'_> {
         Err(self.error(message).hint(hint).into())
     }
 
-    fn rule(&mut self, kind: Kind, opened: (&str, At)) -> Rule<SiftRule> {
+    fn rule(&mut self, kind: Kind, end: &str, opened: (&str, At)) -> Rule<SiftRule> {
         let at = self.here();
         let label = self.label()?;
         self.check_pattern(kind, &label)?;
         let body = self.block()?;
-        let end: &[u8] = match kind {
-            Kind::Bytes => b"tfiss",
-            Kind::Tokens => b"tfist",
-        };
-        // As the last arm of a case, the last body may lack it.
-        if !self.take(b";;") && !self.at_keyword(end) {
+        // The last one may lack it.
+        if !self.take(b";;") && !self.at_keyword(end.as_bytes()) {
             let message = format!(
                 "';;' expected behind the body of a label, not {}",
                 self.found()
