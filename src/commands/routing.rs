@@ -15,7 +15,7 @@ use crate::router::loaded::Loaded;
 use crate::router::machine::MapRequest;
 use crate::router::message;
 use crate::router::relation::{MapId, Maps, Source, Version};
-use crate::router::request::{Account, Answer, Failure, Request};
+use crate::router::request::{Answer, Failure, Request};
 use crate::shard::MakeRouter;
 use crate::shard::scripted::{FrontDoor, Scripted};
 
@@ -43,8 +43,8 @@ impl RoutePlan {
         let configuration = configuration(config);
         let resolver = Arc::new(Resolver::new(&config.dns_servers, &hostname));
         let own = OwnAddresses::new(Vec::new());
-        let mut session =
-            Session::new(Local::of(config), resolver, own).map_err(|error| error.to_string())?;
+        let mut session = Session::new(Local::of(config, users(config)), resolver, own)
+            .map_err(|error| error.to_string())?;
         let (loaded, _) = load(&configuration, &mut session).map_err(|error| error.to_string())?;
         let domains = configuration
             .local_domains
@@ -186,8 +186,7 @@ pub(super) fn oracle(config: &Config, watched: Arc<Watched>) -> Oracle {
         &worker::hostname(config),
     ));
     let answers = Answers::new(resolver, OwnAddresses::new(Vec::new()));
-    let users = Users::new(&config.mailboxes);
-    let config = config.clone();
+    let (config, users) = (config.clone(), users(config));
     Oracle(Arc::new(move |request| {
         Ok(match request {
             Request::Ask(question) => {
@@ -195,7 +194,6 @@ pub(super) fn oracle(config: &Config, watched: Arc<Watched>) -> Oracle {
                 Answer::Reply(handle.block_on(answers.answer(question)))
             }
             Request::Map(request) => Answer::Done(watched.obey(request).map_err(refused)),
-            Request::Account(name) => account(&config, &users, name),
             Request::Output { bytes, .. } => {
                 let text = String::from_utf8_lossy(bytes);
                 for line in text.lines() {
@@ -209,9 +207,15 @@ pub(super) fn oracle(config: &Config, watched: Arc<Watched>) -> Oracle {
                 Answer::Done(Err(refused("the daemon stays where it is".to_owned())))
             }
             Request::Umask(_) => Answer::Umask(0o077),
-            request => Local::of(&config).answer(request.clone()),
+            request => Local::of(&config, users.clone()).answer(request.clone()),
         })
     }))
+}
+
+/// Who has a mailbox here; none: there are none.
+pub(super) fn users(config: &Config) -> Option<Arc<Users>> {
+    let users = || Arc::new(Users::new(&config.mailboxes, &worker::hostname(config)));
+    (!config.mailboxes.is_empty()).then(users)
 }
 
 fn refused(text: String) -> Failure {
@@ -219,22 +223,4 @@ fn refused(text: String) -> Failure {
         missing: false,
         text,
     }
-}
-
-/// Who has a mailbox is a user, with an account or without.
-fn account(config: &Config, users: &Users, name: &[u8]) -> Answer {
-    let answer = Local::of(config).answer(Request::Account(name.to_vec()));
-    let address = [name, b"@", worker::hostname(config).as_bytes()].concat();
-    if answer != Answer::Account(Ok(None))
-        || config.mailboxes.is_empty()
-        || users.find(&address).is_none()
-    {
-        return answer;
-    }
-    Answer::Account(Ok(Some(Account {
-        name: name.to_vec(),
-        user: message::Settings::default().nobody,
-        full_name: Vec::new(),
-        home: b"/nonexistent".to_vec(),
-    })))
 }

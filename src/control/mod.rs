@@ -148,7 +148,7 @@ pub fn start(setup: Setup, requests: Arc<Requests>) -> Result<(), StartError> {
 async fn serve(setup: Setup, requests: Arc<Requests>, socket: std::os::unix::net::UnixListener) {
     let daemon = Arc::clone(&setup.daemon);
     let inquiries = Rc::new(server::queue::Inquiries::default());
-    let users = Arc::new(users::Users::new(&setup.mailboxes));
+    let users = Arc::new(users::Users::new(&setup.mailboxes, &setup.hostname));
     let serving = server::serve(socket, Arc::clone(&daemon), Rc::clone(&inquiries));
     tokio_uring::spawn(serving);
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
@@ -189,7 +189,11 @@ async fn serve(setup: Setup, requests: Arc<Requests>, socket: std::os::unix::net
                     let (users, answers) = (Arc::clone(&users), Arc::clone(&setup.answers));
                     // Accounts may be asked for over the network.
                     tokio::task::spawn_blocking(move || {
-                        let known = users.find(&question.address).is_some();
+                        let found = users.find(&question.address).inspect_err(|error| {
+                            let address = String::from_utf8_lossy(&question.address);
+                            tracing::warn!("user {address}: {error}");
+                        });
+                        let known = found.ok().map(|found| found.is_some());
                         let token = question.token;
                         answers.known(question.shard, users::UserAnswer { token, known });
                     });

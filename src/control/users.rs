@@ -1,12 +1,13 @@
 //! Which users this host has: accounts of the system, and mailboxes that are there.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::mail::mailbox;
-use crate::sys::process::{self, Account};
+use crate::sys::accounts::{self, Account};
 
 /// The reply for everybody else (RFC 3463 X.1.1).
 pub const UNKNOWN: &str = "550 5.1.1 no such user here";
@@ -41,8 +42,8 @@ pub struct UserQuestion {
 pub struct UserAnswer {
     /// Of the question.
     pub token: u64,
-    /// There is such a user.
-    pub known: bool,
+    /// Whether there is such a user; none: it cannot be found out now.
+    pub known: Option<bool>,
 }
 
 /// How long a user who was found is known...
@@ -55,36 +56,68 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(1);
 const ANSWERS_MAX: usize = 10_000;
 
 /// By address: until when it holds, and the user.
-type Answers = HashMap<Vec<u8>, (Instant, Option<Found>)>;
+type Answers = HashMap<String, (Instant, Option<Found>)>;
 
 /// The users of this host, with a short memory: with some sources of accounts a look-up costs a hundred
-/// system calls.
+/// system calls. Each question may take its time.
 #[derive(Debug)]
 pub struct Users {
     template: String,
+    hostname: String,
     answers: Mutex<Answers>,
 }
 
 impl Users {
-    /// For a template of a mailbox's path.
+    /// For a template of a mailbox's path, on a host of this name.
     #[must_use]
-    pub fn new(template: &str) -> Self {
+    pub fn new(template: &str, hostname: &str) -> Self {
         Self {
             template: template.to_owned(),
+            hostname: hostname.to_owned(),
             answers: Mutex::default(),
         }
     }
 
-    /// See [`find`].
-    #[must_use]
-    pub fn find(&self, address: &[u8]) -> Option<Found> {
+    /// The user an address of this host means: by its whole local part, else by what stands before `+`.
+    /// The postmaster always has a mailbox (RFC 5321 4.5.1).
+    ///
+    /// # Errors
+    /// When it cannot be found out now.
+    pub fn find(&self, address: &[u8]) -> io::Result<Option<Found>> {
+        let Some((user, domain)) = mailbox::user_and_domain(address) else {
+            return Ok(None);
+        };
+        match (self.exact(&user, &domain)?, mailbox::without_detail(&user)) {
+            (None, Some(base)) => self.exact(base, &domain),
+            (found, _) => Ok(found),
+        }
+    }
+
+    /// The user of this name, with or without a domain; what is behind `+` is part of the name.
+    ///
+    /// # Errors
+    /// When it cannot be found out now.
+    pub fn find_name(&self, name: &[u8]) -> io::Result<Option<Found>> {
+        match mailbox::user_and_domain(name) {
+            Some((user, domain)) => self.exact(&user, &domain),
+            None => Ok(None),
+        }
+    }
+
+    fn exact(&self, user: &str, domain: &str) -> io::Result<Option<Found>> {
+        let domain = if domain.is_empty() {
+            &self.hostname
+        } else {
+            domain
+        };
+        let address = format!("{user}@{domain}");
         let now = Instant::now();
-        if let Some((until, found)) = self.answers().get(address)
+        if let Some((until, found)) = self.answers().get(&address)
             && *until > now
         {
-            return found.clone();
+            return Ok(found.clone());
         }
-        let found = find(&self.template, address);
+        let found = look_up(&self.template, user, domain)?;
         let time = if found.is_some() {
             KNOWN_FOR
         } else {
@@ -94,8 +127,8 @@ impl Users {
         if answers.len() >= ANSWERS_MAX {
             answers.clear();
         }
-        answers.insert(address.to_vec(), (now + time, found.clone()));
-        found
+        answers.insert(address, (now + time, found.clone()));
+        Ok(found)
     }
 
     fn answers(&self) -> MutexGuard<'_, Answers> {
@@ -103,25 +136,16 @@ impl Users {
     }
 }
 
-/// The user an address of this host means: by its whole local part, else by what stands before `+`.
-/// The postmaster always has a mailbox (RFC 5321 4.5.1). May take its time.
-#[must_use]
-pub fn find(template: &str, address: &[u8]) -> Option<Found> {
-    let (user, domain) = mailbox::user_and_domain(address)?;
-    let exact = look_up(template, &user, &domain);
-    exact.or_else(|| look_up(template, mailbox::without_detail(&user)?, &domain))
-}
-
-fn look_up(template: &str, user: &str, domain: &str) -> Option<Found> {
-    let account = process::account_of(user);
+fn look_up(template: &str, user: &str, domain: &str) -> io::Result<Option<Found>> {
+    let account = accounts::by_name(user)?;
     let home = account.as_ref().map_or("", |account| account.home.as_str());
     let path = mailbox::path(template, user, domain, home);
     let known = account.is_some()
         || user == "postmaster" && !template.contains("{home}")
         || (!template.contains("{home}") && path.is_dir());
-    known.then(|| Found {
+    Ok(known.then(|| Found {
         user: user.to_owned(),
         path,
         account,
-    })
+    }))
 }

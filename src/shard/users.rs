@@ -54,15 +54,20 @@ impl<D: Driver> Shard<D> {
         if self.users.known.len() >= USERS_MAX {
             self.users.known.clear();
         }
-        let lasts = if answer.known { KNOWN_NS } else { UNKNOWN_NS };
-        let until = self.now.after_ns(lasts);
-        self.users.known.insert(address, (answer.known, until));
+        if let Some(known) = answer.known {
+            let lasts = if known { KNOWN_NS } else { UNKNOWN_NS };
+            let until = self.now.after_ns(lasts);
+            self.users.known.insert(address, (known, until));
+        }
         let Some(inbound) = self.inbound.get_mut(key) else {
             return;
         };
         if inbound.phase == Phase::Judging {
             inbound.phase = Phase::Open;
-            let verdict = verdict(answer.known);
+            let verdict = match answer.known {
+                Some(known) => verdict(known),
+                None => Verdict::Reject(UNSURE.into()),
+            };
             inbound
                 .session
                 .verdict(verdict, self.now, &mut inbound.output);

@@ -1,5 +1,6 @@
 //! Process and processor calls. Identity is changed here and nowhere else.
 
+pub mod accounts;
 pub mod allocator;
 pub mod filesystem;
 pub mod interfaces;

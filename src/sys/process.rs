@@ -2,9 +2,10 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
 use std::fmt;
 use std::io;
+
+use super::accounts;
 
 /// A user of the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +43,15 @@ pub fn is_root() -> bool {
 /// The user of a name.
 ///
 /// # Errors
-/// When there is none.
+/// When there is none, or it cannot be found out now.
 pub fn user(name: &str) -> Result<User, UserError> {
-    account_of(name)
-        .map(|account| User {
-            uid: account.uid,
-            gid: account.gid,
-        })
-        .ok_or_else(|| UserError::Unknown(name.to_owned()))
+    let account = accounts::by_name(name)
+        .map_err(|error| UserError::Refused("getpwnam_r", error))?
+        .ok_or_else(|| UserError::Unknown(name.to_owned()))?;
+    Ok(User {
+        uid: account.uid,
+        gid: account.gid,
+    })
 }
 
 /// From now on writing to a pipe that nobody reads ends the process, as users of `| head` expect. Not
@@ -59,97 +61,11 @@ pub fn end_at_broken_pipe() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
-/// What the system knows of a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
-    /// Login name.
-    pub name: String,
-    /// The first part of the comment field, `&` replaced.
-    pub full_name: String,
-    /// Home directory.
-    pub home: String,
-    /// User id.
-    pub uid: u32,
-    /// Main group.
-    pub gid: u32,
-}
-
-/// The account of a user id, if there is one. May take its time: the answer can come from afar.
-#[must_use]
-pub fn account(uid: u32) -> Option<Account> {
-    look_up(|entry, buffer, found| {
-        // SAFETY: the entry and the buffer live as long as the call and what is read from them;
-        // the length is the buffer's own.
-        unsafe { libc::getpwuid_r(uid, entry, buffer.as_mut_ptr().cast(), buffer.len(), found) }
-    })
-}
-
-/// The account of a login name, if there is one. May take its time.
-#[must_use]
-pub fn account_of(name: &str) -> Option<Account> {
-    let text = CString::new(name).ok()?;
-    look_up(|entry, buffer, found| {
-        // SAFETY: as in `account`; the name is a C string that outlives the call.
-        unsafe {
-            libc::getpwnam_r(
-                text.as_ptr(),
-                entry,
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                found,
-            )
-        }
-    })
-}
-
-type Call<'a> = dyn Fn(*mut libc::passwd, &mut [u8], *mut *mut libc::passwd) -> i32 + 'a;
-
-fn look_up(
-    call: impl Fn(*mut libc::passwd, &mut [u8], *mut *mut libc::passwd) -> i32,
-) -> Option<Account> {
-    const BUFFER_BYTES_MAX: usize = 1 << 20;
-    let call: &Call<'_> = &call;
-    let mut buffer = vec![0_u8; 4096];
-    loop {
-        // SAFETY: a passwd of zeroes is a valid value: numbers and null pointers.
-        let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
-        let mut found = std::ptr::null_mut();
-        let result = call(&raw mut entry, &mut buffer, &raw mut found);
-        if result == libc::ERANGE && buffer.len() < BUFFER_BYTES_MAX {
-            buffer.resize(buffer.len() * 4, 0);
-            continue;
-        }
-        if result != 0 || found.is_null() {
-            return None;
-        }
-        let text = |pointer: *const libc::c_char| {
-            if pointer.is_null() {
-                return String::new();
-            }
-            // SAFETY: the fields of a found entry are C strings inside the buffer, which is alive.
-            let text = unsafe { std::ffi::CStr::from_ptr(pointer) };
-            text.to_string_lossy().into_owned()
-        };
-        let name = text(entry.pw_name);
-        let comment = text(entry.pw_gecos);
-        return Some(Account {
-            full_name: comment
-                .split(',')
-                .next()
-                .unwrap_or_default()
-                .replace('&', &name),
-            home: text(entry.pw_dir),
-            uid: entry.pw_uid,
-            gid: entry.pw_gid,
-            name,
-        });
-    }
-}
-
 /// The name of the user this process runs as, if the system knows it.
 #[must_use]
 pub fn own_name() -> Option<String> {
-    account(rustix::process::geteuid().as_raw()).map(|account| account.name)
+    let account = accounts::by_uid(rustix::process::geteuid().as_raw());
+    account.ok().flatten().map(|account| account.name)
 }
 
 /// While it lives, this thread (and no other) acts on files as a user; root gets its rights back

@@ -67,6 +67,27 @@ fn aliases_are_compiled() {
 }
 
 #[test]
+fn aliases_are_looked_for_where_the_daemon_does() {
+    let dir = scratch_dir();
+    let (elsewhere, files) = (dir.path().join("elsewhere"), dir.path().join("files"));
+    for directory in [&elsewhere, &files] {
+        fs::create_dir(directory).unwrap();
+        fs::write(directory.join("aliases"), ALIASES).unwrap();
+    }
+    let config = dir.path().join("zmailer.toml");
+    let named = ["newaliases", "-s", "--config", config.to_str().unwrap()];
+    fs::write(&config, "[router]\ndirectory = \"files\"\n").unwrap();
+    let silent = (0, String::new(), String::new());
+    assert_eq!(zmailer(&elsewhere, &named), silent);
+    assert!(files.join("aliases.cdb").exists());
+    assert!(!elsewhere.join("aliases.cdb").exists());
+    fs::write(&config, "[router]\ndirectoy = \"files\"\n").unwrap();
+    let (code, _, err) = zmailer(&elsewhere, &named);
+    assert_eq!(code, 78);
+    assert!(err.contains("zmailer.toml:2: router.directoy"), "{err}");
+}
+
+#[test]
 fn the_tools_have_names_of_their_own() {
     let dir = scratch_dir();
     fs::create_dir(dir.path().join("db")).unwrap();

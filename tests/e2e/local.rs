@@ -6,24 +6,28 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::harness::client::Client;
-use crate::harness::daemon::{Daemon, Setup, free_address, scratch_dir};
+use crate::harness::daemon::{Daemon, Setup, binary, free_address, scratch_dir};
 use crate::harness::sendmail::sendmail;
 use crate::harness::wait_for;
 
 /// A daemon whose users have Maildirs; `zmjoe` and `zmmary` exist.
 fn with_mailboxes(more: &str) -> Daemon {
+    let more = format!("local_domains = [\"home.example\"]\n{more}");
+    with_mailboxes_at("{user}", &["zmjoe", "zmmary"], &more)
+}
+
+/// A daemon with Maildirs below `mail`: the template of their paths there, and those that exist.
+fn with_mailboxes_at(template: &str, exist: &[&str], more: &str) -> Daemon {
     let dir = scratch_dir();
     let mail = dir.path().join("mail");
-    for user in ["zmjoe", "zmmary"] {
+    for mailbox in exist {
         for part in ["tmp", "new", "cur"] {
-            fs::create_dir_all(mail.join(user).join(part)).unwrap();
+            fs::create_dir_all(mail.join(mailbox).join(part)).unwrap();
         }
     }
-    let mut setup = Setup::relay_to(free_address())
-        .with("router", "local_domains = [\"home.example\"]")
-        .with("router", more);
+    let mut setup = Setup::relay_to(free_address()).with("router", more);
     setup.tail = format!(
-        "[transport.mailbox]\npath = \"{}/{{user}}\"\n",
+        "[transport.mailbox]\npath = \"{}/{template}\"\n",
         mail.display()
     );
     let mut daemon = setup.prepare(dir);
@@ -95,6 +99,70 @@ fn a_message_stands_in_each_mailbox_with_unix_line_ends() {
     wait_for("mail by the bare name", || {
         (mails(&daemon, "zmjoe").len() == 2).then_some(())
     });
+}
+
+#[test]
+fn the_same_name_is_another_user_in_another_domain() {
+    let daemon = with_mailboxes_at(
+        "{domain}/{user}",
+        &["one.example/zmjoe", "two.example/zmmary"],
+        "local_domains = [\"one.example\", \"two.example\"]",
+    );
+    let mut client = Client::connect(daemon.address);
+    client.command("EHLO c.example");
+    client.command("MAIL FROM:<ann@a.example>");
+    for (to, reply) in [
+        ("zmjoe@one.example", "250 2.1.5"),
+        ("zmjoe@two.example", "550 5.1.1"),
+        ("zmmary@one.example", "550 5.1.1"),
+        ("zmmary+tag@two.example", "250 2.1.5"),
+    ] {
+        let said = client.command(&format!("RCPT TO:<{to}>"));
+        assert!(said.starts_with(reply), "{to}: {said}");
+    }
+    let to = ["zmjoe@one.example", "zmmary+tag@two.example"];
+    Client::submit(daemon.address, "ann@a.example", &to, "\r\nx\r\n");
+    daemon.wait_until_empty();
+    assert_eq!(mails(&daemon, "one.example/zmjoe").len(), 1);
+    assert_eq!(mails(&daemon, "two.example/zmmary").len(), 1);
+}
+
+#[test]
+fn the_tool_knows_the_users_that_the_daemon_knows() {
+    let daemon = with_mailboxes("");
+    let mut tool = binary();
+    let tool = tool.args(["route", "--tsv", "--config"]);
+    let tool = tool.arg(daemon.config()).args([
+        "zmjoe@home.example",
+        "zmjoe+tag@home.example",
+        "no.such.user@home.example",
+    ]);
+    let said = String::from_utf8(tool.output().unwrap().stdout).unwrap();
+    let lines: Vec<Vec<&str>> = said
+        .lines()
+        .map(|line| line.split('\t').collect())
+        .collect();
+    let expected = [
+        [
+            "zmjoe@home.example",
+            "local",
+            "zmjoe@home.example",
+            "zmjoe@home.example",
+        ],
+        [
+            "zmjoe+tag@home.example",
+            "local",
+            "zmjoe+tag@home.example",
+            "zmjoe+tag@home.example",
+        ],
+        [
+            "no.such.user@home.example",
+            "error",
+            "nosuchuser",
+            "no.such.user@home.example",
+        ],
+    ];
+    assert_eq!(lines, expected);
 }
 
 #[test]

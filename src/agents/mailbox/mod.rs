@@ -77,7 +77,7 @@ pub fn serve(listener: &UnixListener, settings: Settings) -> io::Result<()> {
         ..server::Settings::default()
     };
     let agent = Arc::new(Agent {
-        users: users::Users::new(&settings.path),
+        users: users::Users::new(&settings.path, &settings.hostname),
         settings,
         session: Arc::new(session),
         batches: Batches::default(),
@@ -169,8 +169,9 @@ impl Agent {
                 }
                 Want::Policy(Question::Recipient { address }) => {
                     let verdict = match self.users.find(&address) {
-                        Some(_) => Verdict::Accept,
-                        None => Verdict::Reject(users::UNKNOWN.into()),
+                        Ok(Some(_)) => Verdict::Accept,
+                        Ok(None) => Verdict::Reject(users::UNKNOWN.into()),
+                        Err(_) => Verdict::Reject(users::UNSURE.into()),
                     };
                     session.verdict(verdict, now, output);
                 }
@@ -214,6 +215,7 @@ impl Agent {
         let found = self
             .users
             .find(letter.recipient)
+            .map_err(|_| users::UNSURE.to_owned())?
             .ok_or_else(|| users::UNKNOWN.to_owned())?;
         let owner = Owner::of(&found);
         let result = maildir::deliver(&found.path, owner.as_ref(), letter, &self.batches);

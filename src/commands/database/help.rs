@@ -11,7 +11,7 @@ macro_rules! exits {
   73   the map cannot be made
   75   another process is making the same map
   77   not allowed
-  78   dbases.conf or $DBTYPE is wrong
+  78   the configuration, dbases.conf or $DBTYPE is wrong
 
 "
     };
@@ -40,8 +40,10 @@ Compiles aliases, and FILE.private behind it if there is one. Both must belong t
 programs and files that aliases name run and are written with its rights.
 
 FILES:
-  MAILVAR/db/aliases, MAILVAR/aliases    the source, the first that exists; MAILVAR is $MAILVAR or the
-                                         directory of the configuration file
+  MAILVAR/db/aliases, MAILVAR/aliases    the source, the first that exists; MAILVAR is
+                                         router.directory of --config FILE, else
+                                         $MAILVAR, else router.directory of the
+                                         configuration that the daemon reads
   FILE.cdb                               the map ($DBTYPE may choose another type of makedb)
 
 ",

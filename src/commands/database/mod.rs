@@ -60,7 +60,7 @@ pub(super) struct Newaliases {
     /// Say nothing unless something is wrong.
     #[arg(short = 's')]
     silent: bool,
-    /// The source [default: db/aliases, else aliases, beside the configuration file or in $MAILVAR].
+    /// The source [default: db/aliases, else aliases, in the directory of the router's files].
     file: Option<PathBuf>,
 }
 
@@ -124,7 +124,10 @@ pub(super) fn newaliases(arguments: &Newaliases) -> ExitCode {
     let file = match &arguments.file {
         Some(file) => file.clone(),
         None => {
-            let mailvar = mailvar(&arguments.config);
+            let mailvar = match mailvar(&arguments.config) {
+                Ok(mailvar) => mailvar,
+                Err(code) => return code,
+            };
             let places = [mailvar.join("db/aliases"), mailvar.join("aliases")];
             let found = places.iter().find(|place| place.exists());
             found.unwrap_or(&places[0]).clone()
@@ -157,8 +160,10 @@ pub(super) fn newaliases(arguments: &Newaliases) -> ExitCode {
 }
 
 pub(super) fn newdb(arguments: &Newdb) -> ExitCode {
-    let mailvar = mailvar(&arguments.config);
-    newdb::run(&mailvar, arguments.name.as_deref(), arguments.silent)
+    match mailvar(&arguments.config) {
+        Ok(mailvar) => newdb::run(&mailvar, arguments.name.as_deref(), arguments.silent),
+        Err(code) => code,
+    }
 }
 
 fn done(result: Result<build::Summary, build::Failure>, silent: bool) -> ExitCode {
@@ -173,18 +178,20 @@ fn done(result: Result<build::Summary, build::Failure>, silent: bool) -> ExitCod
     }
 }
 
-/// The directory of the administrator's files: `$MAILVAR`, else where the configuration file is.
-fn mailvar(config: &ConfigArgument) -> PathBuf {
-    if let Some(dir) = std::env::var_os("MAILVAR").filter(|dir| !dir.is_empty()) {
-        return dir.into();
-    }
-    let named = config.path().map(Path::to_path_buf);
-    let named = named.or_else(|| std::env::var_os("ZMAILER_CONFIG").map(PathBuf::from));
-    let dir = named.and_then(|path| path.parent().map(Path::to_path_buf));
-    match dir {
-        Some(dir) if dir.as_os_str().is_empty() => ".".into(),
-        Some(dir) => dir,
-        None => MAILVAR.into(),
+/// The directory of the administrator's files: that of `--config`, else `$MAILVAR`, else that of the
+/// configuration which the daemon reads.
+///
+/// # Errors
+/// The exit code, after everything that is wrong with the configuration has been printed.
+fn mailvar(config: &ConfigArgument) -> Result<PathBuf, ExitCode> {
+    let said = std::env::var_os("MAILVAR").filter(|dir| !dir.is_empty());
+    match said {
+        Some(dir) if config.path().is_none() => Ok(dir.into()),
+        _ => {
+            let directory = config.load()?.router.directory;
+            let is_said = !directory.as_os_str().is_empty();
+            Ok(if is_said { directory } else { MAILVAR.into() })
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `zmailer newdb`: what `dbases.conf` says.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,8 +11,8 @@ use crate::commands::{exit, fail};
 use crate::router::relation::dbases::{self, Compile, Source};
 use crate::router::relation::source::{Again, Parsed, Syntax};
 use crate::router::relation::{Kind, build as build_map};
-use crate::sys::process;
 use crate::sys::replace::{self, Rights};
+use crate::sys::{accounts, process};
 
 /// Compiles and defines one relation or all of them.
 pub(super) fn run(mailvar: &Path, wanted: Option<&str>, silent: bool) -> ExitCode {
@@ -210,19 +211,9 @@ impl NewDb<'_> {
 }
 
 fn rights(rights: &dbases::Rights) -> Result<Rights, Failure> {
-    let unknown = |name: &str| Failure {
-        code: exit::CONFIG,
-        text: format!("there is no account or group {name}"),
-    };
-    let user = &rights.user;
-    let uid = user.parse().ok();
-    let uid = uid.or_else(|| process::account_of(user).map(|account| account.uid));
-    let group = &rights.group;
-    let gid = group.parse().ok().or_else(|| group_of(group));
-    let owner = (
-        uid.ok_or_else(|| unknown(user))?,
-        gid.ok_or_else(|| unknown(group))?,
-    );
+    let uid = accounts::by_name(&rights.user).map(|found| found.map(|account| account.uid));
+    let gid = accounts::group(&rights.group).map(|found| found.map(|group| group.gid));
+    let owner = (number(&rights.user, uid)?, number(&rights.group, gid)?);
     Ok(Rights {
         // Only root can give a file away.
         owner: process::is_root().then_some(owner),
@@ -230,14 +221,15 @@ fn rights(rights: &dbases::Rights) -> Result<Rights, Failure> {
     })
 }
 
-/// A group of this host.
-fn group_of(name: &str) -> Option<u32> {
-    let text = fs::read_to_string("/etc/group").ok()?;
-    let mut lines = text.lines();
-    lines.find_map(|line| {
-        let mut fields = line.split(':');
-        let own = fields.next() == Some(name);
-        let gid = fields.nth(1).and_then(|gid| gid.parse().ok());
-        own.then_some(gid)?
-    })
+/// A name that is a number, or what was found for it.
+fn number(name: &str, found: io::Result<Option<u32>>) -> Result<u32, Failure> {
+    let fail = |code, text| Failure { code, text };
+    match (name.parse(), found) {
+        (Ok(number), _) | (_, Ok(Some(number))) => Ok(number),
+        (_, Ok(None)) => Err(fail(
+            exit::CONFIG,
+            format!("there is no account or group {name}"),
+        )),
+        (_, Err(error)) => Err(fail(exit::TEMPORARY, format!("{name}: {error}"))),
+    }
 }

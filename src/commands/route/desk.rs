@@ -51,7 +51,7 @@ impl Desk {
     /// # Errors
     /// What is wrong with it.
     pub(in crate::commands) fn open(config: &Config, script: Script) -> Result<Self, LoadError> {
-        let mut session = session(config, Local::of(config))
+        let mut session = session(config, Local::of(config, routing::users(config)))
             .map_err(|error| LoadError::Unreadable(error.to_string()))?;
         let mut configuration = routing::configuration(config);
         match script {

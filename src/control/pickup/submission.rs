@@ -24,12 +24,12 @@ use crate::mail::message_file::{self, ENVELOPE_BYTES_MAX, FileEnvelope};
 use crate::mail::phrase::mailbox;
 use crate::mail::trace::Received;
 use crate::protocol::{judge, path};
-use crate::sys::process;
+use crate::sys::accounts;
 
 /// Names of users, looked up once each.
 #[derive(Debug, Default)]
 pub(super) struct Users {
-    names: HashMap<u32, process::Account>,
+    names: HashMap<u32, accounts::Account>,
 }
 
 /// Users remembered; beyond it all are looked up again.
@@ -37,13 +37,13 @@ const USERS_MAX: usize = 10_000;
 
 impl Users {
     /// Somebody unknown is asked for again each time: he may have come since, or the answer failed.
-    fn account(&mut self, uid: u32) -> Option<&process::Account> {
+    fn account(&mut self, uid: u32) -> Option<&accounts::Account> {
         if self.names.len() >= USERS_MAX {
             self.names.clear();
         }
         match self.names.entry(uid) {
             Entry::Occupied(known) => Some(known.into_mut()),
-            Entry::Vacant(vacant) => Some(vacant.insert(process::account(uid)?)),
+            Entry::Vacant(vacant) => Some(vacant.insert(accounts::by_uid(uid).ok()??)),
         }
     }
 }
@@ -81,7 +81,7 @@ impl Submitter {
     /// Somebody for whom a trusted owner acts; he is not trusted himself.
     fn named(name: &str) -> Result<Self, Odd> {
         let unknown = || Odd::BadEnvelope(format!("there is no user {name:?}"));
-        let account = process::account_of(name).ok_or_else(unknown)?;
+        let account = accounts::by_name(name).ok().flatten().ok_or_else(unknown)?;
         Ok(Self {
             login: account.name,
             full_name: account.full_name,

@@ -1,73 +1,62 @@
-//! Accounts and groups, as of passwd(5) and group(5).
+//! Accounts and groups for scripts: those of the system, and users that have a mailbox only.
 
-use std::fs;
-use std::path::PathBuf;
-
-use crate::router::request::{Account, Failure};
+use std::io;
 
 use super::file::failure;
+use crate::control::users::Users;
+use crate::router::message;
+use crate::router::request::{Account, Failure};
+use crate::sys::accounts;
 
-/// The account files.
-#[derive(Clone, Debug)]
-pub struct Accounts {
-    passwd: PathBuf,
-    group: PathBuf,
-}
-
-impl Accounts {
-    /// The system's.
-    #[must_use]
-    pub fn system() -> Self {
-        Self::of("/etc/passwd".into(), "/etc/group".into())
-    }
-
-    /// Of these files.
-    #[must_use]
-    pub fn of(passwd: PathBuf, group: PathBuf) -> Self {
-        Self { passwd, group }
-    }
-
-    pub(super) fn by_name(&self, name: &[u8]) -> Result<Option<Account>, Failure> {
-        self.find(|account| account.name == name)
-    }
-
-    pub(super) fn by_number(&self, number: u32) -> Result<Option<Account>, Failure> {
-        self.find(|account| account.user == number)
-    }
-
-    fn find(&self, fits: impl Fn(&Account) -> bool) -> Result<Option<Account>, Failure> {
-        let text = fs::read(&self.passwd).map_err(|error| failure(b"passwd", &error))?;
-        let accounts = text.split(|byte| *byte == b'\n').filter_map(account);
-        Ok(accounts.into_iter().find(fits))
-    }
-
-    pub(super) fn members(&self, name: &[u8]) -> Result<Option<Vec<Vec<u8>>>, Failure> {
-        let text = fs::read(&self.group).map_err(|error| failure(b"group", &error))?;
-        let mut lines = text.split(|byte| *byte == b'\n').map(fields);
-        let Some(line) = lines.find(|fields| fields[0] == name) else {
-            return Ok(None);
-        };
-        let members = line.get(3).copied().unwrap_or_default();
-        let members = members
-            .split(|byte| *byte == b',')
-            .filter(|member| !member.is_empty());
-        Ok(Some(members.map(<[u8]>::to_vec).collect()))
-    }
-}
-
-fn fields(line: &[u8]) -> Vec<&[u8]> {
-    line.split(|byte| *byte == b':').collect()
-}
-
-fn account(line: &[u8]) -> Option<Account> {
-    let fields = fields(line);
-    let [name, _, user, _, full_name, home, ..] = fields.as_slice() else {
-        return None;
+pub(super) fn by_name(name: &[u8], users: Option<&Users>) -> Result<Option<Account>, Failure> {
+    let user = match users {
+        Some(users) => users.find_name(name).map_err(|error| failed(&error))?,
+        None => None,
     };
-    Some(Account {
+    if let Some(user) = user {
+        let account = user.account.map(converted);
+        return Ok(Some(account.unwrap_or_else(|| without_account(name))));
+    }
+    let Ok(text) = std::str::from_utf8(name) else {
+        return Ok(None);
+    };
+    let found = accounts::by_name(text).map_err(|error| failed(&error))?;
+    Ok(found.map(converted))
+}
+
+pub(super) fn by_number(number: u32) -> Result<Option<Account>, Failure> {
+    let found = accounts::by_uid(number).map_err(|error| failed(&error))?;
+    Ok(found.map(converted))
+}
+
+pub(super) fn members(name: &[u8]) -> Result<Option<Vec<Vec<u8>>>, Failure> {
+    let Ok(text) = std::str::from_utf8(name) else {
+        return Ok(None);
+    };
+    let found = accounts::group(text).map_err(|error| failed(&error))?;
+    let members = found.map(|group| group.members.into_iter());
+    Ok(members.map(|members| members.map(String::into_bytes).collect()))
+}
+
+/// Somebody whose mailbox was made without an account has nobody's rights, and no home.
+fn without_account(name: &[u8]) -> Account {
+    Account {
         name: name.to_vec(),
-        user: std::str::from_utf8(user).ok()?.parse().ok()?,
-        full_name: full_name.to_vec(),
-        home: home.to_vec(),
-    })
+        user: message::Settings::default().nobody,
+        full_name: Vec::new(),
+        home: b"/nonexistent".to_vec(),
+    }
+}
+
+fn converted(account: accounts::Account) -> Account {
+    Account {
+        name: account.name.into_bytes(),
+        user: account.uid,
+        full_name: account.full_name.into_bytes(),
+        home: account.home.into_bytes(),
+    }
+}
+
+fn failed(error: &io::Error) -> Failure {
+    failure(b"accounts", error)
 }

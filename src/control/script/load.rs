@@ -24,6 +24,8 @@ pub struct Configuration {
     pub routes: Vec<(String, String)>,
     /// There are users here, or aliases; otherwise the names of this host are like all others.
     pub has_users: bool,
+    /// The same name is another user in another domain.
+    pub users_by_domain: bool,
     /// Bounds of an evaluation.
     pub limits: Limits,
 }
@@ -102,6 +104,13 @@ fn plan(configuration: &Configuration) -> Result<Plan, LoadError> {
     let mut variables: Vec<(String, Setting)> = texts
         .map(|(name, text)| (name.to_owned(), Setting::Text(text)))
         .collect();
+    if configuration.users_by_domain {
+        let aware = (
+            "DOMAIN_AWARE_GETPWNAM".to_owned(),
+            Setting::Text("1".to_owned()),
+        );
+        variables.push(aware);
+    }
     variables.push((
         "local_domains".to_owned(),
         Setting::List(configuration.local_domains.clone()),

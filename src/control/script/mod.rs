@@ -11,11 +11,12 @@ mod session;
 mod settings;
 
 use std::io::{self, BufRead, Write};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::control::users::Users;
 use crate::router::request::{Answer, Failure, Request};
 
-pub use account::Accounts;
 pub use load::{Configuration, LoadError, load};
 pub use session::Session;
 
@@ -31,7 +32,8 @@ pub enum Permission {
 /// Answers requests on the calling thread.
 pub struct Local {
     permission: Permission,
-    accounts: Accounts,
+    /// Users who have a mailbox here; none: accounts are all there is.
+    users: Option<Arc<Users>>,
     /// Longest time that a program may take.
     program_time: Duration,
 }
@@ -42,16 +44,9 @@ impl Local {
     pub fn new(permission: Permission, program_time: Duration) -> Self {
         Self {
             permission,
-            accounts: Accounts::system(),
+            users: None,
             program_time,
         }
-    }
-
-    /// With accounts from other files than the system's.
-    #[must_use]
-    pub fn with_accounts(mut self, accounts: Accounts) -> Self {
-        self.accounts = accounts;
-        self
     }
 
     /// The answer; questions to databases and requests about maps are for others.
@@ -74,9 +69,11 @@ impl Local {
                         .collect(),
                 )
             }
-            Request::Account(name) => Answer::Account(self.accounts.by_name(&name)),
-            Request::AccountOf(number) => Answer::Account(self.accounts.by_number(number)),
-            Request::Group(name) => Answer::Group(self.accounts.members(&name)),
+            Request::Account(name) => {
+                Answer::Account(account::by_name(&name, self.users.as_deref()))
+            }
+            Request::AccountOf(number) => Answer::Account(account::by_number(number)),
+            Request::Group(name) => Answer::Group(account::members(&name)),
             Request::Run(run) => match self.permission {
                 Permission::Everything => program::run(&run, self.program_time),
                 Permission::NoPrograms => {

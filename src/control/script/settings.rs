@@ -1,9 +1,11 @@
 //! What the settings of `zmailer.toml` mean to the routing script.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Configuration, Local, Permission};
 use crate::config::Config;
+use crate::control::users::Users;
 use crate::router::machine::Limits;
 
 impl Configuration {
@@ -22,21 +24,26 @@ impl Configuration {
             local_domains: router.local_domains.clone(),
             routes: router.routes.clone(),
             has_users: true,
+            users_by_domain: config.mailboxes.contains("{domain}"),
             limits,
         }
     }
 }
 
 impl Local {
-    /// Answers routing scripts with what these settings allow.
+    /// Answers routing scripts with what these settings allow. Who has a mailbox is a user, with an account
+    /// or without.
     #[must_use]
-    pub fn of(config: &Config) -> Self {
+    pub fn of(config: &Config, users: Option<Arc<Users>>) -> Self {
         let permission = if config.router.programs {
             Permission::Everything
         } else {
             Permission::NoPrograms
         };
         let time = Duration::from_nanos(config.router.program_time_ns);
-        Self::new(permission, time)
+        Self {
+            users,
+            ..Self::new(permission, time)
+        }
     }
 }
