@@ -8,6 +8,7 @@
 //! for its commit*, *live*, or *done*; nothing here blocks, locks or reads a clock. Bounds: sessions
 //! by `sessions_max`, connections by the scheduler's limits, content in memory by `memory_bytes`.
 
+mod accounts;
 mod aside;
 mod bounce;
 mod dispatch;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use spool::{MessageKey, Outcome, Status};
 
 use super::Shard;
+use super::accounts::{self, Accounts};
 use super::bounce::Failure;
 use super::dispatch::{Due, Load, Placed};
 use super::expansion::Expansion;
@@ -41,6 +42,7 @@ const REASON_BYTES_MAX: usize = 400;
 pub(super) struct Routes {
     /// Routings that wait, by the token of their question.
     suspended: FastMap<u64, Suspended>,
+    accounts: Accounts,
     /// When an answer is not waited for any longer; the same time for all, so in order.
     deadlines: VecDeque<(u64, u64)>,
     /// Messages that wait for one of them to end.
@@ -92,6 +94,8 @@ pub(super) enum Waits {
 
 struct Suspended {
     waits: Waits,
+    /// Whose account it asked for.
+    account: Option<Vec<u8>>,
     routing: Box<dyn Routing>,
 }
 
@@ -152,7 +156,7 @@ impl<D: Driver> Shard<D> {
 
     /// A routing has come to its end, or needs something.
     pub(super) fn routed(&mut self, waits: Waits, turn: Turn) {
-        match (turn, waits) {
+        match (self.answer_what_is_known(turn), waits) {
             (Turn::Need(routing, need), waits) => self.suspend(waits, routing, need),
             (Turn::Done(routed), Waits::Message(message, asked)) => {
                 self.not_routing(message, &asked);
@@ -174,6 +178,22 @@ impl<D: Driver> Shard<D> {
                 self.set_aside(message, numbers, &reason);
             }
             (turn, Waits::Session(key, asked)) => self.verified(key, asked, turn),
+        }
+    }
+
+    /// Goes on with a routing as long as it needs what this shard remembers.
+    fn answer_what_is_known(&self, mut turn: Turn) -> Turn {
+        loop {
+            match turn {
+                Turn::Need(routing, Need::Outside(request)) => {
+                    let accounts = &self.routes.accounts;
+                    let Some(answer) = accounts.answer(&request, self.now.mono_ns) else {
+                        return Turn::Need(routing, Need::Outside(request));
+                    };
+                    turn = routing.resume(Answer::Outside(Ok(answer)));
+                }
+                turn => return turn,
+            }
         }
     }
 
@@ -206,7 +226,15 @@ impl<D: Driver> Shard<D> {
             Waits::Message(message, _) => Some(*message),
             Waits::Session(..) => None,
         };
-        let suspended = Suspended { waits, routing };
+        let account = match &need {
+            Need::Outside(request) => accounts::name(request).map(<[u8]>::to_vec),
+            Need::Content => None,
+        };
+        let suspended = Suspended {
+            waits,
+            account,
+            routing,
+        };
         self.routes.suspended.insert(token, suspended);
         let deadline = self.now.after_ns(ANSWER_NS);
         self.routes.deadlines.push_back((deadline, token));
@@ -241,7 +269,7 @@ impl<D: Driver> Shard<D> {
 
     /// Goes on with a routing.
     pub(super) fn resume(&mut self, token: u64, answer: Answer) {
-        let Some(Suspended { waits, routing }) = self.routes.suspended.remove(&token) else {
+        let Some(Suspended { waits, routing, .. }) = self.routes.suspended.remove(&token) else {
             return;
         };
         let message = match &waits {
@@ -257,6 +285,12 @@ impl<D: Driver> Shard<D> {
 
     /// An answer of the control thread.
     pub(super) fn route_answered(&mut self, answer: RouteAnswer) {
+        let suspended = self.routes.suspended.get_mut(&answer.token);
+        let account = suspended.and_then(|suspended| suspended.account.take());
+        if let (Some(account), Ok(reply)) = (account, &answer.reply) {
+            let routes = &mut self.routes;
+            routes.accounts.learn(account, reply, self.now.mono_ns);
+        }
         self.resume(answer.token, Answer::Outside(answer.reply));
     }
 
