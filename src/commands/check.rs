@@ -39,7 +39,15 @@ fn routing(config: &Config) -> Result<(), ExitCode> {
             for warning in desk.warnings(config) {
                 eprintln!("{warning}");
             }
-            Ok(())
+            let bad = desk.bad_maps();
+            for problem in &bad {
+                eprintln!("{problem}");
+            }
+            if bad.is_empty() {
+                Ok(())
+            } else {
+                Err(ExitCode::from(exit::DATA))
+            }
         }
         Err(error) => {
             eprintln!("{error}");

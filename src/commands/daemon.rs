@@ -326,7 +326,7 @@ impl Daemon {
             ));
         }
         // Before any shard takes them, so that all do.
-        let routing = RoutePlan::load_aside(&config)?;
+        let routing = RoutePlan::load_aside(&config, &self.watched)?;
         self.watched.watch(routing.sources());
         let generation = self.shared.next_generation(now_s());
         for mailbox in self.mailboxes.iter() {

@@ -65,8 +65,17 @@ impl RoutePlan {
     }
 
     /// The same, for callers on the control thread: what loading waits for is waited for on a thread of its own.
-    pub(super) fn load_aside(config: &Config) -> Result<Self, String> {
-        let loading = std::thread::scope(|scope| scope.spawn(|| Self::load(config)).join());
+    /// A map that cannot be read any more stays as it is in `running`.
+    pub(super) fn load_aside(config: &Config, running: &Watched) -> Result<Self, String> {
+        let load = || {
+            let mut plan = Self::load(config)?;
+            let missing = plan.versions.missing();
+            if !missing.is_empty() {
+                plan.versions.fill(&running.orders.load(missing).0);
+            }
+            Ok(plan)
+        };
+        let loading = std::thread::scope(|scope| scope.spawn(load).join());
         loading.unwrap_or_else(|_| Err("loading the routing scripts has failed".to_owned()))
     }
 
@@ -138,7 +147,7 @@ impl Watched {
                     source: own,
                     version,
                 }),
-                Err(problem) => tracing::warn!("{problem}"),
+                Err(problem) => tracing::error!("{problem}"),
             };
             refused |= self
                 .orders

@@ -26,6 +26,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::base::clock::Now;
 use crate::mail::edit::Edit;
 
 pub use table::{BadRoute, Table};
@@ -51,6 +52,8 @@ pub struct Mail<'a> {
     pub is_submitted: bool,
     /// Wall time of arrival.
     pub arrival_ms: u64,
+    /// Now: how old answers are that look-ups remember.
+    pub now: Now,
     /// Bytes of the content; 0 at the front door.
     pub size_bytes: u64,
     /// The content, or the start of it; none: it is not in memory, and [`Need::Content`] asks for it.

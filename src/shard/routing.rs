@@ -147,6 +147,7 @@ impl<D: Driver> Shard<D> {
             protocol: &envelope.protocol,
             is_submitted: envelope.source.is_some(),
             arrival_ms: envelope.arrival_ms,
+            now: self.now,
             size_bytes: self.log.content_len(message).unwrap_or(0),
             content: live.content.as_ref().map(|content| content.as_slice()),
         };

@@ -91,6 +91,7 @@ impl<D: Driver> Shard<D> {
             protocol: b"",
             is_submitted: false,
             arrival_ms: self.now.wall_ms,
+            now: self.now,
             size_bytes: 0,
             content: None,
         };

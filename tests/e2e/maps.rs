@@ -1,20 +1,18 @@
 //! What look-ups ask name servers, asked from a real server on loopback; and tables that a tool keeps fresh.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
 
 use zmailer::base::clock::Now;
-use zmailer::control::maps::{Answers, Live, OwnAddresses};
-use zmailer::control::resolver::Resolver;
+use zmailer::control::maps::Live;
 use zmailer::router::machine::MapRequest;
 use zmailer::router::relation::{
     Cache, Definition, Lookup, MapId, Parsed, Question, Record, Relation, Reply, Step, Value,
 };
 
-use crate::harness::daemon::scratch_dir;
+use crate::harness::daemon::{free_address, scratch_dir};
 use crate::harness::dns::Dns;
+use crate::harness::outside::Outside;
 
 const ZONE: &str = "\
 two IN MX 20 b
@@ -38,16 +36,6 @@ name IN PTR a
 text IN TXT \"first part\" \"second\"
 ";
 
-fn runtime() -> tokio::runtime::Runtime {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().build().unwrap()
-}
-
-fn answers(dns: SocketAddr) -> Answers {
-    let resolver = Arc::new(Resolver::new(&[dns], "mx.test.example"));
-    Answers::new(resolver, OwnAddresses::default())
-}
-
 /// As text: a list in parentheses, `-` when missing, `later TEXT`.
 fn said(reply: Reply) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -62,10 +50,15 @@ fn said(reply: Reply) -> String {
     }
 }
 
+fn about(record: Record, name: &str) -> Question {
+    let name = name.into();
+    Question::Bind { record, name }
+}
+
 #[test]
 fn name_servers_are_asked() {
     let dns = Dns::start(ZONE);
-    let answers = answers(dns.address);
+    let outside = Outside::new(dns.address);
     let rows = [
         (Record::A, "a.test", "(127.0.1.1 127.0.1.2)"),
         (Record::A, "b.test", "-"),
@@ -103,40 +96,38 @@ fn name_servers_are_asked() {
         (Record::A, "a..test", "-"),
         (Record::A, "\u{e9}.test", "-"),
     ];
-    runtime().block_on(async {
-        for (record, name, wanted) in rows {
-            let name = name.as_bytes().to_vec();
-            let question = Question::Bind { record, name };
-            assert_eq!(
-                said(answers.answer(&question).await),
-                wanted,
-                "{question:?}"
-            );
-        }
-        let question = |name: &str| Question::Bind {
-            record: Record::A,
-            name: name.into(),
+    for (record, name, wanted) in rows {
+        let said = said(outside.answer(&about(record, name)));
+        assert_eq!(said, wanted, "{record:?} {name}");
+    }
+    // The zone says for how long, also of what it does not have.
+    for (record, name) in [
+        (Record::A, "a.test"),
+        (Record::A, "nosuch.test"),
+        (Record::Mx, "a.test"),
+    ] {
+        let (Reply::List(_, ttl) | Reply::Missing(ttl)) = outside.answer(&about(record, name))
+        else {
+            panic!("{name}");
         };
-        let Reply::List(_, ttl) = answers.answer(&question("a.test")).await else {
-            panic!("no list");
-        };
-        assert!(ttl.is_some_and(|ttl| (1..=60).contains(&ttl)), "{ttl:?}");
-        let own = |address: &str| Question::SelfMatch {
-            address: address.into(),
-        };
-        assert_eq!(said(answers.answer(&own("127.0.0.1")).await), "2");
-        assert_eq!(said(answers.answer(&own("192.0.2.77")).await), "-");
-    });
+        assert!(
+            ttl.is_some_and(|ttl| (1..=60).contains(&ttl)),
+            "{name} {ttl:?}"
+        );
+    }
+    for (address, wanted) in [("127.0.0.1", "2"), ("192.0.2.77", "-")] {
+        let address = address.into();
+        assert_eq!(
+            said(outside.answer(&Question::SelfMatch { address })),
+            wanted
+        );
+    }
 }
 
 #[test]
 fn a_name_server_that_is_gone_defers() {
-    let port = crate::harness::daemon::free_address();
-    let question = Question::Bind {
-        record: Record::Mx,
-        name: b"a.test".to_vec(),
-    };
-    let reply = runtime().block_on(async { answers(port).answer(&question).await });
+    let outside = Outside::new(free_address());
+    let reply = outside.answer(&about(Record::Mx, "a.test"));
     assert_eq!(said(reply), "later NS:a.test/mx");
 }
 

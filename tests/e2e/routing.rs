@@ -190,6 +190,45 @@ fn a_wrong_script_at_reload_leaves_the_old_one() {
     });
 }
 
+/// An alias file that an editor left half written stopped the mail of every alias at the next start or reload.
+#[test]
+fn broken_aliases_leave_what_was_there() {
+    let hop = Hop::start();
+    let good = "one: first@far.example\n".to_owned();
+    let mut daemon = with_files(&hop, &[("aliases", good)], &[]);
+    let submit = |daemon: &Daemon, count: usize| {
+        let to = ["one@mx.test.example"];
+        Client::submit(daemon.address, "a@a.example", &to, LETTER);
+        assert_eq!(recipients(&hop, count), vec!["first@far.example"; count]);
+    };
+    submit(&daemon, 1);
+    let aliases = daemon.dir.path().join("aliases");
+    let told = format!("{}:1:4: error: there is no colon", aliases.display());
+    fs::write(&aliases, "one second@far.example\n").unwrap();
+    let output = zmailer(&daemon, &["reload"]);
+    assert!(output.status.success(), "{}", said(&output));
+    submit(&daemon, 2);
+    let output = zmailer(&daemon, &["check"]);
+    assert_eq!(output.status.code(), Some(65));
+    assert!(said(&output).contains(&told), "{}", said(&output));
+
+    daemon.stop();
+    fs::write(&aliases, "one: first@far.example\n").unwrap();
+    let output = zmailer(&daemon, &["newaliases"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let compiled = fs::File::options()
+        .append(true)
+        .open(daemon.dir.path().join("aliases.cdb"))
+        .unwrap();
+    compiled.set_modified(std::time::UNIX_EPOCH).unwrap();
+    fs::write(&aliases, "one third@far.example\n").unwrap();
+    daemon.restart();
+    submit(&daemon, 3);
+    let log = daemon.stderr();
+    assert!(log.contains(&told), "{log}");
+    assert!(log.contains("aliases.cdb is used instead"), "{log}");
+}
+
 #[test]
 fn unknown_users_are_refused_at_the_door_and_aliases_are_not() {
     let hop = Hop::start();

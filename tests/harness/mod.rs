@@ -6,6 +6,7 @@ pub mod dialog;
 pub mod dns;
 pub mod hop;
 pub mod mount;
+pub mod outside;
 pub mod person;
 pub mod sendmail;
 

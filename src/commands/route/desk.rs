@@ -88,6 +88,11 @@ impl Desk {
         warnings
     }
 
+    /// What is wrong with the files behind relations: look-ups in these are deferred, or find what was before.
+    pub(in crate::commands) fn bad_maps(&self) -> Vec<String> {
+        self.session.maps().judge()
+    }
+
     /// Asks for one address.
     pub(super) fn ask(&mut self, address: &[u8], sender: Option<&[u8]>, traced: bool) -> Reply {
         self.evaluation.reset();

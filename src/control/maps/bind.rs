@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
 use super::own::OwnAddresses;
@@ -85,14 +86,15 @@ impl Asked<'_> {
         match self.inner.lookup(name, kind).await {
             Ok(lookup) => Ok(Found::Records(lookup)),
             Err(error) if !says_nothing(&error) => Err(Silence),
-            Err(error) if error.is_nx_domain() => Ok(Found::NoName),
-            Err(_) => Ok(Found::NoRecords),
+            Err(error) if error.is_nx_domain() => Ok(Found::NoName(absence_s(&error))),
+            Err(error) => Ok(Found::NoRecords(absence_s(&error))),
         }
     }
 
     async fn addresses(&self, kind: RecordType) -> Result<Reply, Silence> {
-        let Found::Records(lookup) = self.records(self.name, kind).await? else {
-            return Ok(Reply::Missing(None));
+        let lookup = match self.records(self.name, kind).await? {
+            Found::Records(lookup) => lookup,
+            Found::NoName(ttl) | Found::NoRecords(ttl) => return Ok(Reply::Missing(ttl)),
         };
         let addresses = addresses_in(&lookup);
         let texts = addresses
@@ -103,6 +105,7 @@ impl Asked<'_> {
 
     /// The name when there is something of that name, its canonical name when it is an alias.
     async fn any(&self) -> Result<Reply, Silence> {
+        let mut least = None;
         for kind in [RecordType::A, RecordType::AAAA, RecordType::MX] {
             match self.records(self.name, kind).await? {
                 Found::Records(lookup) => {
@@ -110,11 +113,11 @@ impl Asked<'_> {
                     let name = canonical.unwrap_or_else(|| self.name.to_owned());
                     return Ok(Reply::Text(name.into_bytes(), Some(ttl_of(&lookup))));
                 }
-                Found::NoName => return Ok(Reply::Missing(None)),
-                Found::NoRecords => {}
+                Found::NoName(ttl) => return Ok(Reply::Missing(ttl)),
+                Found::NoRecords(ttl) => least = least.into_iter().chain(ttl).min(),
             }
         }
-        Ok(Reply::Missing(None))
+        Ok(Reply::Missing(least))
     }
 
     /// The whole name when the search list has completed it.
@@ -126,8 +129,10 @@ impl Asked<'_> {
 
     async fn cname(&self) -> Result<Reply, Silence> {
         let lookup = match self.records(self.name, RecordType::CNAME).await? {
-            Found::NoName => return Ok(Reply::Missing(None)),
-            Found::NoRecords => return Ok(Reply::Text(self.name.as_bytes().to_vec(), None)),
+            Found::NoName(ttl) => return Ok(Reply::Missing(ttl)),
+            Found::NoRecords(ttl) => {
+                return Ok(Reply::Text(self.name.as_bytes().to_vec(), ttl));
+            }
             Found::Records(lookup) => lookup,
         };
         let name = canonical_in(&lookup).unwrap_or_else(|| self.name.to_owned());
@@ -136,8 +141,9 @@ impl Asked<'_> {
 
     /// Exchangers, best first; without ourselves and those that are not better (RFC 5321 5.1).
     async fn exchangers(&self) -> Result<Reply, Silence> {
-        let Found::Records(lookup) = self.records(self.name, RecordType::MX).await? else {
-            return Ok(Reply::Missing(None));
+        let lookup = match self.records(self.name, RecordType::MX).await? {
+            Found::Records(lookup) => lookup,
+            Found::NoName(ttl) | Found::NoRecords(ttl) => return Ok(Reply::Missing(ttl)),
         };
         let all = exchangers_in(&lookup);
         let limit = all
@@ -153,8 +159,9 @@ impl Asked<'_> {
 
     /// The name when no exchanger is better than this host.
     async fn is_exchanger(&self) -> Result<Reply, Silence> {
-        let Found::Records(lookup) = self.records(self.name, RecordType::MX).await? else {
-            return Ok(Reply::Missing(None));
+        let lookup = match self.records(self.name, RecordType::MX).await? {
+            Found::Records(lookup) => lookup,
+            Found::NoName(ttl) | Found::NoRecords(ttl) => return Ok(Reply::Missing(ttl)),
         };
         let all = exchangers_in(&lookup);
         let best = all.first().map(|(preference, _)| *preference);
@@ -195,8 +202,9 @@ impl Asked<'_> {
             Ok(address) => Name::from(address).to_ascii(),
             Err(_) => self.name.to_owned(),
         };
-        let Found::Records(lookup) = self.records(&name, RecordType::PTR).await? else {
-            return Ok(Reply::Missing(None));
+        let lookup = match self.records(&name, RecordType::PTR).await? {
+            Found::Records(lookup) => lookup,
+            Found::NoName(ttl) | Found::NoRecords(ttl) => return Ok(Reply::Missing(ttl)),
         };
         let mut names = lookup
             .answers()
@@ -212,8 +220,9 @@ impl Asked<'_> {
     }
 
     async fn text(&self) -> Result<Reply, Silence> {
-        let Found::Records(lookup) = self.records(self.name, RecordType::TXT).await? else {
-            return Ok(Reply::Missing(None));
+        let lookup = match self.records(self.name, RecordType::TXT).await? {
+            Found::Records(lookup) => lookup,
+            Found::NoName(ttl) | Found::NoRecords(ttl) => return Ok(Reply::Missing(ttl)),
         };
         let mut texts = lookup
             .answers()
@@ -229,10 +238,18 @@ impl Asked<'_> {
     }
 }
 
+/// The absence counts for so many seconds, where the zone says (RFC 2308 5).
 enum Found {
     Records(Lookup),
-    NoRecords,
-    NoName,
+    NoRecords(Option<u64>),
+    NoName(Option<u64>),
+}
+
+fn absence_s(error: &NetError) -> Option<u64> {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => none.negative_ttl.map(u64::from),
+        _ => None,
+    }
 }
 
 fn list(texts: Vec<Vec<u8>>, lookup: &Lookup) -> Reply {

@@ -65,6 +65,24 @@ impl Versions {
         used
     }
 
+    /// Takes from another script what this one has no version of.
+    pub fn fill(&mut self, others: &Self) {
+        for (source, version) in self.sources.iter().zip(&mut self.versions) {
+            if version.is_none() {
+                let known = others.sources.iter().position(|known| known == source);
+                *version = known.and_then(|at| others.versions[at].clone());
+            }
+        }
+    }
+
+    /// Sources of which there is no version.
+    #[must_use]
+    pub fn missing(&self) -> Vec<Source> {
+        let all = self.sources.iter().zip(&self.versions);
+        let missing = all.filter(|(_, version)| version.is_none());
+        missing.map(|(source, _)| source.clone()).collect()
+    }
+
     /// The sources.
     #[must_use]
     pub fn sources(&self) -> &[Source] {
@@ -108,6 +126,18 @@ impl Live {
                 .map(drop),
             MapRequest::Reload(id) => self.with(*id, Store::reload).map(drop),
         }
+    }
+
+    /// Reads every map that was opened and says what is wrong with them.
+    #[must_use]
+    pub fn judge(&self) -> Vec<String> {
+        let sources = self.sources.borrow();
+        let mut store = self.store.borrow_mut();
+        let judged = sources.iter().flatten().filter_map(|source| {
+            let read = store.get(source).err();
+            read.or_else(|| store.problem(source).map(str::to_owned))
+        });
+        judged.collect()
     }
 
     /// What went wrong since this was asked last.

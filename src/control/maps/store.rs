@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::Published;
-use crate::router::relation::{Kind, Source, Version, build};
+use crate::router::relation::{Compiled, Kind, Source, Version, build, with_extension};
 
 /// Largest file; a map has less than 4 GiB.
 const FILE_BYTES_MAX: u64 = u32::MAX as u64;
@@ -108,6 +108,14 @@ impl Store {
         self.entries.retain(|entry| used.contains(&entry.source));
     }
 
+    /// What is wrong with a map that was asked for, even when there is a version of it.
+    #[must_use]
+    pub fn problem(&self, source: &Source) -> Option<&str> {
+        let mut entries = self.entries.iter();
+        let entry = entries.find(|entry| *entry.source == *source)?;
+        entry.problem.as_deref()
+    }
+
     /// Looks at all files; the versions that are new. A map without a version is tried every time, a watched
     /// one when its file has changed.
     pub fn look(&mut self) -> Vec<Published> {
@@ -141,7 +149,11 @@ impl Entry {
         }
         let Some(stamp) = Stamp::of(&self.source) else {
             let name = String::from_utf8_lossy(&self.source.path).into_owned();
-            self.tell(format!("{name} is gone; what was read of it stays"));
+            let what = match self.version {
+                Some(_) => "is gone; what was read of it stays",
+                None => "is not there; look-ups in it are deferred",
+            };
+            self.tell(format!("{name} {what}"));
             return None;
         };
         if Some(&stamp) == self.stamp.as_ref() {
@@ -184,14 +196,54 @@ impl Entry {
         let now = i64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or(i64::MAX);
         let sure = now.saturating_sub(newest) > UNSURE.as_nanos() as i64;
         self.stamp = sure.then_some(Stamp(stamps));
-        let map = build(&self.source, bytes, second).map_err(|problem| {
-            let name = String::from_utf8_lossy(&self.source.path);
-            format!("{name}:{problem}")
-        })?;
-        let version = Version { map, owner };
+        match build(&self.source, bytes, second) {
+            Ok(map) => {
+                let version = Version { map, owner };
+                self.version = Some(version.clone());
+                self.problem = None;
+                Ok(version)
+            }
+            Err(problem) => self.make_do(&problem),
+        }
+    }
+
+    /// What is used instead of a text with an error: what was read before it, else what was compiled of it.
+    fn make_do(&mut self, problem: &str) -> Result<Version, String> {
+        let name = String::from_utf8_lossy(&self.source.path).into_owned();
+        if self.version.is_some() {
+            return Err(format!(
+                "{name}:{problem}; what was read of it before stays"
+            ));
+        }
+        let Some((compiled, version)) = self.compiled_beside() else {
+            return Err(format!(
+                "{name}:{problem}; look-ups in it are deferred until it is corrected"
+            ));
+        };
         self.version = Some(version.clone());
-        self.problem = None;
+        self.tell(format!("{name}:{problem}; {compiled} is used instead"));
         Ok(version)
+    }
+
+    /// The compiled form of a text, which belongs to the same account and is no easier to change: what it names
+    /// acts with the rights that the text was judged by.
+    fn compiled_beside(&self) -> Option<(String, Version)> {
+        let Source { kind, path, .. } = &*self.source;
+        if !matches!(kind, Kind::Aliases | Kind::Keyed) {
+            return None;
+        }
+        let beside = with_extension(path, Kind::COMPILED);
+        let text = std::fs::metadata(path_of(path)).ok()?;
+        let is = std::fs::symlink_metadata(path_of(&beside)).ok()?;
+        let others = |mode: u32| mode & 0o022;
+        if !is.is_file() || is.uid() != text.uid() || others(is.mode()) & !others(text.mode()) != 0
+        {
+            return None;
+        }
+        let (bytes, owner) = read(&beside, &mut Vec::new()).ok()?;
+        let map = Arc::new(Compiled::new(bytes).ok()?);
+        let name = String::from_utf8_lossy(&beside).into_owned();
+        Some((name, Version { map, owner }))
     }
 }
 
@@ -330,6 +382,49 @@ mod tests {
         assert_eq!(value(&store.get(&source).unwrap(), "10.1.1.1"), "two");
         store.retain(&[]);
         assert!(store.get(&source).is_err());
+    }
+
+    /// Aliases that were compiled and then broken in an editor must not stop the mail of a daemon that starts.
+    #[test]
+    fn the_compiled_form_of_a_broken_text_is_used() {
+        use std::os::unix::fs::PermissionsExt;
+
+        use crate::router::relation::source::{Parsed, Syntax};
+
+        let dir = tempfile::tempdir().unwrap();
+        let (text, compiled) = (dir.path().join("aliases"), dir.path().join("aliases.cdb"));
+        let source = Source {
+            kind: Kind::Aliases,
+            ..source(&text, true)
+        };
+        fs::write(&text, "joe: a\nbroken\nann: b\nbroken too\n").unwrap();
+        let problem = Store::default().get(&source).unwrap_err();
+        let told = format!(
+            "{}:2:7: error: there is no colon behind the name",
+            text.display()
+        );
+        assert!(problem.starts_with(&told), "{problem}");
+        assert!(
+            problem.ends_with("(and 1 more); look-ups in it are deferred until it is corrected")
+        );
+        let parsed = Parsed::read(b"joe: before\n", Syntax::Aliases);
+        fs::write(&compiled, parsed.compile().unwrap()).unwrap();
+        // Somebody else might have written it.
+        fs::set_permissions(&compiled, PermissionsExt::from_mode(0o666)).unwrap();
+        assert!(Store::default().get(&source).is_err());
+        fs::set_permissions(&compiled, PermissionsExt::from_mode(0o644)).unwrap();
+        let mut store = Store::default();
+        assert_eq!(value(&store.get(&source).unwrap(), "joe"), "before");
+        let problem = store.problem(&source).unwrap();
+        assert!(
+            problem.starts_with(&told) && problem.contains("aliases.cdb is used"),
+            "{problem}"
+        );
+        fs::write(&text, "joe: after\n").unwrap();
+        assert_eq!(value(&store.freshen(&source).unwrap(), "joe"), "after");
+        assert_eq!(store.problem(&source), None);
+        fs::write(&text, "broken again\n").unwrap();
+        assert_eq!(value(&store.freshen(&source).unwrap(), "joe"), "after");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Relations as the machine keeps and asks them.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::output::Returned;
@@ -9,8 +10,8 @@ use crate::base::clock::Now;
 use crate::router::builtin;
 use crate::router::code::Symbol;
 use crate::router::relation::{
-    Cache, Command, Definition, Lookup, MapId, Maps, Relation, Source, Step, Table, Value as Found,
-    contents,
+    Answers, Cache, Command, Definition, Lookup, MapId, Maps, Question, Relation, Source, Step,
+    Table, Value as Found, contents,
 };
 use crate::router::request::{Answer, Request};
 use crate::router::value::Value;
@@ -41,7 +42,6 @@ pub(super) struct Kept {
     relation: Rc<Relation>,
     /// Of `incore` and `header`.
     table: Option<Table>,
-    cache: Cache,
     /// The table was changed since the configuration was loaded.
     changed: bool,
 }
@@ -54,6 +54,31 @@ pub(super) struct Asked {
     key: Vec<u8>,
 }
 
+/// A step of a look-up, with the script's values.
+enum Said {
+    /// The value if there is one, and why it cannot be known.
+    Known(Option<Value>, Option<Vec<u8>>),
+    Ask(Question),
+}
+
+impl Said {
+    fn of(step: Step<'_>) -> Self {
+        match step {
+            Step::Found(Found::Text(text)) => Self::Known(Some(Value::from(&*text)), None),
+            Step::Found(Found::List(texts)) => {
+                let values = texts.iter().map(|text| Value::from(text.as_slice()));
+                Self::Known(Some(Value::list(values.collect())), None)
+            }
+            Step::Missing => Self::Known(None, None),
+            Step::Defer { reason, value } => {
+                let value = value.map(|value| Value::from(value.as_slice()));
+                Self::Known(value, Some(reason))
+            }
+            Step::Ask(question) => Self::Ask(question),
+        }
+    }
+}
+
 /// Work that needs the maps.
 pub(super) enum Work {
     Lookup(Box<Asked>),
@@ -61,17 +86,67 @@ pub(super) enum Work {
 }
 
 /// All of them.
-#[derive(Default)]
 pub(super) struct Databases {
     kept: Vec<Kept>,
     /// What they held when the configuration was loaded.
     base: Vec<Option<Table>>,
     sources: Vec<Source>,
+    /// What relations of the configuration were answered; all evaluations of a shard have the same.
+    shared: Rc<RefCell<Answers>>,
+    /// What the others were answered.
+    own: Answers,
     pub(super) work: Option<Work>,
+}
+
+impl Default for Databases {
+    fn default() -> Self {
+        Self {
+            kept: Vec::new(),
+            base: Vec::new(),
+            sources: Vec::new(),
+            shared: Rc::new(RefCell::new(Answers::new(SHARED_BYTES_MAX))),
+            own: Answers::new(OWN_BYTES_MAX),
+            work: None,
+        }
+    }
+}
+
+impl Databases {
+    /// Something to do with a relation, its table and what is remembered of it.
+    fn with<T>(
+        &mut self,
+        number: usize,
+        act: impl FnOnce(&Relation, &mut Option<Table>, &mut Cache) -> T,
+    ) -> T {
+        let kept = &mut self.kept[number];
+        match number.checked_sub(self.base.len()) {
+            None => {
+                let mut shared = self.shared.borrow_mut();
+                shared.with(number, |cache| act(&kept.relation, &mut kept.table, cache))
+            }
+            Some(number) => {
+                let own = &mut self.own;
+                own.with(number, |cache| act(&kept.relation, &mut kept.table, cache))
+            }
+        }
+    }
+
+    fn answers_of(&self, number: usize) -> usize {
+        match number.checked_sub(self.base.len()) {
+            None => self.shared.borrow().len(number),
+            Some(number) => self.own.len(number),
+        }
+    }
 }
 
 /// Relations of one configuration.
 const RELATIONS_MAX: usize = 10_000;
+
+/// Bytes of answers that a shard remembers.
+const SHARED_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of answers to relations that a message's evaluation defined, or a tool's script.
+const OWN_BYTES_MAX: usize = 1 << 20;
 
 impl Evaluation {
     pub(super) fn add_predefined(&mut self) {
@@ -84,11 +159,11 @@ impl Evaluation {
     }
 
     fn keep_relation(&mut self, symbol: Symbol, relation: Relation, table: Option<Table>) {
-        let cache = Cache::new(relation.definition.cache_entries);
+        let entries_max = relation.definition.cache_entries;
+        self.databases.own.add(entries_max);
         self.databases.kept.push(Kept {
             relation: Rc::new(relation),
             table,
-            cache,
             changed: false,
         });
         let number = self.databases.kept.len() - 1;
@@ -135,12 +210,8 @@ impl Evaluation {
     }
 
     pub(in crate::router) fn relation_list(&self) -> Vec<u8> {
-        contents(
-            self.databases
-                .kept
-                .iter()
-                .map(|kept| (&*kept.relation, kept.cache.len())),
-        )
+        let kept = self.databases.kept.iter().enumerate();
+        contents(kept.map(|(number, kept)| (&*kept.relation, self.databases.answers_of(number))))
     }
 
     /// `db` with one relation.
@@ -181,14 +252,10 @@ impl Evaluation {
                 let kept = &mut self.databases.kept[number];
                 kept.changed |= kept.table.is_some();
                 let before = kept.table.as_ref().map_or(0, Table::changed_bytes);
-                let effect = command.apply(
-                    &kept.relation,
-                    kept.table.as_mut(),
-                    maps,
-                    &mut kept.cache,
-                    user,
-                );
-                let after = kept.table.as_ref().map_or(0, Table::changed_bytes);
+                let (effect, after) = self.databases.with(number, |relation, table, cache| {
+                    let effect = command.apply(relation, table.as_mut(), maps, cache, user);
+                    (effect, table.as_ref().map_or(0, Table::changed_bytes))
+                });
                 self.limits.allocate(after.saturating_sub(before));
                 builtin::effect(self, effect)
             }
@@ -196,29 +263,13 @@ impl Evaluation {
     }
 
     fn look_up(&mut self, mut asked: Box<Asked>, maps: &dyn Maps, now: Now) -> Flow {
-        let kept = &mut self.databases.kept[asked.number];
-        let step = asked.lookup.step(
-            &kept.relation,
-            kept.table.as_ref(),
-            maps,
-            &mut kept.cache,
-            now,
-        );
-        let (value, reason) = match step {
-            Step::Found(Found::Text(text)) => (Some(Value::from(&*text)), None),
-            Step::Found(Found::List(texts)) => {
-                let values = texts
-                    .iter()
-                    .map(|text| Value::from(text.as_slice()))
-                    .collect();
-                (Some(Value::list(values)), None)
-            }
-            Step::Missing => (None, None),
-            Step::Defer { reason, value } => (
-                value.map(|value| Value::from(value.as_slice())),
-                Some(reason),
-            ),
-            Step::Ask(question) => {
+        let lookup = &mut asked.lookup;
+        let said = self.databases.with(asked.number, |relation, table, cache| {
+            Said::of(lookup.step(relation, table.as_ref(), maps, cache, now))
+        });
+        let (value, reason) = match said {
+            Said::Known(value, reason) => (value, reason),
+            Said::Ask(question) => {
                 return self.need(Request::Ask(question), move |machine, answer| {
                     let Answer::Reply(reply) = answer else {
                         unreachable!("{answer:?} is no reply of a database")
@@ -255,7 +306,7 @@ impl Evaluation {
         });
     }
 
-    /// What relations hold now is what each message starts with.
+    /// What relations hold now is what each message starts with; none was answered anything.
     pub(super) fn settle_databases(&mut self) {
         let tables = self.databases.kept.iter_mut().map(|kept| {
             kept.changed = false;
@@ -264,32 +315,37 @@ impl Evaluation {
             Some(table.private())
         });
         self.databases.base = tables.collect();
+        let mut answers = Answers::new(SHARED_BYTES_MAX);
+        for kept in &self.databases.kept {
+            answers.add(kept.relation.definition.cache_entries);
+        }
+        self.databases.shared = Rc::new(RefCell::new(answers));
+        self.databases.own.clear();
     }
 
-    /// The same relations, with tables and answers of their own.
+    /// The same relations, with tables of their own; what they were answered is the same.
     pub(super) fn fork_databases(&self) -> Databases {
-        let kept = self
-            .databases
-            .kept
-            .iter()
-            .zip(&self.databases.base)
-            .map(|(kept, base)| Kept {
-                relation: Rc::clone(&kept.relation),
-                table: base.as_ref().map(Table::private),
-                cache: Cache::new(kept.relation.definition.cache_entries),
-                changed: false,
-            });
+        let databases = &self.databases;
+        let kept = databases.kept.iter().zip(&databases.base);
+        let kept = kept.map(|(kept, base)| Kept {
+            relation: Rc::clone(&kept.relation),
+            table: base.as_ref().map(Table::private),
+            changed: false,
+        });
+        let base = databases.base.iter();
         Databases {
             kept: kept.collect(),
-            base: self
-                .databases
-                .base
-                .iter()
-                .map(|base| base.as_ref().map(Table::private))
-                .collect(),
-            sources: self.databases.sources.clone(),
+            base: base.map(|base| base.as_ref().map(Table::private)).collect(),
+            sources: databases.sources.clone(),
+            shared: Rc::clone(&databases.shared),
+            own: Answers::new(OWN_BYTES_MAX),
             work: None,
         }
+    }
+
+    /// Forgets what relations of the configuration were answered, for all who share it.
+    pub fn forget_answers(&self) {
+        self.databases.shared.borrow_mut().flush();
     }
 
     /// Bytes that tables take more than when the configuration was loaded.
@@ -312,6 +368,7 @@ impl Evaluation {
     pub(super) fn reset_databases(&mut self) {
         let known = self.databases.base.len();
         self.databases.kept.truncate(known);
+        self.databases.own.clear();
         for (kept, base) in self.databases.kept.iter_mut().zip(&self.databases.base) {
             if std::mem::take(&mut kept.changed) {
                 kept.table = base.as_ref().map(Table::private);

@@ -58,6 +58,19 @@ impl std::fmt::Display for TooLarge {
 impl std::error::Error for TooLarge {}
 
 impl Builder {
+    /// With room for so many records, whose keys and values have so many bytes.
+    #[must_use]
+    pub fn with_capacity(records: usize, bytes: usize) -> Self {
+        // Each record has a head and two slots.
+        let all = HEADER_BYTES + bytes + records * 3 * PAIR_BYTES;
+        let mut builder = Self::default();
+        builder
+            .bytes
+            .reserve_exact(all.min(FILE_BYTES_MAX as usize));
+        builder.records.reserve_exact(records);
+        builder
+    }
+
     /// Adds a record. Of two with the same key the first one is found.
     ///
     /// # Errors

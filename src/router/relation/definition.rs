@@ -188,6 +188,9 @@ impl Definition {
             return Err(match OPTIONAL.iter().find(known) {
                 _ if options.test => failure(3, ""),
                 Some(word) => failure(3, &format!("type {word} is not part of this build")),
+                None if type_name == b"yp" => {
+                    failure(3, "type yp is left out; compile its maps with makedb")
+                }
                 None => failure(3, &format!("type {} is not known", show(type_name))),
             });
         };

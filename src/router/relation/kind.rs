@@ -138,6 +138,9 @@ pub(super) const KINDS: &[(&str, Kind)] = &[
 pub(super) const OPTIONAL: &[&str] = &["sqlite", "postgres", "ldap", "redis"];
 
 impl Kind {
+    /// Extension of compiled files when nothing says otherwise.
+    pub const COMPILED: &str = "cdb";
+
     /// By its name.
     #[must_use]
     pub fn parse(name: &[u8]) -> Option<Self> {

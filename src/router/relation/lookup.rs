@@ -233,7 +233,9 @@ impl Lookup {
         });
         let Some(value) = value else {
             let step = self.ask_next(definition);
-            if !matches!(step, Step::Ask(_)) && definition.negative && remembers {
+            // With `-n` there is always a value, so nothing is a negative answer.
+            let kept = definition.negative || definition.finish == Finish::KeyForNothing;
+            if !matches!(step, Step::Ask(_)) && kept && remembers {
                 let answered = Answered {
                     value: None,
                     rest: Vec::new(),

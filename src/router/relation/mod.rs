@@ -28,7 +28,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-pub use cache::Cache;
+pub use cache::{Answers, Cache};
 pub use command::{Command, Effect, Report, Verb, contents};
 pub use compiled::Compiled;
 pub(crate) use definition::with_extension;

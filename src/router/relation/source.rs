@@ -167,7 +167,11 @@ impl<'a> Parsed<'a> {
             return Err((colon + 2, "a quote in the value is not closed".to_owned()));
         }
         self.entries.push(Entry {
-            key: Cow::Owned(bare.to_ascii_lowercase()),
+            key: if bare.iter().any(u8::is_ascii_uppercase) {
+                Cow::Owned(bare.to_ascii_lowercase())
+            } else {
+                Cow::Borrowed(bare)
+            },
             value: Cow::Borrowed(value),
             line: number,
             origin: 0,
@@ -217,7 +221,8 @@ impl<'a> Parsed<'a> {
 
     /// Deals with keys that come several times, after folding by the caller.
     pub fn unify(&mut self, again: Again) {
-        let mut places: HashMap<&[u8], usize, foldhash::fast::FixedState> = HashMap::default();
+        let hasher = foldhash::fast::FixedState::default();
+        let mut places = HashMap::with_capacity_and_hasher(self.entries.len(), hasher);
         let mut repeated = Vec::new();
         for (at, entry) in self.entries.iter().enumerate() {
             match places.entry(&*entry.key) {
@@ -261,6 +266,9 @@ impl<'a> Parsed<'a> {
                 }
             }
         }
+        if repeated.is_empty() {
+            return;
+        }
         let mut repeated = repeated.into_iter().map(|(at, _)| at).peekable();
         let mut at = 0;
         self.entries.retain(|_| {
@@ -274,7 +282,9 @@ impl<'a> Parsed<'a> {
     /// # Errors
     /// When it would be too large.
     pub fn compile(&self) -> Result<Vec<u8>, TooLarge> {
-        let mut builder = Builder::default();
+        let texts = self.entries.iter();
+        let bytes = texts.map(|entry| entry.key.len() + entry.value.len()).sum();
+        let mut builder = Builder::with_capacity(self.entries.len(), bytes);
         for entry in &self.entries {
             builder.add(&entry.key, &entry.value)?;
         }
@@ -289,10 +299,16 @@ impl<'a> Parsed<'a> {
 pub(super) fn map(text: &[u8], syntax: Syntax) -> Result<Compiled, String> {
     let mut parsed = Parsed::read(text, syntax);
     for entry in &mut parsed.entries {
-        entry.key.to_mut().make_ascii_lowercase();
+        if entry.key.iter().any(u8::is_ascii_uppercase) {
+            entry.key.to_mut().make_ascii_lowercase();
+        }
     }
-    if let Some(problem) = parsed.problems.iter().find(|problem| problem.is_error) {
-        return Err(problem.to_string());
+    let mut errors = parsed.problems.iter().filter(|problem| problem.is_error);
+    if let Some(first) = errors.next() {
+        return Err(match errors.count() {
+            0 => first.to_string(),
+            more => format!("{first} (and {more} more)"),
+        });
     }
     parsed.unify(Again::Report);
     let bytes = parsed.compile().map_err(|error| error.to_string())?;

@@ -1,27 +1,27 @@
 //! LDAP, with the words of ZMailer's files:
 //!
 //! ```text
-//! uri ldap://HOST:PORT   or ldaphost and ldapport; ldapi:// for a socket of this host
+//! uri ldap://HOST:PORT   or ldaphost and ldapport; ldaps:// encrypted; ldapi:// for a socket of this host
+//! start_tls yes|no       an ldap:// connection is encrypted before anything is said over it
 //! base DN                where the search begins
 //! scope base|one|sub     sub when not given
 //! filter TEXT            (mail=%s): %s stands for the key, with what would be syntax escaped (RFC 4515 3)
 //! attr NAME              its values are the value of the key
-//! binddn DN, passwd TEXT who asks; anonymous when not given
+//! binddn DN              who asks; anonymous when not given
+//! passwd TEXT            its password; or passwd_file
 //! ```
 //!
-//! Connections are not encrypted, so `start_tls`, `ldaps:` and SASL are refused: use a socket of this host or
-//! a network that is trusted.
+//! SASL is refused rather than ignored. Without encryption use a socket of this host or a network that is
+//! trusted.
 
-use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, Scope, SearchEntry, ldap_escape};
+use ldap3::{
+    Ldap, LdapConnAsync, LdapConnSettings, LdapError, LdapResult, Scope, SearchEntry, ldap_escape,
+};
 
-use super::{Kept, Said, Settings, join};
+use super::{Kept, Said, Settings, join, tls};
 
 /// Words that ask for what there is not, and their values that ask for nothing.
-const REFUSED: &[(&str, &[&str])] = &[
-    ("start_tls", &["no", "off", "0"]),
-    ("authmethod", &["simple"]),
-    ("sasl_mech", &[]),
-];
+const REFUSED: &[(&str, &[&str])] = &[("authmethod", &["simple"]), ("sasl_mech", &[])];
 
 /// A connection that has said who it is.
 pub(super) type Connection = Ldap;
@@ -61,25 +61,37 @@ pub(super) async fn ask(
 }
 
 async fn first(kept: &Kept<Connection>, config: &[u8], settings: &Settings, key: &str) -> Said {
-    let connection = connect(settings).await.map_err(|error| error.to_string())?;
+    let connection = connect(settings).await?;
     let said = search(connection.clone(), settings, key).await?;
     kept.keep(config, settings, connection);
     Ok(said)
 }
 
-async fn connect(settings: &Settings) -> ldap3::result::Result<Ldap> {
+async fn connect(settings: &Settings) -> Result<Ldap, String> {
     let uri = settings.find("uri").map(str::to_owned).unwrap_or_else(|| {
         let host = settings.find("ldaphost").unwrap_or("localhost");
         let port = settings.find("ldapport").unwrap_or("389");
         format!("ldap://{host}:{port}")
     });
-    let options = LdapConnSettings::new().set_conn_timeout(settings.timeout());
-    let (connection, mut ldap) = LdapConnAsync::with_settings(options, &uri).await?;
+    let starts = settings.switch("start_tls")?.unwrap_or(false);
+    let mut options = LdapConnSettings::new()
+        .set_conn_timeout(settings.timeout())
+        .set_starttls(starts);
+    if starts || uri.starts_with("ldaps:") {
+        options = options.set_config(tls::config(settings)?);
+    }
+    let told = |error: LdapError| tls::explain(&error);
+    let connected = LdapConnAsync::with_settings(options, &uri).await;
+    let (connection, mut ldap) = connected.map_err(told)?;
     // It ends when the last handle is dropped or the server goes.
     tokio::spawn(async move { drop(connection.drive().await) });
     if let Some(name) = settings.find("binddn") {
-        let password = settings.find("passwd").unwrap_or_default();
-        ldap.simple_bind(name, password).await?.success()?;
+        let password = match settings.password()? {
+            Some(password) => password,
+            None => settings.find("passwd").unwrap_or_default().to_owned(),
+        };
+        let bound = ldap.simple_bind(name, &password).await;
+        bound.and_then(LdapResult::success).map_err(told)?;
     }
     Ok(ldap)
 }

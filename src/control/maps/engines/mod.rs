@@ -6,9 +6,11 @@
 //!
 //! ```text
 //! timeout SECONDS     longest wait for an answer, connecting included; 5 when not given, 60 at most
+//! passwd_file FILE    where the password stands, the first line; nobody but owner and group may read it
 //! ```
 //!
-//! What fails is a temporary failure, `IO:error`, and logged when the reason changes.
+//! What fails is a temporary failure, `IO:error`, and logged when the reason changes. No text of ours has the
+//! value of a word that may be secret. A connection that was silent for too long is not used again.
 
 #[cfg(feature = "ldap")]
 mod ldap;
@@ -18,8 +20,11 @@ mod postgres;
 mod redis;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -62,7 +67,10 @@ impl Engines {
                 let said = self.ask(engine, config, &settings, section, key);
                 match tokio::time::timeout(limit, said).await {
                     Ok(said) => said,
-                    Err(_) => Err(format!("no answer within {} s", limit.as_secs())),
+                    Err(_) => {
+                        self.disconnect(config);
+                        Err(format!("no answer within {} s", limit.as_secs()))
+                    }
                 }
             }
             Err(problem) => Err(problem),
@@ -97,6 +105,17 @@ impl Engines {
             #[allow(unreachable_patterns)]
             _ => Err("is not part of this build".to_owned()),
         }
+    }
+
+    /// Forgets the connections of a file: the next question makes a new one.
+    fn disconnect(&self, config: &[u8]) {
+        let _ = config;
+        #[cfg(feature = "ldap")]
+        self.ldap.drop(config);
+        #[cfg(feature = "postgres")]
+        self.postgres.drop(config);
+        #[cfg(feature = "redis")]
+        self.redis.drop(config);
     }
 
     /// Logs a problem when it is another one than before.
@@ -150,8 +169,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The words of a file of settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Settings(Vec<(String, String)>);
+
+impl fmt::Debug for Settings {
+    /// Without values: some are secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.0.iter().map(|(word, _)| word))
+            .finish()
+    }
+}
 
 #[allow(dead_code)]
 impl Settings {
@@ -173,7 +201,11 @@ impl Settings {
                 continue;
             }
             let Some((word, value)) = line.split_once(char::is_whitespace) else {
-                return Err(format!("{}:1: {line} has no value", number + 1));
+                // The line may be a password with a wrong sign behind its word.
+                return Err(format!(
+                    "{}:1: a word and its value are expected",
+                    number + 1
+                ));
             };
             words.push((word.to_ascii_lowercase(), value.trim().to_owned()));
         }
@@ -196,6 +228,35 @@ impl Settings {
         }
         let section = String::from_utf8_lossy(section).to_ascii_lowercase();
         self.need(&format!("{word}.{section}"))
+    }
+
+    /// Whether a word says yes; none: it is not there.
+    fn switch(&self, word: &str) -> Result<Option<bool>, String> {
+        let Some(value) = self.find(word) else {
+            return Ok(None);
+        };
+        match value.to_ascii_lowercase().as_str() {
+            "yes" | "on" | "true" | "1" => Ok(Some(true)),
+            "no" | "off" | "false" | "0" => Ok(Some(false)),
+            _ => Err(format!("{word} is neither yes nor no")),
+        }
+    }
+
+    /// The password that `passwd_file` names.
+    fn password(&self) -> Result<Option<String>, String> {
+        let Some(file) = self.find("passwd_file") else {
+            return Ok(None);
+        };
+        let failed = |why: &dyn fmt::Display| format!("passwd_file {file}: {why}");
+        let is = std::fs::metadata(file).map_err(|error| failed(&error))?;
+        if std::os::unix::fs::MetadataExt::mode(&is) & 0o007 != 0 {
+            return Err(failed(&"anybody may read or change it; chmod o= helps"));
+        }
+        if is.len() > SETTINGS_BYTES_MAX as u64 {
+            return Err(failed(&"is too large"));
+        }
+        let text = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
+        Ok(Some(text.lines().next().unwrap_or_default().to_owned()))
     }
 
     fn timeout(&self) -> Duration {
@@ -243,7 +304,35 @@ mod tests {
         assert_eq!(settings.timeout().as_secs(), 60);
         assert_eq!(
             Settings::parse("a b\nalone\n"),
-            Err("2:1: alone has no value".to_owned())
+            Err("2:1: a word and its value are expected".to_owned())
         );
+    }
+
+    #[test]
+    fn secrets_are_read_from_files_and_told_to_nobody() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        let text = format!("passwd tell-nobody\npasswd_file {}\n", file.display());
+        let settings = Settings::parse(&text).unwrap();
+        assert_eq!(format!("{settings:?}"), r#"["passwd", "passwd_file"]"#);
+        let problem = Settings::parse("passwd=tell-nobody\n").unwrap_err();
+        assert!(!problem.contains("tell-nobody"), "{problem}");
+        assert!(settings.password().unwrap_err().contains("No such file"));
+        std::fs::write(&file, "a secret \nsecond line\n").unwrap();
+        for (mode, wanted) in [(0o640, Some("a secret ")), (0o644, None), (0o602, None)] {
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+            let password = settings.password().ok().flatten();
+            assert_eq!(password.as_deref(), wanted, "{mode:o}");
+        }
+        assert_eq!(Settings::parse("").unwrap().password(), Ok(None));
+        let rows = [("yes", Ok(Some(true))), ("OFF", Ok(Some(false)))];
+        for (value, wanted) in rows {
+            let settings = Settings::parse(&format!("tls {value}")).unwrap();
+            assert_eq!(settings.switch("tls"), wanted);
+        }
+        let odd = Settings::parse("tls maybe").unwrap();
+        assert!(odd.switch("tls").is_err());
+        assert_eq!(odd.switch("other"), Ok(None));
     }
 }

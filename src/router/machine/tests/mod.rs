@@ -1,5 +1,6 @@
 //! The machine by itself: scripts against a world that is a few tables.
 
+mod answers;
 mod isolation;
 mod jumps;
 mod limits;
