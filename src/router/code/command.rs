@@ -186,8 +186,7 @@ impl Compiler<'_> {
         for arm in arms {
             let mut hits = Vec::new();
             for pattern in &arm.patterns {
-                self.case_pattern(pattern);
-                hits.push(self.emit(Op::CaseMatch(0)));
+                hits.push(self.case_pattern(pattern));
             }
             let miss = self.emit(Op::Jump(0));
             for hit in hits {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{Code, Function, Op, Param, Place, Symbol, Symbols};
 use crate::router::diagnostic::{Diagnostic, Source};
-use crate::router::pattern::{Kind, Pattern};
+use crate::router::pattern::{Glob, Kind, Pattern};
 use crate::router::syntax::Parsed;
 use crate::router::syntax::ast::{self, At, Block, Parameter, Pipeline, Word};
 use crate::router::value::Text;
@@ -50,6 +50,7 @@ impl<'a> Compiler<'a> {
                 source: Rc::clone(source),
                 texts: Vec::new(),
                 patterns: Vec::new(),
+                globs: Vec::new(),
                 watches: Vec::new(),
                 functions: Vec::new(),
                 blocks: Vec::new(),
@@ -98,6 +99,7 @@ impl<'a> Compiler<'a> {
             | Op::JumpIfUnset { to, .. }
             | Op::Redirect(to)
             | Op::CaseMatch(to)
+            | Op::CaseFixed { to, .. }
             | Op::SiftTestDynamic(to)
             | Op::SiftTest { otherwise: to, .. }
             | Op::ForNext { exit: to, .. }
@@ -150,6 +152,11 @@ impl<'a> Compiler<'a> {
         let pattern = Pattern::new(kind, text).ok()?;
         self.code.patterns.push(pattern);
         Some(self.code.patterns.len() as u32 - 1)
+    }
+
+    pub(super) fn glob(&mut self, glob: Glob) -> u32 {
+        self.code.globs.push(glob);
+        self.code.globs.len() as u32 - 1
     }
 
     pub(super) fn watch(&mut self, symbols: Vec<Symbol>) -> u32 {

@@ -12,7 +12,7 @@ mod word;
 use std::rc::Rc;
 
 use super::diagnostic::Source;
-use super::pattern::Pattern;
+use super::pattern::{Glob, Pattern};
 use super::syntax::ast::At;
 use super::value::Text;
 
@@ -165,6 +165,13 @@ pub enum Op {
     Case,
     /// Goes there when the pattern on top fits.
     CaseMatch(Place),
+    /// The same with a pattern that is known.
+    CaseFixed {
+        /// In [`Code::globs`].
+        glob: u32,
+        /// Where to.
+        to: Place,
+    },
     /// Ends a case.
     EndCase,
     /// A sift begins; assignments to these variables make it look again.
@@ -250,6 +257,8 @@ pub struct Code {
     pub texts: Vec<Text>,
     /// Labels without expansions.
     pub patterns: Vec<Pattern>,
+    /// Patterns of cases without expansions.
+    pub globs: Vec<Glob>,
     /// Variables that sifts look at.
     pub watches: Vec<Vec<Symbol>>,
     /// Functions that it defines.

@@ -1,7 +1,8 @@
 //! Words.
 
 use super::compile::Compiler;
-use super::{Op, Param, Symbol};
+use super::{Op, Param, Place, Symbol};
+use crate::router::pattern::Glob;
 use crate::router::syntax::ast::{Block, Chain, Command, CommandKind, Parameter, Part, Word};
 
 impl Compiler<'_> {
@@ -58,19 +59,17 @@ impl Compiler<'_> {
         }
     }
 
-    /// A pattern of `case`.
-    pub(super) fn case_pattern(&mut self, word: &Word) {
+    /// A pattern of `case`, and where to go when it fits.
+    pub(super) fn case_pattern(&mut self, word: &Word) -> Place {
         self.at(word.at);
-        if let [Part::Literal { text, quoted }] = word.parts.as_slice()
-            && (*quoted || !text.iter().any(|byte| b"*?[".contains(byte)))
-        {
-            let text = self.text(text);
-            self.emit(Op::ValueLiteral(text));
-            return;
+        if let Some(glob) = fixed_glob(word) {
+            let glob = self.glob(glob);
+            return self.emit(Op::CaseFixed { glob, to: 0 });
         }
         self.emit(Op::BeginValue);
         self.parts(&word.parts, true);
         self.emit(Op::EndValue);
+        self.emit(Op::CaseMatch(0))
     }
 
     fn parts(&mut self, parts: &[Part], magic: bool) {
@@ -244,4 +243,17 @@ impl Compiler<'_> {
             | CommandKind::Local(_) => {}
         }
     }
+}
+
+/// A pattern of `case` in which nothing is expanded.
+fn fixed_glob(word: &Word) -> Option<Glob> {
+    let (mut pattern, mut quotes) = (Vec::new(), Vec::new());
+    for part in &word.parts {
+        let Part::Literal { text, quoted } = part else {
+            return None;
+        };
+        pattern.extend_from_slice(text);
+        quotes.resize(pattern.len(), *quoted);
+    }
+    Some(Glob::new(&pattern, &quotes))
 }

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 
 use super::frame::{For, Loop};
-use super::{Evaluation, Event, Flow, Pause};
-use crate::router::code::{Code, Op};
-use crate::router::pattern::glob_matches;
+use super::{Evaluation, Event, Flow, Pause, Trace};
+use crate::router::code::{Code, Op, Place};
+use crate::router::pattern::{Glob, glob_matches};
 use crate::router::value::{Text, Value};
 
 impl Evaluation {
@@ -97,6 +97,11 @@ impl Evaluation {
                     self.jump(*to);
                 }
             }
+            Op::CaseFixed { glob, to } => {
+                if self.case_fits(&code.globs[*glob as usize]) {
+                    self.jump(*to);
+                }
+            }
             Op::EndCase => {
                 self.cases.pop();
             }
@@ -141,12 +146,19 @@ impl Evaluation {
             glob_matches(pattern, &self.quoted, text)
         };
         if matches {
-            let (code, place) = (&self.code, self.place);
-            self.trace.add(|| Event::Match {
-                place: code.place_of(place),
-                label: format!("{})", String::from_utf8_lossy(pattern)),
-                input: String::from_utf8_lossy(text).into_owned(),
-            });
+            trace_case(&mut self.trace, &self.code, self.place, pattern, text);
+        }
+        matches
+    }
+
+    fn case_fits(&mut self, glob: &Glob) -> bool {
+        let Some(text) = self.cases.last() else {
+            return false;
+        };
+        self.limits.work(text.len());
+        let matches = glob.matches(text);
+        if matches {
+            trace_case(&mut self.trace, &self.code, self.place, glob.text(), text);
         }
         matches
     }
@@ -175,4 +187,12 @@ impl Evaluation {
         self.jump(place);
         Ok(())
     }
+}
+
+fn trace_case(trace: &mut Trace, code: &Code, place: Place, pattern: &[u8], text: &[u8]) {
+    trace.add(|| Event::Match {
+        place: code.place_of(place),
+        label: format!("{})", String::from_utf8_lossy(pattern)),
+        input: String::from_utf8_lossy(text).into_owned(),
+    });
 }

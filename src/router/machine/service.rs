@@ -324,6 +324,7 @@ impl Code {
             source: Rc::clone(source),
             texts: Vec::new(),
             patterns: Vec::new(),
+            globs: Vec::new(),
             watches: Vec::new(),
             functions: Vec::new(),
             blocks: Vec::new(),
