@@ -106,8 +106,8 @@ pub(super) fn return_(machine: &mut Evaluation, arguments: Arguments) -> Flow {
 }
 
 pub(super) fn returns(machine: &mut Evaluation, arguments: Arguments) -> Flow {
-    let values = machine.take_arguments(arguments);
-    machine.give_all(Returned::Chain(values))?;
+    let returned = Returned::all_of(machine.drain_arguments(arguments));
+    machine.give_all(returned)?;
     machine.leave();
     Ok(())
 }

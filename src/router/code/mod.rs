@@ -78,11 +78,25 @@ pub enum Op {
     Mark,
     /// The arguments since the mark become a list, which is added to the word.
     EndList,
+    /// The same, and the list is an argument.
+    ListArgument,
+    /// The same, and the list is a value.
+    ListValue,
     /// Output is caught from here.
     Capture,
     /// The value or the output of what ran is added to the word.
     EndCapture {
         /// Not split at blanks.
+        quoted: bool,
+    },
+    /// The same, and the word ends with it: it becomes no, one or several arguments.
+    CaptureArgument {
+        /// Not split at blanks.
+        quoted: bool,
+    },
+    /// The same, and the word becomes one value.
+    CaptureValue {
+        /// An empty one keeps the word.
         quoted: bool,
     },
     /// Assigns the value on top.

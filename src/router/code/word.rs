@@ -26,6 +26,15 @@ impl Compiler<'_> {
                     quoted: *quoted,
                 });
             }
+            [Part::List(words)] => {
+                self.list(words);
+                self.emit(Op::ListArgument);
+            }
+            [Part::Command { block, quoted }] => {
+                self.emit(Op::Capture);
+                self.block(block);
+                self.emit(Op::CaptureArgument { quoted: *quoted });
+            }
             parts => {
                 self.emit(Op::Begin);
                 self.parts(parts, false);
@@ -51,6 +60,15 @@ impl Compiler<'_> {
                 let symbol = self.symbol(name);
                 self.emit(Op::ValueVariable(symbol));
             }
+            [Part::List(words)] => {
+                self.list(words);
+                self.emit(Op::ListValue);
+            }
+            [Part::Command { block, quoted }] => {
+                self.emit(Op::Capture);
+                self.block(block);
+                self.emit(Op::CaptureValue { quoted: *quoted });
+            }
             parts => {
                 self.emit(Op::BeginValue);
                 self.parts(parts, false);
@@ -70,6 +88,13 @@ impl Compiler<'_> {
         self.parts(&word.parts, true);
         self.emit(Op::EndValue);
         self.emit(Op::CaseMatch(0))
+    }
+
+    fn list(&mut self, words: &[Word]) {
+        self.emit(Op::Mark);
+        for word in words {
+            self.argument(word);
+        }
     }
 
     fn parts(&mut self, parts: &[Part], magic: bool) {
@@ -111,10 +136,7 @@ impl Compiler<'_> {
                 self.emit(Op::EndCapture { quoted: *quoted });
             }
             Part::List(words) => {
-                self.emit(Op::Mark);
-                for word in words {
-                    self.argument(word);
-                }
+                self.list(words);
                 self.emit(Op::EndList);
             }
             Part::Group(number) => {

@@ -21,6 +21,14 @@ pub enum Returned {
 }
 
 impl Returned {
+    /// These values, joined where a text is needed.
+    pub(in crate::router) fn all_of(mut values: impl ExactSizeIterator<Item = Value>) -> Self {
+        match values.len() {
+            1 => values.next().map_or(Self::Nothing, Self::One),
+            _ => Self::Chain(values.collect()),
+        }
+    }
+
     /// As one value; several texts are joined.
     pub(super) fn into_value(self) -> Option<Value> {
         match self {
@@ -218,6 +226,20 @@ impl Evaluation {
     pub(super) fn open_capture(&mut self) {
         self.settle_for_command();
         self.open_buffer();
+    }
+
+    /// The value that what ran inside `$(...)` returned, when it is one: what it wrote does not count. Otherwise
+    /// [`Self::end_capture`] has to be called.
+    pub(super) fn returned_alone(&mut self) -> Option<Value> {
+        if !matches!(self.returned, Returned::One(_)) {
+            return None;
+        }
+        self.unshown = false;
+        self.close_io();
+        match std::mem::replace(&mut self.returned, Returned::Nothing) {
+            Returned::One(value) => Some(value),
+            _ => None,
+        }
     }
 
     /// What ran inside `$(...)`: its value, or what it wrote.

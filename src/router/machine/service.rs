@@ -57,7 +57,14 @@ impl Evaluation {
     }
 
     pub(in crate::router) fn take_arguments(&mut self, arguments: Arguments) -> Vec<Value> {
-        self.arguments.drain(arguments.start..).collect()
+        self.drain_arguments(arguments).collect()
+    }
+
+    pub(in crate::router) fn drain_arguments(
+        &mut self,
+        arguments: Arguments,
+    ) -> std::vec::Drain<'_, Value> {
+        self.arguments.drain(arguments.start..)
     }
 
     /// Returns a value, or none: then the command fails.

@@ -35,9 +35,7 @@ impl Evaluation {
             Op::EndArgument => self.end_argument(),
             Op::EndValue => self.end_value(),
             Op::ValueLiteral(text) => {
-                self.magic.clear();
-                self.values
-                    .push(Value::Text(code.texts[*text as usize].clone()));
+                self.push_value(Value::Text(code.texts[*text as usize].clone()));
             }
             Op::ValueVariable(symbol) => self.push_variable(*symbol),
             Op::ArgumentLiteral(text) => {
@@ -66,9 +64,22 @@ impl Evaluation {
             Op::AssignDefault(parameter) => self.assign_default(*parameter),
             Op::Complain(parameter) => self.complain_unset(*parameter),
             Op::Mark => self.marks.push(self.arguments.len()),
-            Op::EndList => self.end_list(),
+            Op::EndList => {
+                let list = self.take_list();
+                self.add_value(&list, true);
+            }
+            Op::ListArgument => {
+                let list = self.take_list();
+                self.arguments.push(list);
+            }
+            Op::ListValue => {
+                let list = self.take_list();
+                self.push_value(list);
+            }
             Op::Capture => self.open_capture(),
             Op::EndCapture { quoted } => self.end_capture(*quoted),
+            Op::CaptureArgument { quoted } => self.capture_argument(*quoted),
+            Op::CaptureValue { quoted } => self.capture_value(*quoted),
             Op::Assign(symbol) => {
                 let value = self.pop_value();
                 self.state.assign(*symbol, value);
@@ -199,12 +210,53 @@ impl Evaluation {
         }
     }
 
-    fn end_list(&mut self) {
+    /// The arguments since the mark as a list.
+    fn take_list(&mut self) -> Value {
         let start = self.marks.pop().unwrap_or(0);
         let values: Vec<Value> = self.arguments.drain(start..).collect();
         self.limits
             .allocate(values.len() * super::limits::VALUE_BYTES);
-        self.add_value(&Value::list(values), true);
+        Value::list(values)
+    }
+
+    /// A value in which no byte is a pattern character.
+    fn push_value(&mut self, value: Value) {
+        self.magic.clear();
+        self.values.push(value);
+    }
+
+    /// What `$(...)` returned is an argument as it is, unless it has to be split.
+    fn capture_argument(&mut self, quoted: bool) {
+        match self.returned_alone() {
+            Some(Value::Text(text)) if !quoted && !self.is_one_word(&text) => {
+                self.open_word(false);
+                self.add_split(&text);
+                self.end_argument();
+            }
+            Some(value) => self.arguments.push(value),
+            None => {
+                self.open_word(false);
+                self.end_capture(quoted);
+                self.end_argument();
+            }
+        }
+    }
+
+    fn capture_value(&mut self, quoted: bool) {
+        match self.returned_alone() {
+            Some(value) => self.push_value(value),
+            None => {
+                self.open_word(true);
+                self.end_capture(quoted);
+                self.end_value();
+            }
+        }
+    }
+
+    /// Whether splitting leaves it as it is.
+    fn is_one_word(&self, text: &[u8]) -> bool {
+        let separators = &self.state.separators;
+        !text.is_empty() && !text.iter().any(|byte| separators[usize::from(*byte)])
     }
 
     /// Adds text that is split at separators, unless the word becomes one value.
