@@ -57,21 +57,37 @@ struct Items {
 impl Drop for Items {
     /// Lists in lists are taken apart one after the other: however deep they are, the stack is not.
     fn drop(&mut self) {
-        let mut todo = Vec::new();
-        take_lists(self.values.get_mut(), &mut todo);
+        let mut todo = Todo::default();
+        todo.take_lists(self.values.get_mut());
         while let Some(list) = todo.pop() {
             if let Some(mut items) = Rc::into_inner(list.0) {
-                take_lists(items.values.get_mut(), &mut todo);
+                todo.take_lists(items.values.get_mut());
             }
         }
     }
 }
 
-fn take_lists(values: &mut Vec<Value>, lists: &mut Vec<List>) {
-    for value in values.drain(..) {
-        if let Value::List(list) = value {
-            lists.push(list);
+/// Lists to be taken apart. Most lists hold one list at most, which needs no memory.
+#[derive(Default)]
+struct Todo {
+    last: Option<List>,
+    others: Vec<List>,
+}
+
+impl Todo {
+    fn take_lists(&mut self, values: &mut Vec<Value>) {
+        for value in values.drain(..) {
+            // One that has other holders stays.
+            if let Value::List(list) = value
+                && Rc::strong_count(&list.0) == 1
+            {
+                self.others.extend(self.last.replace(list));
+            }
         }
+    }
+
+    fn pop(&mut self) -> Option<List> {
+        self.last.take().or_else(|| self.others.pop())
     }
 }
 

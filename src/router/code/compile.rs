@@ -54,6 +54,7 @@ impl<'a> Compiler<'a> {
                 watches: Vec::new(),
                 functions: Vec::new(),
                 blocks: Vec::new(),
+                names: 0,
             },
             at: 0,
             full: false,
@@ -72,6 +73,7 @@ impl<'a> Compiler<'a> {
         build(&mut inner);
         let (code, full) = inner.finish();
         self.full |= full;
+        self.code.names = self.code.names.max(code.names);
         Rc::new(code)
     }
 
@@ -118,10 +120,12 @@ impl<'a> Compiler<'a> {
 
     /// The symbol of a name; when the table is full, any: the compilation fails.
     pub(super) fn symbol(&mut self, name: &[u8]) -> Symbol {
-        self.symbols.intern(name).unwrap_or_else(|| {
+        let symbol = self.symbols.intern(name).unwrap_or_else(|| {
             self.full = true;
             Symbol(0)
-        })
+        });
+        self.code.names = self.code.names.max(symbol.0 as usize + 1);
+        symbol
     }
 
     pub(super) fn text(&mut self, text: &[u8]) -> u32 {

@@ -279,6 +279,8 @@ pub struct Code {
     pub functions: Vec<Rc<Function>>,
     /// Blocks of subshells.
     pub blocks: Vec<Rc<Code>>,
+    /// It uses no names but the first so many.
+    pub names: usize,
 }
 
 impl Code {

@@ -95,6 +95,13 @@ impl Evaluation {
             .collect()
     }
 
+    /// The same, where they stand.
+    pub(in crate::router) fn words(&self, arguments: Arguments) -> impl Iterator<Item = &[u8]> {
+        self.arguments[arguments.start..]
+            .iter()
+            .filter_map(|value| Some(&**value.text()?))
+    }
+
     /// Whether the arguments are small enough to be copied. The same text may be there many times.
     fn allows_arguments(&mut self, start: usize) -> bool {
         let sizes = self.arguments[start..]
@@ -195,12 +202,6 @@ impl Evaluation {
             answer => unreachable!("{answer:?} answers no program"),
         }
         self.command_ended();
-    }
-
-    /// Runs a text as a script inside the current one.
-    pub(in crate::router) fn run_text(&mut self, name: &str, text: &[u8]) -> Flow {
-        let source = Source::new(name, text);
-        self.run_source(&source)
     }
 
     /// The next line of the input, without its newline; `then` goes on with none at the end.

@@ -22,7 +22,7 @@ impl Evaluation {
             Op::Status(status) => self.status = i32::from(*status),
             Op::Scope => self.state.scope(),
             Op::EndScope => self.state.end_scope(),
-            Op::Local(symbol) => self.state.local(*symbol, Value::nil()),
+            Op::Local(symbol) => self.state.local_nil(*symbol),
             Op::Loop { exit, again } => {
                 let depths = self.depths();
                 let frames = self.frames.len();

@@ -230,7 +230,7 @@ impl Evaluation {
     fn check_depth(&self) -> Flow {
         let max = self.limits.depth_max;
         if self.frames.len() >= max {
-            return Err(Pause::Turn(Turn::Stopped(Limit::Depth(max))));
+            return Err(Pause::of(Turn::Stopped(Limit::Depth(max))));
         }
         Ok(())
     }

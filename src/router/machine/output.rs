@@ -399,7 +399,7 @@ impl Evaluation {
 fn turn_of(flow: Flow) -> Turn {
     match flow {
         Ok(()) => Turn::More,
-        Err(Pause::Turn(turn)) => turn,
+        Err(Pause::Turn(turn)) => *turn,
     }
 }
 

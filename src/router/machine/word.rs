@@ -42,9 +42,9 @@ impl Evaluation {
                 let text = code.texts[*text as usize].clone();
                 self.arguments.push(Value::Text(text));
             }
-            Op::ArgumentVariable { symbol, quoted } => match self.state.value(*symbol) {
+            Op::ArgumentVariable { symbol, quoted } => match self.state.copy(*symbol) {
                 Some(Value::Text(text)) if text.is_empty() && !quoted => {}
-                Some(value) => self.arguments.push(value.clone()),
+                Some(value) => self.arguments.push(value),
                 None => {
                     let ended = self.unset_parameter(Param::Variable(*symbol));
                     if *quoted && !ended {
@@ -101,7 +101,7 @@ impl Evaluation {
     /// The value of a variable; the empty text when it has none.
     fn push_variable(&mut self, symbol: Symbol) {
         self.magic.clear();
-        let value = self.state.value(symbol).cloned();
+        let value = self.state.copy(symbol);
         if value.is_none() && self.unset_parameter(Param::Variable(symbol)) {
             return;
         }
@@ -359,7 +359,7 @@ impl Evaluation {
     pub(super) fn parameter(&mut self, parameter: Param) -> Option<Value> {
         let number = |count: usize| Some(Value::from(count.to_string().as_bytes()));
         match parameter {
-            Param::Variable(symbol) => self.state.value(symbol).cloned(),
+            Param::Variable(symbol) => self.state.copy(symbol),
             Param::Positional(0) => {
                 let name = self.frame().and_then(|frame| frame.name);
                 Some(match name {
@@ -379,7 +379,7 @@ impl Evaluation {
             Param::Indirect(symbol) => {
                 let name = self.state.value(symbol)?.text()?.clone();
                 let symbol = self.state.symbols.lookup(&name)?;
-                self.state.value(symbol).cloned()
+                self.state.copy(symbol)
             }
             Param::CountOf(symbol) => match self.state.value(symbol)? {
                 Value::List(list) => number(list.len()),
