@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::output::Returned;
-use super::state::Callable;
+use super::state::{Arguments, Callable};
 use super::{Evaluation, Event, Flow, Pause};
 use crate::base::clock::Now;
 use crate::router::builtin;
@@ -56,7 +56,7 @@ pub(super) struct Asked {
 
 /// Work that needs the maps.
 pub(super) enum Work {
-    Lookup(Box<Asked>),
+    Lookup(Asked),
     Command(usize, Command),
 }
 
@@ -67,6 +67,8 @@ pub(super) struct Databases {
     /// What they held when the configuration was loaded.
     base: Vec<Option<Table>>,
     sources: Vec<Source>,
+    /// Room for the key of the next look-up.
+    spare: Vec<u8>,
     pub(super) work: Option<Work>,
 }
 
@@ -152,22 +154,22 @@ impl Evaluation {
     /// Asks a relation with the arguments behind the mark.
     pub(super) fn ask_relation(&mut self, number: usize) -> Flow {
         let start = self.marks.pop().unwrap_or(0);
-        let words: Vec<&[u8]> = self.arguments[start..]
-            .iter()
-            .filter_map(|value| Some(&**value.text()?))
-            .collect();
-        let key = match words.first() {
-            Some(key) if self.trace.on => key.to_vec(),
-            _ => Vec::new(),
+        let spare = std::mem::take(&mut self.databases.spare);
+        let mut words = self.words(Arguments { start });
+        let key = words.next().unwrap_or_default();
+        // Most calls have a key only, and this takes no memory then.
+        let rest: Vec<&[u8]> = words.collect();
+        let lookup = Lookup::of(&self.databases.kept[number].relation, key, &rest, spare);
+        let key = match self.trace.on {
+            true => key.to_vec(),
+            false => Vec::new(),
         };
-        let lookup = Lookup::begin(&self.databases.kept[number].relation, &words);
-        drop(words);
         self.arguments.truncate(start);
-        self.databases.work = Some(Work::Lookup(Box::new(Asked {
+        self.databases.work = Some(Work::Lookup(Asked {
             number,
             lookup,
             key,
-        })));
+        }));
         Ok(())
     }
 
@@ -195,7 +197,7 @@ impl Evaluation {
         }
     }
 
-    fn look_up(&mut self, mut asked: Box<Asked>, maps: &dyn Maps, now: Now) -> Flow {
+    fn look_up(&mut self, mut asked: Asked, maps: &dyn Maps, now: Now) -> Flow {
         let kept = &mut self.databases.kept[asked.number];
         let step = asked.lookup.step(
             &kept.relation,
@@ -233,6 +235,7 @@ impl Evaluation {
             self.defer(reason);
         }
         self.trace_lookup(&asked, value.as_ref(), reason.as_deref());
+        self.databases.spare = asked.lookup.into_memory();
         self.limits
             .allocate(value.as_ref().map_or(0, |value| value.bytes().len()));
         self.status = i32::from(value.is_none());
@@ -288,6 +291,7 @@ impl Evaluation {
                 .map(|base| base.as_ref().map(Table::private))
                 .collect(),
             sources: self.databases.sources.clone(),
+            spare: Vec::new(),
             work: None,
         }
     }
