@@ -7,6 +7,7 @@
 mod glob;
 mod matcher;
 mod parse;
+mod prepare;
 mod token;
 
 pub use glob::{Glob, glob_matches};
