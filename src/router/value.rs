@@ -38,6 +38,24 @@ impl From<Vec<u8>> for Text {
     }
 }
 
+impl Text {
+    /// A number in digits.
+    #[must_use]
+    pub fn of_number(number: usize) -> Self {
+        let mut digits = [0; 20];
+        let mut start = digits.len();
+        let mut rest = number;
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                return Self::from(&digits[start..]);
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", String::from_utf8_lossy(&self.0))
@@ -310,6 +328,13 @@ mod tests {
         assert_eq!(Value::from("it's").to_string(), "'it'\\''s'");
         assert_eq!(Value::from("'a'b").to_string(), "\\''a'\\''b'");
         assert_eq!(Value::from("j\u{f6}").to_string(), "'j\u{f6}'");
+    }
+
+    #[test]
+    fn numbers_in_digits() {
+        for number in [0, 7, 10, 1234567890, usize::MAX] {
+            assert_eq!(&*Text::of_number(number), number.to_string().as_bytes());
+        }
     }
 
     #[test]

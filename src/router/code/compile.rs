@@ -102,6 +102,7 @@ impl<'a> Compiler<'a> {
             | Op::Redirect(to)
             | Op::CaseMatch(to)
             | Op::CaseFixed { to, .. }
+            | Op::CaseUnless { to, .. }
             | Op::SiftTestDynamic(to)
             | Op::SiftTest { otherwise: to, .. }
             | Op::ForNext { exit: to, .. }

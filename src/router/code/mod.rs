@@ -186,6 +186,13 @@ pub enum Op {
         /// Where to.
         to: Place,
     },
+    /// The other way round: goes there when it does not fit.
+    CaseUnless {
+        /// In [`Code::globs`].
+        glob: u32,
+        /// Where to.
+        to: Place,
+    },
     /// Ends a case.
     EndCase,
     /// A sift begins; assignments to these variables make it look again.

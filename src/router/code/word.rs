@@ -90,6 +90,14 @@ impl Compiler<'_> {
         self.emit(Op::CaseMatch(0))
     }
 
+    /// The last pattern of an arm, and where to go when it does not fit; none: it must be expanded.
+    pub(super) fn last_case_pattern(&mut self, word: &Word) -> Option<Place> {
+        let glob = fixed_glob(word)?;
+        self.at(word.at);
+        let glob = self.glob(glob);
+        Some(self.emit(Op::CaseUnless { glob, to: 0 }))
+    }
+
     fn list(&mut self, words: &[Word]) {
         self.emit(Op::Mark);
         for word in words {

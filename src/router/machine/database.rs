@@ -147,7 +147,7 @@ impl Evaluation {
 
     /// `db` with one relation.
     pub(in crate::router) fn apply(&mut self, number: usize, command: Command) -> Flow {
-        self.databases.work = Some(Work::Command(number, command));
+        self.do_first(Work::Command(number, command));
         Ok(())
     }
 
@@ -165,12 +165,18 @@ impl Evaluation {
             false => Vec::new(),
         };
         self.arguments.truncate(start);
-        self.databases.work = Some(Work::Lookup(Asked {
+        self.do_first(Work::Lookup(Asked {
             number,
             lookup,
             key,
         }));
         Ok(())
+    }
+
+    /// Before the next operation.
+    fn do_first(&mut self, work: Work) {
+        self.databases.work = Some(work);
+        self.switched = true;
     }
 
     /// Does what waits for the maps.

@@ -102,6 +102,11 @@ impl Evaluation {
                     self.jump(*to);
                 }
             }
+            Op::CaseUnless { glob, to } => {
+                if !self.case_fits(&code.globs[*glob as usize]) {
+                    self.jump(*to);
+                }
+            }
             Op::EndCase => {
                 self.cases.pop();
             }

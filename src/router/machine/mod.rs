@@ -83,6 +83,8 @@ pub struct Evaluation {
     /// What is run.
     code: Rc<Code>,
     place: Place,
+    /// The next operation may be one of another code, or something else is to be done before it.
+    switched: bool,
     frames: Vec<Frame>,
     pub(super) arguments: Vec<Value>,
     marks: Vec<usize>,
@@ -160,6 +162,7 @@ impl Evaluation {
             trace: Trace::default(),
             code,
             place: 0,
+            switched: false,
             frames: Vec::new(),
             arguments: Vec::new(),
             marks: Vec::new(),

@@ -196,7 +196,8 @@ impl Evaluation {
             match sink {
                 Sink::Buffer(bytes) => caught = bytes,
                 Sink::File { path, bytes } if !bytes.is_empty() => {
-                    self.unwritten.push((path, bytes))
+                    self.unwritten.push((path, bytes));
+                    self.switched = true;
                 }
                 _ => {}
             }

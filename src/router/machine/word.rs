@@ -1,9 +1,9 @@
 //! Words: what is opened by `Begin` becomes arguments or a value.
 
 use super::state::Callable;
-use super::{Evaluation, Pause};
+use super::{Evaluation, Limits, Pause};
 use crate::router::code::{Code, Op, Param, Symbol};
-use crate::router::value::{List, Value};
+use crate::router::value::{List, Text, Value};
 
 /// A word that is being built: its text lies in the machine's buffer.
 pub(super) struct Builder {
@@ -120,23 +120,18 @@ impl Evaluation {
     }
 
     fn builder(&mut self) -> &mut Builder {
-        match self.builders.last_mut() {
-            Some(builder) => builder,
-            None => unreachable!("no word is open"),
-        }
+        open_builder(&mut self.builders)
     }
 
     /// Adds text; an empty one counts when it is `kept`.
     pub(super) fn add_text(&mut self, text: &[u8], kept: bool) {
-        if !self.limits.allows(self.buffer.len() + text.len()) {
-            return;
-        }
-        self.buffer.extend_from_slice(text);
-        if kept || !text.is_empty() {
-            let builder = self.builder();
-            builder.used = true;
-            builder.text = true;
-        }
+        append(
+            &mut self.limits,
+            &mut self.buffer,
+            &mut self.builders,
+            text,
+            kept,
+        );
     }
 
     fn add_magic(&mut self, text: &[u8]) {
@@ -184,7 +179,7 @@ impl Evaluation {
         if let (Some(list), false) = (list, text) {
             return Some(Value::List(list));
         }
-        let text = crate::router::value::Text::from(&self.buffer[start..]);
+        let text = Text::from(&self.buffer[start..]);
         self.limits.allocate(text.len());
         self.buffer.truncate(start);
         Some(Value::Text(text))
@@ -304,6 +299,17 @@ impl Evaluation {
     }
 
     fn add_parameter(&mut self, parameter: Param, quoted: bool) {
+        if let Param::Variable(symbol) = parameter
+            && let Some(Value::Text(text)) = self.state.value(symbol)
+        {
+            return append(
+                &mut self.limits,
+                &mut self.buffer,
+                &mut self.builders,
+                text,
+                quoted,
+            );
+        }
         match parameter {
             Param::At => self.add_all(quoted),
             Param::Star => self.add_joined(quoted),
@@ -357,7 +363,7 @@ impl Evaluation {
 
     /// The value of a parameter; none: unset.
     pub(super) fn parameter(&mut self, parameter: Param) -> Option<Value> {
-        let number = |count: usize| Some(Value::from(count.to_string().as_bytes()));
+        let number = |count: usize| Some(Value::Text(Text::of_number(count)));
         match parameter {
             Param::Variable(symbol) => self.state.copy(symbol),
             Param::Positional(0) => {
@@ -471,5 +477,31 @@ impl Evaluation {
     pub(super) fn define(&mut self, function: &std::rc::Rc<crate::router::code::Function>) {
         let callable = Callable::Function(std::rc::Rc::clone(function));
         self.state.define(function.name, Some(callable));
+    }
+}
+
+fn open_builder(builders: &mut [Builder]) -> &mut Builder {
+    match builders.last_mut() {
+        Some(builder) => builder,
+        None => unreachable!("no word is open"),
+    }
+}
+
+/// Adds text to the word that is open; an empty one counts when it is `kept`.
+fn append(
+    limits: &mut Limits,
+    buffer: &mut Vec<u8>,
+    builders: &mut [Builder],
+    text: &[u8],
+    kept: bool,
+) {
+    if !limits.allows(buffer.len() + text.len()) {
+        return;
+    }
+    buffer.extend_from_slice(text);
+    if kept || !text.is_empty() {
+        let builder = open_builder(builders);
+        builder.used = true;
+        builder.text = true;
     }
 }
