@@ -238,9 +238,14 @@ impl Evaluation {
 
     /// Everything that is left of the input.
     pub(in crate::router) fn rest_of_input(&mut self) -> Vec<u8> {
-        let rest = self.input_ahead().unwrap_or_default();
-        self.consume(rest.len());
-        rest
+        match &mut self.inputs[self.io.input] {
+            Input::Bytes { bytes, at } => {
+                let mut rest = std::mem::take(bytes);
+                rest.drain(..std::mem::take(at));
+                rest
+            }
+            Input::Standard | Input::Closed => Vec::new(),
+        }
     }
 
     pub(super) fn take_exit_trap(&mut self) -> Option<Rc<Code>> {

@@ -10,7 +10,7 @@ use crate::router::value::{Text, Value};
 
 impl Evaluation {
     /// Operations about what runs next; `false`: it is none.
-    #[inline]
+    #[inline(always)]
     pub(super) fn flow_op(&mut self, code: &Rc<Code>, op: &Op) -> Result<bool, Pause> {
         match op {
             Op::Call => self.call_dynamic()?,
@@ -82,6 +82,7 @@ impl Evaluation {
     }
 
     /// Cases and sifts.
+    #[inline(always)]
     fn choice_op(&mut self, code: &Rc<Code>, op: &Op) -> Result<bool, Pause> {
         match op {
             Op::Case => {

@@ -1,7 +1,5 @@
 //! What commands write, read and return.
 
-use std::rc::Rc;
-
 use super::{Evaluation, Flow, Pause, Turn};
 use crate::router::code::{FileMode, Place};
 use crate::router::request::{Answer, Request};
@@ -103,7 +101,7 @@ pub(super) enum Input {
     /// The script's own.
     Standard,
     /// Bytes, from a place on.
-    Bytes { bytes: Rc<[u8]>, at: usize },
+    Bytes { bytes: Vec<u8>, at: usize },
     /// Nothing.
     Closed,
 }
@@ -167,7 +165,10 @@ impl Evaluation {
     /// A command begins: what the last one returned is shown and gone.
     pub(super) fn settle_for_command(&mut self) {
         self.settle();
-        self.returned = Returned::Nothing;
+        // Most commands return nothing; there is nothing to give up then.
+        if !matches!(self.returned, Returned::Nothing) {
+            self.returned = Returned::Nothing;
+        }
     }
 
     pub(super) fn save_io(&mut self, behind: Place) {
@@ -217,10 +218,7 @@ impl Evaluation {
     }
 
     pub(super) fn push_input(&mut self, bytes: Vec<u8>) {
-        self.inputs.push(Input::Bytes {
-            bytes: bytes.into(),
-            at: 0,
-        });
+        self.inputs.push(Input::Bytes { bytes, at: 0 });
         self.io.input = self.inputs.len() - 1;
     }
 

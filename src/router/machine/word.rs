@@ -22,7 +22,7 @@ pub(super) struct Builder {
 
 impl Evaluation {
     /// Operations about words; `false`: it is none.
-    #[inline]
+    #[inline(always)]
     pub(super) fn word_op(&mut self, code: &Code, op: &Op) -> Result<bool, Pause> {
         match op {
             Op::Begin => self.open_word(false),
