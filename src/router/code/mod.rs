@@ -61,6 +61,15 @@ pub enum Op {
         /// An empty one stays.
         quoted: bool,
     },
+    /// An argument that is one parameter other than a variable, `$*` and `$@`.
+    ArgumentParameter {
+        /// Which.
+        parameter: Param,
+        /// An empty one stays.
+        quoted: bool,
+    },
+    /// A value that is such a parameter.
+    ValueParameter(Param),
     /// Goes there when the parameter is unset, or with `colon` empty.
     JumpIfUnset {
         /// Which.

@@ -26,6 +26,13 @@ impl Compiler<'_> {
                     quoted: *quoted,
                 });
             }
+            [Part::Parameter { parameter, quoted }] if is_one(parameter) => {
+                let parameter = self.parameter(parameter);
+                self.emit(Op::ArgumentParameter {
+                    parameter,
+                    quoted: *quoted,
+                });
+            }
             [Part::List(words)] => {
                 self.list(words);
                 self.emit(Op::ListArgument);
@@ -59,6 +66,10 @@ impl Compiler<'_> {
             ] => {
                 let symbol = self.symbol(name);
                 self.emit(Op::ValueVariable(symbol));
+            }
+            [Part::Parameter { parameter, .. }] if is_one(parameter) => {
+                let parameter = self.parameter(parameter);
+                self.emit(Op::ValueParameter(parameter));
             }
             [Part::List(words)] => {
                 self.list(words);
@@ -273,6 +284,11 @@ impl Compiler<'_> {
             | CommandKind::Local(_) => {}
         }
     }
+}
+
+/// Whether it stands for one value at most.
+fn is_one(parameter: &Parameter) -> bool {
+    !matches!(parameter, Parameter::At | Parameter::Star)
 }
 
 /// A pattern of `case` in which nothing is expanded.

@@ -57,7 +57,7 @@ impl Evaluation {
     }
 
     pub(in crate::router) fn take_arguments(&mut self, arguments: Arguments) -> Vec<Value> {
-        self.drain_arguments(arguments).collect()
+        self.arguments.split_off(arguments.start)
     }
 
     pub(in crate::router) fn drain_arguments(

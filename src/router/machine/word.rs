@@ -52,6 +52,23 @@ impl Evaluation {
                     }
                 }
             },
+            Op::ArgumentParameter { parameter, quoted } => match self.parameter(*parameter) {
+                Some(Value::Text(text)) if text.is_empty() && !quoted => {}
+                Some(value) => self.arguments.push(value),
+                None => {
+                    let ended = self.unset_parameter(*parameter);
+                    if *quoted && !ended {
+                        self.arguments.push(self.empty_text());
+                    }
+                }
+            },
+            Op::ValueParameter(parameter) => {
+                let value = self.parameter(*parameter);
+                if value.is_some() || !self.unset_parameter(*parameter) {
+                    let value = value.unwrap_or_else(|| self.empty_text());
+                    self.push_value(value);
+                }
+            }
             Op::JumpIfUnset {
                 parameter,
                 colon,
@@ -208,7 +225,7 @@ impl Evaluation {
     /// The arguments since the mark as a list.
     fn take_list(&mut self) -> Value {
         let start = self.marks.pop().unwrap_or(0);
-        let values: Vec<Value> = self.arguments.drain(start..).collect();
+        let values = self.arguments.split_off(start);
         self.limits
             .allocate(values.len() * super::limits::VALUE_BYTES);
         Value::list(values)
