@@ -38,6 +38,24 @@ impl From<Vec<u8>> for Text {
     }
 }
 
+impl Text {
+    /// A number in digits.
+    #[must_use]
+    pub fn of_number(number: usize) -> Self {
+        let mut digits = [0; 20];
+        let mut start = digits.len();
+        let mut rest = number;
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                return Self::from(&digits[start..]);
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", String::from_utf8_lossy(&self.0))
@@ -57,21 +75,37 @@ struct Items {
 impl Drop for Items {
     /// Lists in lists are taken apart one after the other: however deep they are, the stack is not.
     fn drop(&mut self) {
-        let mut todo = Vec::new();
-        take_lists(self.values.get_mut(), &mut todo);
+        let mut todo = Todo::default();
+        todo.take_lists(self.values.get_mut());
         while let Some(list) = todo.pop() {
             if let Some(mut items) = Rc::into_inner(list.0) {
-                take_lists(items.values.get_mut(), &mut todo);
+                todo.take_lists(items.values.get_mut());
             }
         }
     }
 }
 
-fn take_lists(values: &mut Vec<Value>, lists: &mut Vec<List>) {
-    for value in values.drain(..) {
-        if let Value::List(list) = value {
-            lists.push(list);
+/// Lists to be taken apart. Most lists hold one list at most, which needs no memory.
+#[derive(Default)]
+struct Todo {
+    last: Option<List>,
+    others: Vec<List>,
+}
+
+impl Todo {
+    fn take_lists(&mut self, values: &mut Vec<Value>) {
+        for value in values.drain(..) {
+            // One that has other holders stays.
+            if let Value::List(list) = value
+                && Rc::strong_count(&list.0) == 1
+            {
+                self.others.extend(self.last.replace(list));
+            }
         }
+    }
+
+    fn pop(&mut self) -> Option<List> {
+        self.last.take().or_else(|| self.others.pop())
     }
 }
 
@@ -294,6 +328,13 @@ mod tests {
         assert_eq!(Value::from("it's").to_string(), "'it'\\''s'");
         assert_eq!(Value::from("'a'b").to_string(), "\\''a'\\''b'");
         assert_eq!(Value::from("j\u{f6}").to_string(), "'j\u{f6}'");
+    }
+
+    #[test]
+    fn numbers_in_digits() {
+        for number in [0, 7, 10, 1234567890, usize::MAX] {
+            assert_eq!(&*Text::of_number(number), number.to_string().as_bytes());
+        }
     }
 
     #[test]

@@ -80,7 +80,12 @@ fn addresses_of(text: &[u8]) -> (Vec<Vec<u8>>, Vec<usize>) {
         if line.first() == Some(&b'#') {
             continue;
         }
-        let line = without_backslashes(line.trim_ascii());
+        let line = line.trim_ascii();
+        if is_plain(line) {
+            addresses.push(line.to_vec());
+            continue;
+        }
+        let line = without_backslashes(line);
         if let Some(rest) = line.strip_prefix(b":include:")
             && !rest.contains(&b',')
         {
@@ -95,6 +100,22 @@ fn addresses_of(text: &[u8]) -> (Vec<Vec<u8>>, Vec<usize>) {
         }
     }
     (addresses, bad)
+}
+
+/// Whether it is one address of letters, digits and what stands between them, as nearly all are: it needs no parser.
+fn is_plain(line: &[u8]) -> bool {
+    let mut previous = b'.';
+    let mut signs = 0;
+    for byte in line {
+        let separates = matches!(byte, b'.' | b'@');
+        signs += usize::from(*byte == b'@');
+        let fits = byte.is_ascii_alphanumeric() || b"_+=-".contains(byte);
+        if !(fits || separates && !matches!(previous, b'.' | b'@')) {
+            return false;
+        }
+        previous = *byte;
+    }
+    signs <= 1 && !matches!(previous, b'.' | b'@')
 }
 
 /// `\user` and `a, \user`: the backslash becomes a blank.
@@ -118,6 +139,20 @@ fn without_backslashes(line: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn plain_addresses_are_what_the_parser_makes_of_them(line in "[a-zA-Z0-9_+=@.-]{1,12}") {
+            let line = line.as_bytes();
+            if is_plain(line) {
+                let parsed: Vec<Member> = members(line).collect();
+                let [Member::Address(address)] = parsed.as_slice() else {
+                    panic!("{parsed:?}")
+                };
+                proptest::prop_assert_eq!(&*address.text(line), line);
+            }
+        }
+    }
 
     #[test]
     fn lists_as_people_write_them() {

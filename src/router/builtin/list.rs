@@ -235,8 +235,13 @@ pub(super) fn replace(machine: &mut Evaluation, arguments: Arguments) -> Flow {
             items.len()
         })
     };
-    let end = (index + 1).min(items.len());
-    items.splice(index.min(end)..end, new.iter().cloned());
+    match (items.get_mut(index), new) {
+        (Some(old), [new]) => *old = new.clone(),
+        _ => {
+            let end = (index + 1).min(items.len());
+            items.splice(index.min(end)..end, new.iter().cloned());
+        }
+    }
     machine.count_values(items.len());
     machine.set(symbol, Value::list(items));
     Ok(())

@@ -37,8 +37,7 @@ fn taken(machine: &Evaluation, name: &[u8]) -> Option<Taken> {
 }
 
 pub(super) fn database(machine: &mut Evaluation, arguments: Arguments) -> Flow {
-    let words = machine.texts(arguments);
-    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+    let words: Vec<&[u8]> = machine.words(arguments).collect();
     match Command::parse(&words) {
         Err(report) => finish(machine, &report),
         Ok(Command::Contents) => {

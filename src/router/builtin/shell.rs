@@ -16,14 +16,10 @@ pub(super) fn fail(machine: &mut Evaluation, _arguments: Arguments) -> Flow {
 }
 
 pub(super) fn echo(machine: &mut Evaluation, arguments: Arguments) -> Flow {
-    let words = machine.texts(arguments);
-    let mut words = words.as_slice();
-    let newline = words.first().is_none_or(|word| word != b"-n");
-    words = &words[usize::from(!newline)..];
-    if words.first().is_some_and(|word| word == b"--") {
-        words = &words[1..];
-    }
-    let mut line = words.join(&b' ');
+    let mut words = machine.words(arguments).peekable();
+    let newline = words.next_if_eq(&b"-n").is_none();
+    words.next_if_eq(&b"--");
+    let mut line = joined(words);
     if newline {
         line.push(b'\n');
     }
@@ -33,8 +29,20 @@ pub(super) fn echo(machine: &mut Evaluation, arguments: Arguments) -> Flow {
 }
 
 pub(super) fn eval(machine: &mut Evaluation, arguments: Arguments) -> Flow {
-    let text = machine.texts(arguments).join(&b' ');
-    machine.run_text("eval", &text)
+    let text = joined(machine.words(arguments));
+    machine.eval(&text)
+}
+
+/// A blank between them.
+fn joined<'a>(words: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut text = Vec::new();
+    for (number, word) in words.enumerate() {
+        if number > 0 {
+            text.push(b' ');
+        }
+        text.extend_from_slice(word);
+    }
+    text
 }
 
 pub(super) fn builtin(machine: &mut Evaluation, arguments: Arguments) -> Flow {
@@ -106,8 +114,8 @@ pub(super) fn return_(machine: &mut Evaluation, arguments: Arguments) -> Flow {
 }
 
 pub(super) fn returns(machine: &mut Evaluation, arguments: Arguments) -> Flow {
-    let values = machine.take_arguments(arguments);
-    machine.give_all(Returned::Chain(values))?;
+    let returned = Returned::all_of(machine.drain_arguments(arguments));
+    machine.give_all(returned)?;
     machine.leave();
     Ok(())
 }

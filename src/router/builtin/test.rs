@@ -10,6 +10,10 @@ pub(super) fn test(machine: &mut Evaluation, arguments: Arguments) -> Flow {
 }
 
 pub(super) fn bracket(machine: &mut Evaluation, arguments: Arguments) -> Flow {
+    if let Some(value) = lone_word(machine.words(arguments)) {
+        machine.status = i32::from(!value);
+        return Ok(());
+    }
     let mut words = machine.texts(arguments);
     if words.pop().as_deref() != Some(b"]") {
         machine.complain("[: ']' is missing");
@@ -17,6 +21,14 @@ pub(super) fn bracket(machine: &mut Evaluation, arguments: Arguments) -> Flow {
         return Ok(());
     }
     evaluate(machine, Test::new(words))
+}
+
+/// `[ WORD ]`: whether the word is any text.
+fn lone_word<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Option<bool> {
+    match (words.next(), words.next(), words.next()) {
+        (Some(word), Some(b"]"), None) => Some(!word.is_empty()),
+        _ => None,
+    }
 }
 
 /// An expression, and what is known of the files in it.

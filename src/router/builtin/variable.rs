@@ -141,9 +141,9 @@ pub(super) fn export(machine: &mut Evaluation, arguments: Arguments) -> Flow {
 }
 
 pub(super) fn gensym(machine: &mut Evaluation, _arguments: Arguments) -> Flow {
-    let name = machine.new_name();
-    machine.write(&name);
-    machine.write(b"\n");
+    let mut line = machine.new_name();
+    line.push(b'\n');
+    machine.write(&line);
     machine.status = 0;
     Ok(())
 }

@@ -185,11 +185,18 @@ impl Compiler<'_> {
         let mut ends = Vec::new();
         for arm in arms {
             let mut hits = Vec::new();
-            for pattern in &arm.patterns {
-                self.case_pattern(pattern);
-                hits.push(self.emit(Op::CaseMatch(0)));
+            let (last, others) = match arm.patterns.split_last() {
+                Some((last, others)) => (Some(last), others),
+                None => (None, &arm.patterns[..]),
+            };
+            for pattern in others {
+                hits.push(self.case_pattern(pattern));
             }
-            let miss = self.emit(Op::Jump(0));
+            let unless = last.and_then(|last| self.last_case_pattern(last));
+            let miss = unless.unwrap_or_else(|| {
+                hits.extend(last.map(|last| self.case_pattern(last)));
+                self.emit(Op::Jump(0))
+            });
             for hit in hits {
                 self.patch(hit);
             }

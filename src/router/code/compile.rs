@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{Code, Function, Op, Param, Place, Symbol, Symbols};
 use crate::router::diagnostic::{Diagnostic, Source};
-use crate::router::pattern::{Kind, Pattern};
+use crate::router::pattern::{Glob, Kind, Pattern};
 use crate::router::syntax::Parsed;
 use crate::router::syntax::ast::{self, At, Block, Parameter, Pipeline, Word};
 use crate::router::value::Text;
@@ -50,9 +50,11 @@ impl<'a> Compiler<'a> {
                 source: Rc::clone(source),
                 texts: Vec::new(),
                 patterns: Vec::new(),
+                globs: Vec::new(),
                 watches: Vec::new(),
                 functions: Vec::new(),
                 blocks: Vec::new(),
+                names: 0,
             },
             at: 0,
             full: false,
@@ -71,6 +73,7 @@ impl<'a> Compiler<'a> {
         build(&mut inner);
         let (code, full) = inner.finish();
         self.full |= full;
+        self.code.names = self.code.names.max(code.names);
         Rc::new(code)
     }
 
@@ -98,6 +101,8 @@ impl<'a> Compiler<'a> {
             | Op::JumpIfUnset { to, .. }
             | Op::Redirect(to)
             | Op::CaseMatch(to)
+            | Op::CaseFixed { to, .. }
+            | Op::CaseUnless { to, .. }
             | Op::SiftTestDynamic(to)
             | Op::SiftTest { otherwise: to, .. }
             | Op::ForNext { exit: to, .. }
@@ -116,10 +121,12 @@ impl<'a> Compiler<'a> {
 
     /// The symbol of a name; when the table is full, any: the compilation fails.
     pub(super) fn symbol(&mut self, name: &[u8]) -> Symbol {
-        self.symbols.intern(name).unwrap_or_else(|| {
+        let symbol = self.symbols.intern(name).unwrap_or_else(|| {
             self.full = true;
             Symbol(0)
-        })
+        });
+        self.code.names = self.code.names.max(symbol.0 as usize + 1);
+        symbol
     }
 
     pub(super) fn text(&mut self, text: &[u8]) -> u32 {
@@ -150,6 +157,11 @@ impl<'a> Compiler<'a> {
         let pattern = Pattern::new(kind, text).ok()?;
         self.code.patterns.push(pattern);
         Some(self.code.patterns.len() as u32 - 1)
+    }
+
+    pub(super) fn glob(&mut self, glob: Glob) -> u32 {
+        self.code.globs.push(glob);
+        self.code.globs.len() as u32 - 1
     }
 
     pub(super) fn watch(&mut self, symbols: Vec<Symbol>) -> u32 {

@@ -12,7 +12,7 @@ mod word;
 use std::rc::Rc;
 
 use super::diagnostic::Source;
-use super::pattern::Pattern;
+use super::pattern::{Glob, Pattern};
 use super::syntax::ast::At;
 use super::value::Text;
 
@@ -61,6 +61,15 @@ pub enum Op {
         /// An empty one stays.
         quoted: bool,
     },
+    /// An argument that is one parameter other than a variable, `$*` and `$@`.
+    ArgumentParameter {
+        /// Which.
+        parameter: Param,
+        /// An empty one stays.
+        quoted: bool,
+    },
+    /// A value that is such a parameter.
+    ValueParameter(Param),
     /// Goes there when the parameter is unset, or with `colon` empty.
     JumpIfUnset {
         /// Which.
@@ -78,11 +87,25 @@ pub enum Op {
     Mark,
     /// The arguments since the mark become a list, which is added to the word.
     EndList,
+    /// The same, and the list is an argument.
+    ListArgument,
+    /// The same, and the list is a value.
+    ListValue,
     /// Output is caught from here.
     Capture,
     /// The value or the output of what ran is added to the word.
     EndCapture {
         /// Not split at blanks.
+        quoted: bool,
+    },
+    /// The same, and the word ends with it: it becomes no, one or several arguments.
+    CaptureArgument {
+        /// Not split at blanks.
+        quoted: bool,
+    },
+    /// The same, and the word becomes one value.
+    CaptureValue {
+        /// An empty one keeps the word.
         quoted: bool,
     },
     /// Assigns the value on top.
@@ -165,6 +188,20 @@ pub enum Op {
     Case,
     /// Goes there when the pattern on top fits.
     CaseMatch(Place),
+    /// The same with a pattern that is known.
+    CaseFixed {
+        /// In [`Code::globs`].
+        glob: u32,
+        /// Where to.
+        to: Place,
+    },
+    /// The other way round: goes there when it does not fit.
+    CaseUnless {
+        /// In [`Code::globs`].
+        glob: u32,
+        /// Where to.
+        to: Place,
+    },
     /// Ends a case.
     EndCase,
     /// A sift begins; assignments to these variables make it look again.
@@ -250,12 +287,16 @@ pub struct Code {
     pub texts: Vec<Text>,
     /// Labels without expansions.
     pub patterns: Vec<Pattern>,
+    /// Patterns of cases without expansions.
+    pub globs: Vec<Glob>,
     /// Variables that sifts look at.
     pub watches: Vec<Vec<Symbol>>,
     /// Functions that it defines.
     pub functions: Vec<Rc<Function>>,
     /// Blocks of subshells.
     pub blocks: Vec<Rc<Code>>,
+    /// It uses no names but the first so many.
+    pub names: usize,
 }
 
 impl Code {

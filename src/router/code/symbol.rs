@@ -1,6 +1,8 @@
 //! Names as numbers.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
+
+use foldhash::quality::RandomState;
 
 use crate::router::value::Text;
 
@@ -28,7 +30,7 @@ impl Default for Symbols {
             names: Vec::new(),
             names_max: SYMBOLS_MAX,
             slots: vec![0; 1024],
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
         }
     }
 }

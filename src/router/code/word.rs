@@ -1,7 +1,8 @@
 //! Words.
 
 use super::compile::Compiler;
-use super::{Op, Param, Symbol};
+use super::{Op, Param, Place, Symbol};
+use crate::router::pattern::Glob;
 use crate::router::syntax::ast::{Block, Chain, Command, CommandKind, Parameter, Part, Word};
 
 impl Compiler<'_> {
@@ -24,6 +25,22 @@ impl Compiler<'_> {
                     symbol,
                     quoted: *quoted,
                 });
+            }
+            [Part::Parameter { parameter, quoted }] if is_one(parameter) => {
+                let parameter = self.parameter(parameter);
+                self.emit(Op::ArgumentParameter {
+                    parameter,
+                    quoted: *quoted,
+                });
+            }
+            [Part::List(words)] => {
+                self.list(words);
+                self.emit(Op::ListArgument);
+            }
+            [Part::Command { block, quoted }] => {
+                self.emit(Op::Capture);
+                self.block(block);
+                self.emit(Op::CaptureArgument { quoted: *quoted });
             }
             parts => {
                 self.emit(Op::Begin);
@@ -50,6 +67,19 @@ impl Compiler<'_> {
                 let symbol = self.symbol(name);
                 self.emit(Op::ValueVariable(symbol));
             }
+            [Part::Parameter { parameter, .. }] if is_one(parameter) => {
+                let parameter = self.parameter(parameter);
+                self.emit(Op::ValueParameter(parameter));
+            }
+            [Part::List(words)] => {
+                self.list(words);
+                self.emit(Op::ListValue);
+            }
+            [Part::Command { block, quoted }] => {
+                self.emit(Op::Capture);
+                self.block(block);
+                self.emit(Op::CaptureValue { quoted: *quoted });
+            }
             parts => {
                 self.emit(Op::BeginValue);
                 self.parts(parts, false);
@@ -58,19 +88,32 @@ impl Compiler<'_> {
         }
     }
 
-    /// A pattern of `case`.
-    pub(super) fn case_pattern(&mut self, word: &Word) {
+    /// A pattern of `case`, and where to go when it fits.
+    pub(super) fn case_pattern(&mut self, word: &Word) -> Place {
         self.at(word.at);
-        if let [Part::Literal { text, quoted }] = word.parts.as_slice()
-            && (*quoted || !text.iter().any(|byte| b"*?[".contains(byte)))
-        {
-            let text = self.text(text);
-            self.emit(Op::ValueLiteral(text));
-            return;
+        if let Some(glob) = fixed_glob(word) {
+            let glob = self.glob(glob);
+            return self.emit(Op::CaseFixed { glob, to: 0 });
         }
         self.emit(Op::BeginValue);
         self.parts(&word.parts, true);
         self.emit(Op::EndValue);
+        self.emit(Op::CaseMatch(0))
+    }
+
+    /// The last pattern of an arm, and where to go when it does not fit; none: it must be expanded.
+    pub(super) fn last_case_pattern(&mut self, word: &Word) -> Option<Place> {
+        let glob = fixed_glob(word)?;
+        self.at(word.at);
+        let glob = self.glob(glob);
+        Some(self.emit(Op::CaseUnless { glob, to: 0 }))
+    }
+
+    fn list(&mut self, words: &[Word]) {
+        self.emit(Op::Mark);
+        for word in words {
+            self.argument(word);
+        }
     }
 
     fn parts(&mut self, parts: &[Part], magic: bool) {
@@ -112,10 +155,7 @@ impl Compiler<'_> {
                 self.emit(Op::EndCapture { quoted: *quoted });
             }
             Part::List(words) => {
-                self.emit(Op::Mark);
-                for word in words {
-                    self.argument(word);
-                }
+                self.list(words);
                 self.emit(Op::EndList);
             }
             Part::Group(number) => {
@@ -244,4 +284,22 @@ impl Compiler<'_> {
             | CommandKind::Local(_) => {}
         }
     }
+}
+
+/// Whether it stands for one value at most.
+fn is_one(parameter: &Parameter) -> bool {
+    !matches!(parameter, Parameter::At | Parameter::Star)
+}
+
+/// A pattern of `case` in which nothing is expanded.
+fn fixed_glob(word: &Word) -> Option<Glob> {
+    let (mut pattern, mut quotes) = (Vec::new(), Vec::new());
+    for part in &word.parts {
+        let Part::Literal { text, quoted } = part else {
+            return None;
+        };
+        pattern.extend_from_slice(text);
+        quotes.resize(pattern.len(), *quoted);
+    }
+    Some(Glob::new(&pattern, &quotes))
 }

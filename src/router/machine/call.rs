@@ -95,6 +95,13 @@ impl Evaluation {
             .collect()
     }
 
+    /// The same, where they stand.
+    pub(in crate::router) fn words(&self, arguments: Arguments) -> impl Iterator<Item = &[u8]> {
+        self.arguments[arguments.start..]
+            .iter()
+            .filter_map(|value| Some(&**value.text()?))
+    }
+
     /// Whether the arguments are small enough to be copied. The same text may be there many times.
     fn allows_arguments(&mut self, start: usize) -> bool {
         let sizes = self.arguments[start..]
@@ -197,12 +204,6 @@ impl Evaluation {
         self.command_ended();
     }
 
-    /// Runs a text as a script inside the current one.
-    pub(in crate::router) fn run_text(&mut self, name: &str, text: &[u8]) -> Flow {
-        let source = Source::new(name, text);
-        self.run_source(&source)
-    }
-
     /// The next line of the input, without its newline; `then` goes on with none at the end.
     pub(in crate::router) fn read_line(
         &mut self,
@@ -237,9 +238,14 @@ impl Evaluation {
 
     /// Everything that is left of the input.
     pub(in crate::router) fn rest_of_input(&mut self) -> Vec<u8> {
-        let rest = self.input_ahead().unwrap_or_default();
-        self.consume(rest.len());
-        rest
+        match &mut self.inputs[self.io.input] {
+            Input::Bytes { bytes, at } => {
+                let mut rest = std::mem::take(bytes);
+                rest.drain(..std::mem::take(at));
+                rest
+            }
+            Input::Standard | Input::Closed => Vec::new(),
+        }
     }
 
     pub(super) fn take_exit_trap(&mut self) -> Option<Rc<Code>> {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::output::Returned;
-use super::state::Callable;
+use super::state::{Arguments, Callable};
 use super::{Evaluation, Event, Flow, Pause};
 use crate::base::clock::Now;
 use crate::router::builtin;
@@ -81,7 +81,7 @@ impl Said {
 
 /// Work that needs the maps.
 pub(super) enum Work {
-    Lookup(Box<Asked>),
+    Lookup(Asked),
     Command(usize, Command),
 }
 
@@ -95,6 +95,8 @@ pub(super) struct Databases {
     shared: Rc<RefCell<Answers>>,
     /// What the others were answered.
     own: Answers,
+    /// Room for the key of the next look-up.
+    spare: Vec<u8>,
     pub(super) work: Option<Work>,
 }
 
@@ -216,30 +218,36 @@ impl Evaluation {
 
     /// `db` with one relation.
     pub(in crate::router) fn apply(&mut self, number: usize, command: Command) -> Flow {
-        self.databases.work = Some(Work::Command(number, command));
+        self.do_first(Work::Command(number, command));
         Ok(())
     }
 
     /// Asks a relation with the arguments behind the mark.
     pub(super) fn ask_relation(&mut self, number: usize) -> Flow {
         let start = self.marks.pop().unwrap_or(0);
-        let words: Vec<&[u8]> = self.arguments[start..]
-            .iter()
-            .filter_map(|value| Some(&**value.text()?))
-            .collect();
-        let key = match words.first() {
-            Some(key) if self.trace.on => key.to_vec(),
-            _ => Vec::new(),
+        let spare = std::mem::take(&mut self.databases.spare);
+        let mut words = self.words(Arguments { start });
+        let key = words.next().unwrap_or_default();
+        // Most calls have a key only, and this takes no memory then.
+        let rest: Vec<&[u8]> = words.collect();
+        let lookup = Lookup::of(&self.databases.kept[number].relation, key, &rest, spare);
+        let key = match self.trace.on {
+            true => key.to_vec(),
+            false => Vec::new(),
         };
-        let lookup = Lookup::begin(&self.databases.kept[number].relation, &words);
-        drop(words);
         self.arguments.truncate(start);
-        self.databases.work = Some(Work::Lookup(Box::new(Asked {
+        self.do_first(Work::Lookup(Asked {
             number,
             lookup,
             key,
-        })));
+        }));
         Ok(())
+    }
+
+    /// Before the next operation.
+    fn do_first(&mut self, work: Work) {
+        self.databases.work = Some(work);
+        self.switched = true;
     }
 
     /// Does what waits for the maps.
@@ -262,7 +270,7 @@ impl Evaluation {
         }
     }
 
-    fn look_up(&mut self, mut asked: Box<Asked>, maps: &dyn Maps, now: Now) -> Flow {
+    fn look_up(&mut self, mut asked: Asked, maps: &dyn Maps, now: Now) -> Flow {
         let lookup = &mut asked.lookup;
         let said = self.databases.with(asked.number, |relation, table, cache| {
             Said::of(lookup.step(relation, table.as_ref(), maps, cache, now))
@@ -284,6 +292,7 @@ impl Evaluation {
             self.defer(reason);
         }
         self.trace_lookup(&asked, value.as_ref(), reason.as_deref());
+        self.databases.spare = asked.lookup.into_memory();
         self.limits
             .allocate(value.as_ref().map_or(0, |value| value.bytes().len()));
         self.status = i32::from(value.is_none());
@@ -339,6 +348,7 @@ impl Evaluation {
             sources: databases.sources.clone(),
             shared: Rc::clone(&databases.shared),
             own: Answers::new(OWN_BYTES_MAX),
+            spare: Vec::new(),
             work: None,
         }
     }

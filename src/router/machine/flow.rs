@@ -3,14 +3,14 @@
 use std::rc::Rc;
 
 use super::frame::{For, Loop};
-use super::{Evaluation, Event, Flow, Pause};
-use crate::router::code::{Code, Op};
-use crate::router::pattern::glob_matches;
+use super::{Evaluation, Event, Flow, Pause, Trace};
+use crate::router::code::{Code, Op, Place};
+use crate::router::pattern::{Glob, glob_matches};
 use crate::router::value::{Text, Value};
 
 impl Evaluation {
     /// Operations about what runs next; `false`: it is none.
-    #[inline]
+    #[inline(always)]
     pub(super) fn flow_op(&mut self, code: &Rc<Code>, op: &Op) -> Result<bool, Pause> {
         match op {
             Op::Call => self.call_dynamic()?,
@@ -22,7 +22,7 @@ impl Evaluation {
             Op::Status(status) => self.status = i32::from(*status),
             Op::Scope => self.state.scope(),
             Op::EndScope => self.state.end_scope(),
-            Op::Local(symbol) => self.state.local(*symbol, Value::nil()),
+            Op::Local(symbol) => self.state.local_nil(*symbol),
             Op::Loop { exit, again } => {
                 let depths = self.depths();
                 let frames = self.frames.len();
@@ -82,6 +82,7 @@ impl Evaluation {
     }
 
     /// Cases and sifts.
+    #[inline(always)]
     fn choice_op(&mut self, code: &Rc<Code>, op: &Op) -> Result<bool, Pause> {
         match op {
             Op::Case => {
@@ -94,6 +95,16 @@ impl Evaluation {
             }
             Op::CaseMatch(to) => {
                 if self.case_matches() {
+                    self.jump(*to);
+                }
+            }
+            Op::CaseFixed { glob, to } => {
+                if self.case_fits(&code.globs[*glob as usize]) {
+                    self.jump(*to);
+                }
+            }
+            Op::CaseUnless { glob, to } => {
+                if !self.case_fits(&code.globs[*glob as usize]) {
                     self.jump(*to);
                 }
             }
@@ -141,12 +152,19 @@ impl Evaluation {
             glob_matches(pattern, &self.quoted, text)
         };
         if matches {
-            let (code, place) = (&self.code, self.place);
-            self.trace.add(|| Event::Match {
-                place: code.place_of(place),
-                label: format!("{})", String::from_utf8_lossy(pattern)),
-                input: String::from_utf8_lossy(text).into_owned(),
-            });
+            trace_case(&mut self.trace, &self.code, self.place, pattern, text);
+        }
+        matches
+    }
+
+    fn case_fits(&mut self, glob: &Glob) -> bool {
+        let Some(text) = self.cases.last() else {
+            return false;
+        };
+        self.limits.work(text.len());
+        let matches = glob.matches(text);
+        if matches {
+            trace_case(&mut self.trace, &self.code, self.place, glob.text(), text);
         }
         matches
     }
@@ -175,4 +193,12 @@ impl Evaluation {
         self.jump(place);
         Ok(())
     }
+}
+
+fn trace_case(trace: &mut Trace, code: &Code, place: Place, pattern: &[u8], text: &[u8]) {
+    trace.add(|| Event::Match {
+        place: code.place_of(place),
+        label: format!("{})", String::from_utf8_lossy(pattern)),
+        input: String::from_utf8_lossy(text).into_owned(),
+    });
 }

@@ -142,6 +142,7 @@ impl Evaluation {
         let depths = self.depths();
         let sifts = self.sifts.len();
         self.ended = None;
+        self.switched = true;
         self.frames.push(Frame {
             code: std::mem::replace(&mut self.code, code),
             place: std::mem::replace(&mut self.place, 0),
@@ -230,7 +231,7 @@ impl Evaluation {
     fn check_depth(&self) -> Flow {
         let max = self.limits.depth_max;
         if self.frames.len() >= max {
-            return Err(Pause::Turn(Turn::Stopped(Limit::Depth(max))));
+            return Err(Pause::of(Turn::Stopped(Limit::Depth(max))));
         }
         Ok(())
     }
@@ -244,6 +245,7 @@ impl Evaluation {
             self.trace_exit();
         }
         self.back_to(&frame.depths);
+        self.switched = true;
         self.code = frame.code;
         self.place = frame.place;
         if let Some(user) = frame.outer_user {
@@ -283,28 +285,26 @@ impl Evaluation {
         self.exited = true;
     }
 
-    /// Runs operations of the current code, until another one or something else has its turn.
+    /// Runs operations, until something else has its turn.
     pub(super) fn run_operations(&mut self, turn_end: u64) -> Flow {
-        let code = Rc::clone(&self.code);
-        loop {
-            self.limits.steps_used += 1;
+        let goes_on = |limits: &super::Limits| limits.steps_used < turn_end && !limits.audit_due();
+        while goes_on(&self.limits) && self.ended.is_none() && self.databases.work.is_none() {
             if !self.unwritten.is_empty() {
+                self.limits.steps_used += 1;
                 return self.write_next();
             }
-            let op = &code.ops[self.place as usize];
-            self.place += 1;
-            if !(self.word_op(&code, op)? || self.flow_op(&code, op)? || self.io_op(op)?) {
-                unreachable!("{op:?} belongs to no part of the machine")
-            }
-            if self.limits.steps_used >= turn_end
-                || self.limits.audit_due()
-                || self.ended.is_some()
-                || self.databases.work.is_some()
-                || !Rc::ptr_eq(&code, &self.code)
-            {
-                return Ok(());
+            let code = Rc::clone(&self.code);
+            self.switched = false;
+            while !self.switched && goes_on(&self.limits) {
+                self.limits.steps_used += 1;
+                let op = &code.ops[self.place as usize];
+                self.place += 1;
+                if !(self.word_op(&code, op)? || self.flow_op(&code, op)? || self.io_op(op)?) {
+                    unreachable!("{op:?} belongs to no part of the machine")
+                }
             }
         }
+        Ok(())
     }
 
     /// The value on top.

@@ -6,6 +6,7 @@
 
 mod call;
 mod database;
+mod eval;
 mod expansion;
 mod flow;
 mod frame;
@@ -58,8 +59,14 @@ pub enum Turn {
 
 /// Why an operation did not simply end.
 pub enum Pause {
-    /// See [`Turn`].
-    Turn(Turn),
+    /// See [`Turn`]. In a box: nearly all operations simply end.
+    Turn(Box<Turn>),
+}
+
+impl Pause {
+    fn of(turn: Turn) -> Self {
+        Self::Turn(Box::new(turn))
+    }
 }
 
 /// What operations and built-ins return.
@@ -76,6 +83,8 @@ pub struct Evaluation {
     /// What is run.
     code: Rc<Code>,
     place: Place,
+    /// The next operation may be one of another code, or something else is to be done before it.
+    switched: bool,
     frames: Vec<Frame>,
     pub(super) arguments: Vec<Value>,
     marks: Vec<usize>,
@@ -109,6 +118,7 @@ pub struct Evaluation {
     /// The script's status and value, while the trap of its end runs.
     before_trap: Option<(i32, Returned)>,
     databases: database::Databases,
+    evals: eval::Evals,
     expansions: Vec<Expansion>,
     pub(super) router: Surroundings,
     /// As they were when the configuration was loaded.
@@ -152,6 +162,7 @@ impl Evaluation {
             trace: Trace::default(),
             code,
             place: 0,
+            switched: false,
             frames: Vec::new(),
             arguments: Vec::new(),
             marks: Vec::new(),
@@ -178,6 +189,7 @@ impl Evaluation {
             ended: Some(0),
             before_trap: None,
             databases: database::Databases::default(),
+            evals: eval::Evals::default(),
             expansions: Vec::new(),
             router: Surroundings::default(),
             kept_surroundings: None,
@@ -255,7 +267,7 @@ impl Evaluation {
                 (None, None) => self.run_operations(turn_end),
             };
             if let Err(Pause::Turn(turn)) = flow {
-                return self.turn_ended(turn);
+                return self.turn_ended(*turn);
             }
             if self.limits.audit_due()
                 && let Err(limit) = self.audit()
@@ -266,7 +278,7 @@ impl Evaluation {
         if self.output_is_due()
             && let Err(Pause::Turn(turn)) = self.flush_then(|_| Ok(()))
         {
-            return self.turn_ended(turn);
+            return self.turn_ended(*turn);
         }
         self.turn_ended(Turn::More)
     }
@@ -292,7 +304,9 @@ impl Evaluation {
         self.begin();
         self.state.reset();
         self.reset_databases();
-        if let Some(kept) = &self.kept_surroundings {
+        if let Some(kept) = &self.kept_surroundings
+            && self.router != **kept
+        {
             self.router = (**kept).clone();
         }
     }
@@ -387,7 +401,7 @@ impl Evaluation {
             return;
         };
         match waiting(self, answer) {
-            Err(Pause::Turn(turn)) => self.waiting_turn(turn),
+            Err(Pause::Turn(turn)) => self.waiting_turn(*turn),
             Ok(()) => self.command_ended(),
         }
     }
@@ -422,7 +436,7 @@ impl Evaluation {
         then: impl FnOnce(&mut Self, Answer) -> Flow + 'static,
     ) -> Flow {
         self.waiting = Some(Box::new(then));
-        Err(Pause::Turn(Turn::Need(request)))
+        Err(Pause::of(Turn::Need(request)))
     }
 
     /// Says something about the place that is run, on the error output.
@@ -446,7 +460,7 @@ impl Evaluation {
             self.limits.allocate(name.len() + limits::NAME_BYTES);
             self.state.grow();
         }
-        symbol.ok_or(Pause::Turn(Turn::Stopped(Limit::Names)))
+        symbol.ok_or_else(|| Pause::of(Turn::Stopped(Limit::Names)))
     }
 
     /// A text made by the script: it counts.

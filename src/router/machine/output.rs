@@ -1,7 +1,5 @@
 //! What commands write, read and return.
 
-use std::rc::Rc;
-
 use super::{Evaluation, Flow, Pause, Turn};
 use crate::router::code::{FileMode, Place};
 use crate::router::request::{Answer, Request};
@@ -21,6 +19,14 @@ pub enum Returned {
 }
 
 impl Returned {
+    /// These values, joined where a text is needed.
+    pub(in crate::router) fn all_of(mut values: impl ExactSizeIterator<Item = Value>) -> Self {
+        match values.len() {
+            1 => values.next().map_or(Self::Nothing, Self::One),
+            _ => Self::Chain(values.collect()),
+        }
+    }
+
     /// As one value; several texts are joined.
     pub(super) fn into_value(self) -> Option<Value> {
         match self {
@@ -95,7 +101,7 @@ pub(super) enum Input {
     /// The script's own.
     Standard,
     /// Bytes, from a place on.
-    Bytes { bytes: Rc<[u8]>, at: usize },
+    Bytes { bytes: Vec<u8>, at: usize },
     /// Nothing.
     Closed,
 }
@@ -159,7 +165,10 @@ impl Evaluation {
     /// A command begins: what the last one returned is shown and gone.
     pub(super) fn settle_for_command(&mut self) {
         self.settle();
-        self.returned = Returned::Nothing;
+        // Most commands return nothing; there is nothing to give up then.
+        if !matches!(self.returned, Returned::Nothing) {
+            self.returned = Returned::Nothing;
+        }
     }
 
     pub(super) fn save_io(&mut self, behind: Place) {
@@ -188,7 +197,8 @@ impl Evaluation {
             match sink {
                 Sink::Buffer(bytes) => caught = bytes,
                 Sink::File { path, bytes } if !bytes.is_empty() => {
-                    self.unwritten.push((path, bytes))
+                    self.unwritten.push((path, bytes));
+                    self.switched = true;
                 }
                 _ => {}
             }
@@ -208,16 +218,27 @@ impl Evaluation {
     }
 
     pub(super) fn push_input(&mut self, bytes: Vec<u8>) {
-        self.inputs.push(Input::Bytes {
-            bytes: bytes.into(),
-            at: 0,
-        });
+        self.inputs.push(Input::Bytes { bytes, at: 0 });
         self.io.input = self.inputs.len() - 1;
     }
 
     pub(super) fn open_capture(&mut self) {
         self.settle_for_command();
         self.open_buffer();
+    }
+
+    /// The value that what ran inside `$(...)` returned, when it is one: what it wrote does not count. Otherwise
+    /// [`Self::end_capture`] has to be called.
+    pub(super) fn returned_alone(&mut self) -> Option<Value> {
+        if !matches!(self.returned, Returned::One(_)) {
+            return None;
+        }
+        self.unshown = false;
+        self.close_io();
+        match std::mem::replace(&mut self.returned, Returned::Nothing) {
+            Returned::One(value) => Some(value),
+            _ => None,
+        }
     }
 
     /// What ran inside `$(...)`: its value, or what it wrote.
@@ -377,7 +398,7 @@ impl Evaluation {
 fn turn_of(flow: Flow) -> Turn {
     match flow {
         Ok(()) => Turn::More,
-        Err(Pause::Turn(turn)) => turn,
+        Err(Pause::Turn(turn)) => *turn,
     }
 }
 

@@ -47,8 +47,8 @@ impl Evaluation {
                 self.close_io();
                 self.open_input(bytes);
             }
+            // What the last command returned may still be taken; it is shown where output goes from here on.
             Op::EndPipe => {
-                self.settle();
                 self.close_io();
             }
             _ => return Ok(false),

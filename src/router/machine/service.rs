@@ -10,7 +10,7 @@ use crate::router::diagnostic::Source;
 use crate::router::value::{List, Value};
 
 /// What scripts set for the router around them, and what it tells them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Surroundings {
     /// Own name.
     pub hostname: Option<Vec<u8>>,
@@ -46,7 +46,7 @@ impl Default for Surroundings {
 }
 
 /// Compiling a byte takes as long as looking at so many.
-const COMPILE_BYTES: usize = 16;
+pub(super) const COMPILE_BYTES: usize = 16;
 
 /// Errors of scripts that scripts ran which are kept; all are written.
 const ERRORS_MAX: usize = 1000;
@@ -57,7 +57,14 @@ impl Evaluation {
     }
 
     pub(in crate::router) fn take_arguments(&mut self, arguments: Arguments) -> Vec<Value> {
-        self.arguments.drain(arguments.start..).collect()
+        self.arguments.split_off(arguments.start)
+    }
+
+    pub(in crate::router) fn drain_arguments(
+        &mut self,
+        arguments: Arguments,
+    ) -> std::vec::Drain<'_, Value> {
+        self.arguments.drain(arguments.start..)
     }
 
     /// Returns a value, or none: then the command fails.
@@ -149,10 +156,18 @@ impl Evaluation {
     }
 
     pub(in crate::router) fn run_source(&mut self, source: &Rc<Source>) -> Flow {
+        match self.compile_inner(source)? {
+            Some(code) => self.enter_nested(code),
+            None => Ok(()),
+        }
+    }
+
+    /// Compiles a text that runs inside the current one; none: it has errors, which are reported.
+    pub(super) fn compile_inner(&mut self, source: &Rc<Source>) -> Result<Option<Rc<Code>>, Pause> {
         self.limits.work(source.text.len() * COMPILE_BYTES);
         match self.compile(source) {
-            Ok(code) => self.enter_nested(code),
-            Err(_) if self.state.symbols.is_full() => Err(Pause::Turn(Turn::Stopped(Limit::Names))),
+            Ok(code) => Ok(Some(code)),
+            Err(_) if self.state.symbols.is_full() => Err(Pause::of(Turn::Stopped(Limit::Names))),
             Err(errors) => {
                 for error in errors {
                     // While a configuration is loaded all errors are reported together.
@@ -164,7 +179,7 @@ impl Evaluation {
                     }
                 }
                 self.status = 7;
-                Ok(())
+                Ok(None)
             }
         }
     }
@@ -263,9 +278,11 @@ impl Evaluation {
 
     /// Something failed for now: scripts look at `$defer`.
     pub(in crate::router) fn defer(&mut self, reason: &[u8]) {
-        if let Ok(symbol) = self.symbol(b"defer") {
-            self.set(symbol, Value::from(reason));
-        }
+        let value = match reason {
+            b"" => self.empty_text(),
+            reason => Value::from(reason),
+        };
+        self.set(self.state.known.defer, value);
     }
 
     /// The account with whose rights files are read.
@@ -324,6 +341,8 @@ impl Code {
             source: Rc::clone(source),
             texts: Vec::new(),
             patterns: Vec::new(),
+            globs: Vec::new(),
+            names: 0,
             watches: Vec::new(),
             functions: Vec::new(),
             blocks: Vec::new(),

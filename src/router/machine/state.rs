@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use crate::router::builtin::{self, Builtin};
 use crate::router::code::{Function, Symbol, Symbols};
-use crate::router::value::Value;
+use crate::router::value::{List, Value};
 
 /// What a name runs.
 #[derive(Clone)]
@@ -39,7 +39,9 @@ pub(in crate::router) struct State {
     pub(in crate::router) gensym: u64,
     log: Log,
     kept: Kept,
-    known: Known,
+    pub(super) known: Known,
+    /// What `local` gives, for all variables until somebody looks.
+    nil: List,
 }
 
 /// Names and values.
@@ -101,8 +103,10 @@ struct Kept {
 
 /// Names that mean something to the machine.
 #[derive(Clone, Copy)]
-struct Known {
+pub(super) struct Known {
     separators: Symbol,
+    /// `defer`
+    pub(super) defer: Symbol,
 }
 
 /// The arguments of a command: a part of the machine's stack.
@@ -115,7 +119,11 @@ pub struct Arguments {
 impl State {
     pub(super) fn new() -> Self {
         let mut symbols = Symbols::default();
-        let separators = symbols.intern(b"IFS").unwrap_or(Symbol(0));
+        let mut known = |name: &[u8]| symbols.intern(name).unwrap_or(Symbol(0));
+        let known = Known {
+            separators: known(b"IFS"),
+            defer: known(b"defer"),
+        };
         let mut state = Self {
             symbols,
             variables: Vec::new(),
@@ -130,10 +138,11 @@ impl State {
             gensym: 0,
             log: Log::default(),
             kept: Kept::default(),
-            known: Known { separators },
+            known,
+            nil: frozen_nil(),
         };
         state.grow();
-        state.assign(separators, Value::from(" \t\n"));
+        state.assign(known.separators, Value::from(" \t\n"));
         state
     }
 
@@ -158,6 +167,19 @@ impl State {
 
     pub(in crate::router) fn value(&self, symbol: Symbol) -> Option<&Value> {
         self.variables[symbol.0 as usize].value.as_ref()
+    }
+
+    /// Its value, for whoever may keep it.
+    #[inline]
+    pub(super) fn copy(&mut self, symbol: Symbol) -> Option<Value> {
+        let value = self.variables[symbol.0 as usize].value.as_mut()?;
+        if let Value::List(list) = value
+            && list.is_same(&self.nil)
+        {
+            // From here on it is a list of its own.
+            *list = List::new(Vec::new());
+        }
+        Some(value.clone())
     }
 
     pub(in crate::router) fn assign(&mut self, symbol: Symbol, value: Value) {
@@ -309,6 +331,11 @@ impl State {
         });
     }
 
+    /// Makes the variable local, and nil.
+    pub(super) fn local_nil(&mut self, symbol: Symbol) {
+        self.local(symbol, Value::List(self.nil.clone()));
+    }
+
     pub(super) fn assign_temporary(&mut self, symbol: Symbol, value: Value) {
         let old = self.value(symbol).cloned();
         self.aside.push(Aside {
@@ -351,6 +378,7 @@ impl State {
 
     /// From now on changes are logged.
     pub(super) fn keep(&mut self) {
+        self.keep_names();
         self.log = Log {
             on: true,
             ..Log::default()
@@ -365,6 +393,20 @@ impl State {
             variable.logged = false;
         }
         self.freeze();
+    }
+
+    /// The first names that `gensym` makes for a message last, so that what is compiled with them does.
+    fn keep_names(&mut self) {
+        for number in 0..GENSYMS_KEPT {
+            let name = format!("g{}", self.gensym + number);
+            self.symbols.intern(name.as_bytes());
+        }
+        self.grow();
+    }
+
+    /// Whether the first so many names are those of the configuration.
+    pub(super) fn lasts(&self, names: usize) -> bool {
+        self.log.on && names <= self.kept.names
     }
 
     /// Lists of now are copied before they are changed.
@@ -393,6 +435,7 @@ impl State {
             log: self.log.clone(),
             kept: self.kept.clone(),
             known: self.known,
+            nil: self.nil.clone(),
         };
         fork.reset();
         fork
@@ -401,10 +444,12 @@ impl State {
     /// Undoes what changed since [`Self::keep`].
     pub(super) fn reset(&mut self) {
         self.leave((0, 0));
-        for (symbol, value) in std::mem::take(&mut self.log.variables) {
+        let mut changed = std::mem::take(&mut self.log.variables);
+        for (symbol, value) in changed.drain(..) {
             self.variables[symbol.0 as usize].logged = false;
             self.restore(symbol, value);
         }
+        self.log.variables = changed;
         for symbol in std::mem::take(&mut self.log.exported) {
             self.variables[symbol.0 as usize].exported = false;
         }
@@ -473,6 +518,19 @@ impl State {
             .filter_map(|variable| variable.value.as_ref());
         let aside = self.aside.iter().filter_map(|aside| aside.value.as_ref());
         variables.chain(aside)
+    }
+}
+
+/// Names of `gensym` that are there when a configuration was loaded.
+const GENSYMS_KEPT: u64 = 16;
+
+/// A list that is copied before it is changed.
+fn frozen_nil() -> List {
+    let nil = Value::nil();
+    nil.freeze();
+    match nil {
+        Value::List(list) => list,
+        Value::Text(_) => unreachable!("nil is a list"),
     }
 }
 

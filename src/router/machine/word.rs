@@ -1,9 +1,9 @@
 //! Words: what is opened by `Begin` becomes arguments or a value.
 
 use super::state::Callable;
-use super::{Evaluation, Pause};
+use super::{Evaluation, Limits, Pause};
 use crate::router::code::{Code, Op, Param, Symbol};
-use crate::router::value::{List, Value};
+use crate::router::value::{List, Text, Value};
 
 /// A word that is being built: its text lies in the machine's buffer.
 pub(super) struct Builder {
@@ -22,7 +22,7 @@ pub(super) struct Builder {
 
 impl Evaluation {
     /// Operations about words; `false`: it is none.
-    #[inline]
+    #[inline(always)]
     pub(super) fn word_op(&mut self, code: &Code, op: &Op) -> Result<bool, Pause> {
         match op {
             Op::Begin => self.open_word(false),
@@ -35,18 +35,16 @@ impl Evaluation {
             Op::EndArgument => self.end_argument(),
             Op::EndValue => self.end_value(),
             Op::ValueLiteral(text) => {
-                self.magic.clear();
-                self.values
-                    .push(Value::Text(code.texts[*text as usize].clone()));
+                self.push_value(Value::Text(code.texts[*text as usize].clone()));
             }
             Op::ValueVariable(symbol) => self.push_variable(*symbol),
             Op::ArgumentLiteral(text) => {
                 let text = code.texts[*text as usize].clone();
                 self.arguments.push(Value::Text(text));
             }
-            Op::ArgumentVariable { symbol, quoted } => match self.state.value(*symbol) {
+            Op::ArgumentVariable { symbol, quoted } => match self.state.copy(*symbol) {
                 Some(Value::Text(text)) if text.is_empty() && !quoted => {}
-                Some(value) => self.arguments.push(value.clone()),
+                Some(value) => self.arguments.push(value),
                 None => {
                     let ended = self.unset_parameter(Param::Variable(*symbol));
                     if *quoted && !ended {
@@ -54,6 +52,23 @@ impl Evaluation {
                     }
                 }
             },
+            Op::ArgumentParameter { parameter, quoted } => match self.parameter(*parameter) {
+                Some(Value::Text(text)) if text.is_empty() && !quoted => {}
+                Some(value) => self.arguments.push(value),
+                None => {
+                    let ended = self.unset_parameter(*parameter);
+                    if *quoted && !ended {
+                        self.arguments.push(self.empty_text());
+                    }
+                }
+            },
+            Op::ValueParameter(parameter) => {
+                let value = self.parameter(*parameter);
+                if value.is_some() || !self.unset_parameter(*parameter) {
+                    let value = value.unwrap_or_else(|| self.empty_text());
+                    self.push_value(value);
+                }
+            }
             Op::JumpIfUnset {
                 parameter,
                 colon,
@@ -66,9 +81,22 @@ impl Evaluation {
             Op::AssignDefault(parameter) => self.assign_default(*parameter),
             Op::Complain(parameter) => self.complain_unset(*parameter),
             Op::Mark => self.marks.push(self.arguments.len()),
-            Op::EndList => self.end_list(),
+            Op::EndList => {
+                let list = self.take_list();
+                self.add_value(&list, true);
+            }
+            Op::ListArgument => {
+                let list = self.take_list();
+                self.arguments.push(list);
+            }
+            Op::ListValue => {
+                let list = self.take_list();
+                self.push_value(list);
+            }
             Op::Capture => self.open_capture(),
             Op::EndCapture { quoted } => self.end_capture(*quoted),
+            Op::CaptureArgument { quoted } => self.capture_argument(*quoted),
+            Op::CaptureValue { quoted } => self.capture_value(*quoted),
             Op::Assign(symbol) => {
                 let value = self.pop_value();
                 self.state.assign(*symbol, value);
@@ -90,7 +118,7 @@ impl Evaluation {
     /// The value of a variable; the empty text when it has none.
     fn push_variable(&mut self, symbol: Symbol) {
         self.magic.clear();
-        let value = self.state.value(symbol).cloned();
+        let value = self.state.copy(symbol);
         if value.is_none() && self.unset_parameter(Param::Variable(symbol)) {
             return;
         }
@@ -109,23 +137,18 @@ impl Evaluation {
     }
 
     fn builder(&mut self) -> &mut Builder {
-        match self.builders.last_mut() {
-            Some(builder) => builder,
-            None => unreachable!("no word is open"),
-        }
+        open_builder(&mut self.builders)
     }
 
     /// Adds text; an empty one counts when it is `kept`.
     pub(super) fn add_text(&mut self, text: &[u8], kept: bool) {
-        if !self.limits.allows(self.buffer.len() + text.len()) {
-            return;
-        }
-        self.buffer.extend_from_slice(text);
-        if kept || !text.is_empty() {
-            let builder = self.builder();
-            builder.used = true;
-            builder.text = true;
-        }
+        append(
+            &mut self.limits,
+            &mut self.buffer,
+            &mut self.builders,
+            text,
+            kept,
+        );
     }
 
     fn add_magic(&mut self, text: &[u8]) {
@@ -173,7 +196,7 @@ impl Evaluation {
         if let (Some(list), false) = (list, text) {
             return Some(Value::List(list));
         }
-        let text = crate::router::value::Text::from(&self.buffer[start..]);
+        let text = Text::from(&self.buffer[start..]);
         self.limits.allocate(text.len());
         self.buffer.truncate(start);
         Some(Value::Text(text))
@@ -199,12 +222,53 @@ impl Evaluation {
         }
     }
 
-    fn end_list(&mut self) {
+    /// The arguments since the mark as a list.
+    fn take_list(&mut self) -> Value {
         let start = self.marks.pop().unwrap_or(0);
-        let values: Vec<Value> = self.arguments.drain(start..).collect();
+        let values = self.arguments.split_off(start);
         self.limits
             .allocate(values.len() * super::limits::VALUE_BYTES);
-        self.add_value(&Value::list(values), true);
+        Value::list(values)
+    }
+
+    /// A value in which no byte is a pattern character.
+    fn push_value(&mut self, value: Value) {
+        self.magic.clear();
+        self.values.push(value);
+    }
+
+    /// What `$(...)` returned is an argument as it is, unless it has to be split.
+    fn capture_argument(&mut self, quoted: bool) {
+        match self.returned_alone() {
+            Some(Value::Text(text)) if !quoted && !self.is_one_word(&text) => {
+                self.open_word(false);
+                self.add_split(&text);
+                self.end_argument();
+            }
+            Some(value) => self.arguments.push(value),
+            None => {
+                self.open_word(false);
+                self.end_capture(quoted);
+                self.end_argument();
+            }
+        }
+    }
+
+    fn capture_value(&mut self, quoted: bool) {
+        match self.returned_alone() {
+            Some(value) => self.push_value(value),
+            None => {
+                self.open_word(true);
+                self.end_capture(quoted);
+                self.end_value();
+            }
+        }
+    }
+
+    /// Whether splitting leaves it as it is.
+    fn is_one_word(&self, text: &[u8]) -> bool {
+        let separators = &self.state.separators;
+        !text.is_empty() && !text.iter().any(|byte| separators[usize::from(*byte)])
     }
 
     /// Adds text that is split at separators, unless the word becomes one value.
@@ -252,6 +316,17 @@ impl Evaluation {
     }
 
     fn add_parameter(&mut self, parameter: Param, quoted: bool) {
+        if let Param::Variable(symbol) = parameter
+            && let Some(Value::Text(text)) = self.state.value(symbol)
+        {
+            return append(
+                &mut self.limits,
+                &mut self.buffer,
+                &mut self.builders,
+                text,
+                quoted,
+            );
+        }
         match parameter {
             Param::At => self.add_all(quoted),
             Param::Star => self.add_joined(quoted),
@@ -305,9 +380,9 @@ impl Evaluation {
 
     /// The value of a parameter; none: unset.
     pub(super) fn parameter(&mut self, parameter: Param) -> Option<Value> {
-        let number = |count: usize| Some(Value::from(count.to_string().as_bytes()));
+        let number = |count: usize| Some(Value::Text(Text::of_number(count)));
         match parameter {
-            Param::Variable(symbol) => self.state.value(symbol).cloned(),
+            Param::Variable(symbol) => self.state.copy(symbol),
             Param::Positional(0) => {
                 let name = self.frame().and_then(|frame| frame.name);
                 Some(match name {
@@ -327,7 +402,7 @@ impl Evaluation {
             Param::Indirect(symbol) => {
                 let name = self.state.value(symbol)?.text()?.clone();
                 let symbol = self.state.symbols.lookup(&name)?;
-                self.state.value(symbol).cloned()
+                self.state.copy(symbol)
             }
             Param::CountOf(symbol) => match self.state.value(symbol)? {
                 Value::List(list) => number(list.len()),
@@ -419,5 +494,31 @@ impl Evaluation {
     pub(super) fn define(&mut self, function: &std::rc::Rc<crate::router::code::Function>) {
         let callable = Callable::Function(std::rc::Rc::clone(function));
         self.state.define(function.name, Some(callable));
+    }
+}
+
+fn open_builder(builders: &mut [Builder]) -> &mut Builder {
+    match builders.last_mut() {
+        Some(builder) => builder,
+        None => unreachable!("no word is open"),
+    }
+}
+
+/// Adds text to the word that is open; an empty one counts when it is `kept`.
+fn append(
+    limits: &mut Limits,
+    buffer: &mut Vec<u8>,
+    builders: &mut [Builder],
+    text: &[u8],
+    kept: bool,
+) {
+    if !limits.allows(buffer.len() + text.len()) {
+        return;
+    }
+    buffer.extend_from_slice(text);
+    if kept || !text.is_empty() {
+        let builder = open_builder(builders);
+        builder.used = true;
+        builder.text = true;
     }
 }

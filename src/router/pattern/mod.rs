@@ -7,9 +7,10 @@
 mod glob;
 mod matcher;
 mod parse;
+mod prepare;
 mod token;
 
-pub use glob::glob_matches;
+pub use glob::{Glob, glob_matches};
 pub use matcher::{Groups, Matcher};
 pub use parse::{BadPattern, Kind, Pattern};
 pub use token::Tokens;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::GROUPS_MAX;
+use super::{GROUPS_MAX, prepare};
 
 /// What a pattern is matched against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,7 +13,8 @@ pub enum Kind {
     Tokens,
 }
 
-/// A step of a pattern. Steps follow each other; only [`Node::Split`] and [`Node::Jump`] go elsewhere.
+/// A step of a pattern. Steps follow each other; only [`Node::Split`], [`Node::Repeat`] and [`Node::Jump`] go
+/// elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Node {
     /// Any element.
@@ -28,6 +29,15 @@ pub(super) enum Node {
     Close,
     /// Try the first way, then the second.
     Split(u32, u32),
+    /// Over bytes: takes as many as the node `of` does and goes on with `then`; with fewer where that fails.
+    Repeat {
+        /// [`Node::Any`] or [`Node::Set`].
+        of: u32,
+        /// What follows.
+        then: u32,
+        /// With fewer it always fails.
+        sure: bool,
+    },
     /// Go on there.
     Jump(u32),
     /// What a group matched, once more.
@@ -49,6 +59,8 @@ pub struct Pattern {
     pub(super) nodes: Vec<Node>,
     /// Groups that begin directly behind `\[`: a domain literal in there loses its brackets.
     pub(super) bare_groups: [bool; GROUPS_MAX],
+    /// A byte that all that it matches contains; none: not known, or there are tokens.
+    pub(super) needs: Option<u8>,
 }
 
 /// Why a label is no pattern.
@@ -113,6 +125,7 @@ impl Pattern {
                 kind,
                 nodes: Vec::with_capacity(text.len() + 1),
                 bare_groups: [false; GROUPS_MAX],
+                needs: None,
             },
         };
         parser.alternatives(0)?;
@@ -120,7 +133,12 @@ impl Pattern {
             return Err(BadPattern::Parentheses);
         }
         parser.pattern.nodes.push(Node::Accept);
-        Ok(parser.pattern)
+        let mut pattern = parser.pattern;
+        if kind == Kind::Bytes {
+            prepare::repeat(&mut pattern.nodes);
+            pattern.needs = prepare::needed_byte(&pattern.nodes);
+        }
+        Ok(pattern)
     }
 }
 

@@ -57,9 +57,15 @@ enum Next {
 }
 
 impl Keys {
-    /// For a key, folded already.
-    pub(super) fn new(driver: Option<Driver>, key: &[u8], fold: impl FnOnce(&mut [u8])) -> Self {
-        let mut text = Vec::with_capacity(2 * key.len() + 2);
+    /// For a key, which is folded here. `text` lends its memory.
+    pub(super) fn new(
+        driver: Option<Driver>,
+        key: &[u8],
+        mut text: Vec<u8>,
+        fold: impl FnOnce(&mut [u8]),
+    ) -> Self {
+        text.clear();
+        text.reserve(2 * key.len() + 2);
         text.push(b'.');
         text.extend_from_slice(key);
         if let Some(key) = text.get_mut(1..) {
@@ -92,6 +98,10 @@ impl Keys {
             name,
             next,
         }
+    }
+
+    pub(super) fn into_memory(self) -> Vec<u8> {
+        self.text
     }
 
     /// The key.

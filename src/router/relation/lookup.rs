@@ -123,22 +123,36 @@ impl Lookup {
     /// An empty key and one over [`KEY_BYTES_MAX`] are in no database.
     #[must_use]
     pub fn begin(relation: &Relation, words: &[&[u8]]) -> Self {
-        let definition = &relation.definition;
         let (key, rest) = match words {
             [key, rest @ ..] => (*key, rest),
             [] => (&b""[..], words),
         };
+        Self::of(relation, key, rest, Vec::new())
+    }
+
+    /// The same for a key and the words behind it; in the memory of one that has ended.
+    #[must_use]
+    pub fn of(relation: &Relation, key: &[u8], rest: &[&[u8]], memory: Vec<u8>) -> Self {
+        let definition = &relation.definition;
         let void = key.is_empty() || key.len() > KEY_BYTES_MAX;
         let key = if void { &b""[..] } else { key };
         let words = (!rest.is_empty()).then(|| Box::new(Words::read(rest)));
         Self {
-            keys: Keys::new(definition.driver, key, |key| definition.fold.apply(key)),
+            keys: Keys::new(definition.driver, key, memory, |key| {
+                definition.fold.apply(key)
+            }),
             words,
             asked: None,
             reply: None,
             ttl_s: None,
             stage: if void { Stage::Void } else { Stage::Begin },
         }
+    }
+
+    /// It has ended; the next one may have its memory.
+    #[must_use]
+    pub fn into_memory(self) -> Vec<u8> {
+        self.keys.into_memory()
     }
 
     /// Takes the reply to what was asked.

@@ -130,3 +130,21 @@ fn output_and_files_of_a_call_that_was_stopped_are_gone() {
         "no file of the call before is written"
     );
 }
+
+#[test]
+fn texts_of_eval_that_are_kept_stay_right() {
+    // The text of `eval` is the same for each call; what its names stand for is not.
+    let script = "made=no\nf (name, old) { local new; new=$(gensym); eval \"$new=\\$$old $name=$new\"; \
+        eval \"list=(\\$$new \\$$name $made)\"; returns $list; }\ng () { made=yes; own=o; f x own; }\n";
+    let mut evaluation = configured(script);
+    for (name, arguments, expected) in [
+        ("f", &["a", "made"][..], "(no g0 no)"),
+        ("f", &["b", "made"], "(no g0 no)"),
+        ("f", &["a", "b"], "(g0 no)"),
+        ("g", &[], "(o g0 yes)"),
+        ("f", &["a", "made"], "(no g0 no)"),
+    ] {
+        assert_eq!(call(&mut evaluation, name, arguments).1, expected, "{name}");
+        evaluation.reset();
+    }
+}

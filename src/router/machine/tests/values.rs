@@ -184,3 +184,38 @@ fn members_of_a_list() {
     assert_eq!(run(&script), (5, String::new()));
     prints("A=()\necho a@x | listexpand A joe orig\necho $?\n", "1\n");
 }
+
+#[test]
+fn nil_of_local_is_shared_by_its_holders_only() {
+    prints(
+        "f () { local a b; c=$a; lappend a x; grind $a $b $c; }\nf\nf\n",
+        "(x) nil (x)\n(x) nil (x)\n",
+    );
+    prints(
+        "f () { local a b; g $a; lappend a x; h $a; }\ng (l) { kept=$l; }\nh (l) { grind $l $kept; }\nf\n",
+        "(x) (x)\n",
+    );
+}
+
+#[test]
+fn what_a_pipe_returns_is_shown_once() {
+    for (script, expected) in [
+        ("echo x | f\necho y\n", "a\ny\n"),
+        ("x=$(echo x | f)\necho \"<$x>\"\n", "<a>\n"),
+        ("x=$(echo x | f; echo b)\necho \"<$x>\"\n", "<a\nb>\n"),
+        ("echo x | f | g\necho y\n", "got a\ny\n"),
+        ("{ echo x | f; } > file\necho y\ncat file\n", "y\na\n"),
+        ("for i in 1 2; do echo x | f; done\n", "a\na\n"),
+        (
+            "h () { echo x | f; }\nh\nx=$(h)\necho \"<$x>\"\n",
+            "a\n<a>\n",
+        ),
+        (
+            "( echo x | f )\nif echo x | f; then echo z; fi\n",
+            "a\na\nz\n",
+        ),
+    ] {
+        let functions = "f () { returns a; }\ng () { read l; echo got $l; }\n";
+        prints(&format!("{functions}{script}"), expected);
+    }
+}
