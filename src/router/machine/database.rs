@@ -108,6 +108,7 @@ impl Default for Databases {
             sources: Vec::new(),
             shared: Rc::new(RefCell::new(Answers::new(SHARED_BYTES_MAX))),
             own: Answers::new(OWN_BYTES_MAX),
+            spare: Vec::new(),
             work: None,
         }
     }
