@@ -375,6 +375,7 @@ impl<D: Driver> Shard<D> {
             helo: self.settings.hostname.clone().into_bytes(),
             protocol: b"report".to_vec(),
             source: None,
+            origin: spool::Origin::Relay,
             routing: None,
         };
         Self::report_message(Message::new(id, envelope, Content::Memory(content)))

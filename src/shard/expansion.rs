@@ -168,6 +168,8 @@ impl Expansion {
         let number = self.routing.groups.len() as u32;
         self.routing.groups.push(spool::Group {
             sender: from.unwrap_or_else(|| sender(envelope, inherited).to_vec()),
+            errors_to: None,
+            detached: false,
             edits,
         });
         self.numbers.insert((group, inherited), number);

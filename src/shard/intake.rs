@@ -446,6 +446,7 @@ fn envelope_of(transaction: Transaction, client: &[u8], arrival_ms: u64) -> (Env
         helo: transaction.helo,
         protocol: transaction.protocol.as_bytes().to_vec(),
         source: None,
+        origin: spool::Origin::Relay,
         routing: None,
     };
     (envelope, transaction.content)

@@ -132,6 +132,7 @@ pub(super) fn make(
         protocol: with(&file, submitter.trusted),
         helo: submitter.login.into_bytes(),
         source: Some(opened.source),
+        origin: spool::Origin::Relay,
         routing: None,
         sender,
     };

@@ -97,6 +97,8 @@ fn routing(rng: &mut Rng, generation: u64, replaced: &[u32]) -> Routing {
     });
     let group = Group {
         sender: format!("owner{generation}@a.example").into_bytes(),
+        errors_to: (generation % 3 == 0).then(|| b"errors@a.example".to_vec()),
+        detached: generation % 2 == 0,
         edits: edits.collect(),
     };
     let recipients = replaced.iter().flat_map(|of| {
