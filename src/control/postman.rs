@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use spool::ContentFile;
+use spool::{ContentFile, Origin};
 use spool::blocking::read_content;
 
 use crate::mail::line_ends::FromWire;
@@ -49,6 +49,18 @@ pub struct Kept {
     pub token: u64,
     /// The error's text.
     pub result: Result<(), String>,
+}
+
+/// Says in a message file who brought the message, so that it is the same when it is submitted again.
+pub fn put_origin(file: &mut FileEnvelope, origin: &Origin) {
+    match origin {
+        Origin::Relay => file.external = true,
+        Origin::Submission => {}
+        Origin::User(user) => {
+            file.user = Some(user.login.clone()).filter(|_| !user.trusted);
+            file.full_name = Some(user.full_name.clone()).filter(|name| !name.is_empty());
+        }
+    }
 }
 
 /// Writes the file under a name that is not seen, syncs it, renames it, syncs the directory.

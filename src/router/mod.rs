@@ -39,6 +39,8 @@ pub struct Mail<'a> {
     pub sender: &'a [u8],
     /// Who is to be routed; others of the message have been.
     pub recipients: &'a [Addressee<'a>],
+    /// The RET parameter.
+    pub ret: Option<&'static [u8]>,
     /// The ENVID parameter.
     pub envid: Option<&'a [u8]>,
     /// The client's address as text; for a submitted file what it says.
@@ -47,10 +49,12 @@ pub struct Mail<'a> {
     pub helo: &'a [u8],
     /// How it came: `ESMTP`, `local`.
     pub protocol: &'a [u8],
-    /// It was taken from a file of `router/`.
-    pub is_submitted: bool,
+    /// Who brought it.
+    pub origin: &'a message::Origin,
     /// Wall time of arrival.
     pub arrival_ms: u64,
+    /// Wall time.
+    pub now_ms: u64,
     /// Bytes of the content; 0 at the front door.
     pub size_bytes: u64,
     /// The content, or the start of it; none: it is not in memory, and [`Need::Content`] asks for it.
@@ -82,6 +86,10 @@ pub struct Routed {
 pub struct Group {
     /// Envelope sender; none: that of the message.
     pub sender: Option<Vec<u8>>,
+    /// Who is told of failures instead of the sender.
+    pub errors_to: Option<Vec<u8>>,
+    /// A list has taken the message over: its RET and ENVID are not for them.
+    pub detached: bool,
     /// Changes of the stored content, by place.
     pub edits: Vec<Edit>,
 }
@@ -138,7 +146,7 @@ pub struct Quad {
 /// What a routing needs before it can go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// The start of the content, the whole header in it unless that is larger than 128 KiB.
+    /// The start of the content, with the whole header.
     Content,
     /// Something that the control thread knows.
     Outside(Request),

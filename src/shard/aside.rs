@@ -8,7 +8,7 @@ use super::bounce::Keeping;
 use super::dispatch::Load;
 use super::large::Outgoing;
 use super::recipients::{addressed, sender_for};
-use crate::control::postman::{Aside, Original, Undeliverable};
+use crate::control::postman::{Aside, Original, Undeliverable, put_origin};
 use crate::io::Driver;
 use crate::mail::message_file::{FileEnvelope, FileRecipient};
 
@@ -64,7 +64,7 @@ impl<D: Driver> Shard<D> {
             })
         });
         let first = numbers.first().copied().unwrap_or(0);
-        let file = FileEnvelope {
+        let mut file = FileEnvelope {
             received_from: Some(envelope.client.clone()).filter(|client| !client.is_empty()),
             sender: Some(sender_for(envelope, first).to_vec()),
             envid: envelope.envid.clone(),
@@ -76,6 +76,7 @@ impl<D: Driver> Shard<D> {
             recipients: recipients.collect(),
             ..FileEnvelope::default()
         };
+        put_origin(&mut file, &envelope.origin);
         let kept = Undeliverable {
             shard: self.settings.shard,
             token,

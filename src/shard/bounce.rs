@@ -1,4 +1,5 @@
-//! Permanent failures: a report to the sender, or the message to `postman/` when there is none.
+//! Permanent failures: a report to the sender, or to whom the router names (`ERR`), or the message to `postman/` when
+//! there is nobody to tell. A message that came from nobody, as reports do, is never reported about.
 //!
 //! The report is staged before the outcomes it speaks of, so it is committed with or before them: a
 //! crash in between repeats the attempt, it never loses the report.
@@ -12,11 +13,12 @@ use super::Shard;
 use super::dispatch::{Due, Load};
 use super::intake::{Content, Message, Stalled};
 use super::large::Outgoing;
-use super::recipients::{self, addressed, sender_for};
+use super::recipients::{self, addressed, told_of};
 
 use crate::control::postman::{Kept, Original, Undeliverable};
 use crate::io::Driver;
 use crate::mail::date;
+use crate::mail::edit;
 use crate::mail::report::{Action, FailedRecipient, Report};
 use crate::scheduler::ThreadKey;
 
@@ -104,32 +106,38 @@ pub(super) struct Failed {
 }
 
 impl<D: Driver> Shard<D> {
-    /// Ends recipients for good: reports first, outcomes after them. Each sender that the message has by now gets
-    /// a report of its own.
+    /// Ends recipients for good: reports first, outcomes after them. Each address that is to be told gets a report of
+    /// its own; what one list has taken over and what not is not reported together.
     pub(super) fn fail(&mut self, message: MessageKey, failures: Vec<Failure>) {
         let mut rest = failures;
         while let Some(first) = rest.first() {
             let Some(live) = self.live.get(&message) else {
                 return;
             };
-            let sender = sender_for(&live.envelope, first.recipient);
-            let same = |failure: &Failure| sender_for(&live.envelope, failure.recipient) == sender;
+            let common = |failure: &Failure| {
+                let recipient = addressed(&live.envelope, failure.recipient);
+                let group = recipient.and_then(|recipient| recipient.group);
+                let told = told_of(&live.envelope, failure.recipient);
+                (told, recipients::is_detached(&live.envelope, group))
+            };
+            let ours = common(first);
+            let same = |failure: &Failure| common(failure) == ours;
             let (ours, others) = rest.iter().cloned().partition(same);
             rest = others;
-            self.fail_for_sender(message, ours);
+            self.fail_together(message, ours);
         }
     }
 
-    fn fail_for_sender(&mut self, message: MessageKey, failures: Vec<Failure>) {
+    fn fail_together(&mut self, message: MessageKey, failures: Vec<Failure>) {
         let Some(live) = self.live.get(&message) else {
             return;
         };
-        let has_sender = has_sender(&live.envelope, &failures);
-        let wanted = has_sender
+        let has_told = has_told(&live.envelope, &failures);
+        let wanted = has_told
             && failures
                 .iter()
                 .any(|failure| wants_report(&live.envelope, failure));
-        let wants_content = wanted || !has_sender;
+        let wants_content = wanted || !has_told;
         match live.content.clone() {
             None if wants_content => {
                 self.load(message, Load::Report { message, failures });
@@ -148,7 +156,7 @@ impl<D: Driver> Shard<D> {
         let Some(live) = self.live.get(&message) else {
             return;
         };
-        if !has_sender(&live.envelope, &failures) {
+        if !has_told(&live.envelope, &failures) {
             match content {
                 Some(content) => self.keep_for_postman(message, failures, content),
                 // Nobody else has it: kept without its content it would be lost.
@@ -327,7 +335,8 @@ impl<D: Driver> Shard<D> {
         self.log_result(message, thread, *recipient, *relay, word, reply);
     }
 
-    /// The report as a message of our own: null sender, to the original sender.
+    /// The report as a message of our own: null sender, to the original sender. What it returns is what the recipients
+    /// would have got: who else had a copy is not for the owner of a list.
     fn report(&mut self, message: MessageKey, failures: &[Failure], content: &[u8]) -> Stalled {
         let id = self.log.reserve_id();
         let id_text = id.to_string();
@@ -338,20 +347,25 @@ impl<D: Driver> Shard<D> {
             .map(|failure| failed_recipient(envelope, failure))
             .collect();
         let whole = self.log.content_len(message) == Some(content.len() as u64);
-        let full =
-            envelope.ret == Some(spool::Ret::Full) && whole && content.len() <= RETURNED_BYTES_MAX;
         let first = failures.first().map_or(0, |failure| failure.recipient);
-        let sender = sender_for(envelope, first).to_vec();
+        let group = addressed(envelope, first).and_then(|recipient| recipient.group);
+        let own = (!recipients::is_detached(envelope, group)).then_some(envelope);
+        let ret = own.and_then(|envelope| envelope.ret);
+        let full =
+            ret == Some(spool::Ret::Full) && whole && content.len() <= RETURNED_BYTES_MAX;
+        let edits = super::large::edits(recipients::edits(envelope, group));
+        let content = edit::apply(content, &edits);
+        let sender = told_of(envelope, first).to_vec();
         let content = Report {
             reporting_mta: &self.settings.hostname,
             message_id: &id_text,
             date: &date::format(self.now.wall_ms),
             arrival_date: &date::format(envelope.arrival_ms),
             sender: &sender,
-            envelope_id: envelope.envid.as_deref(),
+            envelope_id: own.and_then(|envelope| envelope.envid.as_deref()),
             original_id: &live.id.to_string(),
             failures: &failed,
-            original: content,
+            original: &content,
             full,
         }
         .write();
@@ -407,10 +421,10 @@ fn failed_recipient(envelope: &Envelope, failure: &Failure) -> FailedRecipient {
     }
 }
 
-/// Whether there is somebody to tell of these failures, which share a sender.
-fn has_sender(envelope: &Envelope, failures: &[Failure]) -> bool {
+/// Whether there is somebody to tell of these failures, which are told together.
+fn has_told(envelope: &Envelope, failures: &[Failure]) -> bool {
     let first = failures.first();
-    first.is_some_and(|first| !sender_for(envelope, first.recipient).is_empty())
+    first.is_some_and(|first| !told_of(envelope, first.recipient).is_empty())
 }
 
 /// An address as the value of ORCPT (RFC 3461 4.2).

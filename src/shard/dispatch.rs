@@ -507,6 +507,7 @@ pub(super) fn job_of(
             })
         })
         .collect();
+    let own = (!recipients::is_detached(envelope, group)).then_some(envelope);
     Job {
         token: vertex.0,
         sender: recipients::sender(envelope, group).to_vec(),
@@ -515,8 +516,8 @@ pub(super) fn job_of(
         eight_bit: envelope.body == spool::BodyKind::EightBit,
         binary: envelope.body == spool::BodyKind::Binary,
         smtputf8: envelope.smtputf8,
-        ret: envelope.ret.map(super::result::client_ret),
-        envid: envelope.envid.clone(),
+        ret: own.and_then(|envelope| envelope.ret.map(super::result::client_ret)),
+        envid: own.and_then(|envelope| envelope.envid.clone()),
         identity,
     }
 }

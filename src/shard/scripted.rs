@@ -14,7 +14,7 @@ use crate::base::clock::Now;
 use crate::control::maps::{Published, Versions};
 use crate::router::loaded::{LoadError, Loaded};
 use crate::router::machine::Evaluation;
-use crate::router::message::{self, EnvelopeRecipient, Facts, Notary, Origin, Progress};
+use crate::router::message::{self, EnvelopeRecipient, Facts, Notary, Progress};
 use crate::router::relation::{Source, Version};
 use crate::router::runner::Runner;
 use crate::router::value::Value;
@@ -33,6 +33,8 @@ struct Shared {
     maps: RefCell<Versions>,
     settings: Arc<message::Settings>,
     front_door: FrontDoor,
+    /// The scripts name `envelopeinfo`.
+    tells_envelope: bool,
     names: RefCell<Vec<Arc<str>>>,
 }
 
@@ -59,8 +61,10 @@ impl Scripted {
         settings: Arc<message::Settings>,
         front_door: FrontDoor,
     ) -> Result<Self, LoadError> {
+        let template = loaded.again()?;
         let shared = Shared {
-            template: loaded.again()?,
+            tells_envelope: template.knows_name(b"envelopeinfo"),
+            template,
             idle: RefCell::default(),
             maps: RefCell::new(maps),
             settings,
@@ -78,11 +82,12 @@ impl Scripted {
             id: mail.id.to_string(),
             sender: mail.sender.to_vec(),
             recipients,
+            ret: mail.ret.map(<[u8]>::to_vec),
             envid: mail.envid.map(<[u8]>::to_vec),
-            // What is submitted here has been completed when it was picked up.
-            origin: Origin::Relay,
+            origin: mail.origin.clone(),
+            keywords: self.shared.keywords(mail),
             arrival_ms: mail.arrival_ms,
-            now_ms: mail.arrival_ms,
+            now_ms: mail.now_ms,
             content_len: mail.size_bytes,
             ..Facts::default()
         };
@@ -94,8 +99,8 @@ impl Scripted {
             notaries: mail.recipients.iter().map(notary).collect(),
             content: None,
             now: Now {
-                mono_ns: mail.arrival_ms.saturating_mul(1_000_000),
-                wall_ms: mail.arrival_ms,
+                mono_ns: mail.now_ms.saturating_mul(1_000_000),
+                wall_ms: mail.now_ms,
             },
         };
         Box::new(routing).go(mail.content)
@@ -155,6 +160,21 @@ impl Shared {
             evaluation.reset();
             idle.push(evaluation);
         }
+    }
+
+    /// What the envelope says besides, where somebody may ask for it.
+    fn keywords(&self, mail: &Mail<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
+        if !self.tells_envelope && !mail.sender.is_empty() {
+            return Vec::new();
+        }
+        let received = [mail.helo, b" ([", mail.client, b"])"].concat();
+        let all = [
+            (&b"rcvdfrom"[..], received),
+            (b"with", mail.protocol.to_vec()),
+        ];
+        all.into_iter()
+            .map(|(key, value)| (key.to_vec(), value))
+            .collect()
     }
 
     /// A name as a shared text: most messages go to few next hops.
@@ -222,12 +242,22 @@ impl Under {
     fn convert(&self, routed: message::Routed) -> Routed {
         let mut result = Routed::default();
         for group in routed.groups {
-            let number = result.groups.len() as u32;
-            result.groups.push(Group {
+            let mut common = Group {
                 sender: (group.sender != self.sender).then_some(group.sender),
+                errors_to: group.errors_to,
+                detached: false,
                 edits: group.edits.to_vec(),
-            });
+            };
+            // Members of a list that has taken the message over are a group of their own.
+            let mut numbers = [None; 2];
             for recipient in group.recipients {
+                let detached = recipient.notary.as_ref();
+                let detached = detached.is_some_and(|notary| notary.detached);
+                let number = *numbers[usize::from(detached)].get_or_insert_with(|| {
+                    common.detached = detached;
+                    result.groups.push(common.clone());
+                    result.groups.len() as u32 - 1
+                });
                 result.recipients.push(Recipient {
                     of: recipient.of,
                     group: number,

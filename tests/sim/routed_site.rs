@@ -117,6 +117,7 @@ impl TestRouter {
                         remove: 0,
                         insert: LIST_LINE.to_vec(),
                     }],
+                    ..Group::default()
                 },
             ],
         }

@@ -90,7 +90,8 @@ impl Evaluation {
     }
 
     /// Whether any script names it.
-    pub(in crate::router) fn knows_name(&self, name: &[u8]) -> bool {
+    #[must_use]
+    pub fn knows_name(&self, name: &[u8]) -> bool {
         self.state.symbols.lookup(name).is_some()
     }
 
