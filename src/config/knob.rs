@@ -162,7 +162,9 @@ impl Item {
             let good = match self {
                 Self::Address => text.parse::<std::net::SocketAddr>().is_ok(),
                 Self::Network => text.parse::<Network>().is_ok(),
-                Self::Domain | Self::Duration | Self::Login => !text.is_empty() && !text.contains(' '),
+                Self::Domain | Self::Duration | Self::Login => {
+                    !text.is_empty() && !text.contains(' ')
+                }
             };
             if !good {
                 return Err(text);

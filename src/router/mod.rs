@@ -15,6 +15,7 @@ pub mod message;
 pub mod next_hop;
 pub mod pattern;
 pub mod relation;
+mod remarks;
 pub mod request;
 pub mod runner;
 pub mod stock;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 
 use crate::mail::edit::Edit;
 
+pub use remarks::Remarks;
 pub use table::{BadRoute, Table};
 
 /// A message that is to be routed.
@@ -79,6 +81,8 @@ pub struct Routed {
     pub groups: Vec<Group>,
     /// What becomes of the addressees.
     pub recipients: Vec<Recipient>,
+    /// For the administrator.
+    pub remarks: Remarks,
 }
 
 /// Recipients that get the same content from the same sender.

@@ -15,7 +15,7 @@ use super::intake::{Content, Message, Stalled};
 use super::large::Outgoing;
 use super::recipients::{self, addressed, told_of};
 
-use crate::control::postman::{Kept, Original, Undeliverable};
+use crate::control::postman::{Kept, Original, Place, Undeliverable};
 use crate::io::Driver;
 use crate::mail::date;
 use crate::mail::edit;
@@ -95,6 +95,8 @@ pub(super) enum Keeping {
     Failures(Vec<Failure>),
     /// In `deferred/`: these recipients, and why.
     Aside(Vec<u32>, String),
+    /// In `postman/`: a copy for this event; the file of its content stays until then.
+    Copy(&'static str, Option<Arc<spool::ContentFile>>),
 }
 
 /// Failures whose report waits for room in the spool.
@@ -244,7 +246,7 @@ impl<D: Driver> Shard<D> {
                     (address.to_vec(), failure.reply.clone())
                 })
                 .collect(),
-            aside: None,
+            place: Place::Failed,
             content: match content {
                 Outgoing::Memory(content) => Original::Memory(content),
                 Outgoing::File(file) => Original::File(file),
@@ -271,6 +273,7 @@ impl<D: Driver> Shard<D> {
             Keeping::Aside(numbers, reason) => {
                 return self.is_aside(message, numbers, &reason, kept.result);
             }
+            Keeping::Copy(event, file) => return self.copy_kept(event, file, &kept.result),
         };
         match kept.result {
             Ok(()) => self.record_failures(message, &failures),
@@ -351,8 +354,7 @@ impl<D: Driver> Shard<D> {
         let group = addressed(envelope, first).and_then(|recipient| recipient.group);
         let own = (!recipients::is_detached(envelope, group)).then_some(envelope);
         let ret = own.and_then(|envelope| envelope.ret);
-        let full =
-            ret == Some(spool::Ret::Full) && whole && content.len() <= RETURNED_BYTES_MAX;
+        let full = ret == Some(spool::Ret::Full) && whole && content.len() <= RETURNED_BYTES_MAX;
         let edits = super::large::edits(recipients::edits(envelope, group));
         let content = edit::apply(content, &edits);
         let sender = told_of(envelope, first).to_vec();

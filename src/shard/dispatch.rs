@@ -87,6 +87,8 @@ pub(super) enum Load {
         numbers: Vec<u32>,
         reason: String,
     },
+    /// For the copy in `postman/` that this event asks for.
+    Copy(&'static str),
 }
 
 impl<D: Driver> Shard<D> {
@@ -355,6 +357,7 @@ impl<D: Driver> Shard<D> {
             Load::Aside {
                 numbers, reason, ..
             } => self.keep_aside(message, numbers, reason, content),
+            Load::Copy(event) => self.keep_copy(message, event, content),
         }
     }
 
@@ -433,6 +436,7 @@ impl<D: Driver> Shard<D> {
                 self.fail_with(message, failures, None);
             }
             Load::Routing { token } => self.resume(token, Answer::Content(None)),
+            Load::Copy(event) => self.copy_kept(event, None, &Err(why.to_owned())),
             Load::Aside {
                 message,
                 numbers,

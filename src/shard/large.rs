@@ -314,7 +314,8 @@ impl<D: Driver> Shard<D> {
         let services = self.settings.services.iter();
         let longest = services.map(|service| service.header_bytes_max).max();
         let is_all = start.len() as u64 >= file.len || start.len() > longest.unwrap_or(0);
-        let has_end = start.starts_with(b"\r\n") || memchr::memmem::find(&start, b"\n\r\n").is_some();
+        let has_end =
+            start.starts_with(b"\r\n") || memchr::memmem::find(&start, b"\n\r\n").is_some();
         if is_all || has_end {
             self.log.content_close(&file);
             return self.resume(token, Answer::Content(Some(Arc::new(start))));

@@ -183,8 +183,11 @@ impl<D: Driver> Shard<D> {
     pub(super) fn routed(&mut self, waits: Waits, turn: Turn) {
         match (self.answer_what_is_known(turn), waits) {
             (Turn::Need(routing, need), waits) => self.suspend(waits, routing, need),
-            (Turn::Done(routed), Waits::Message(message, asked)) => {
+            (Turn::Done(mut routed), Waits::Message(message, asked)) => {
                 self.not_routing(message, &asked);
+                if !routed.remarks.is_empty() {
+                    self.note(message, std::mem::take(&mut routed.remarks));
+                }
                 let len = self.log.content_len(message).unwrap_or(0);
                 if routed
                     .groups

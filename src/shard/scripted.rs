@@ -19,8 +19,8 @@ use crate::router::relation::{Source, Version};
 use crate::router::runner::Runner;
 use crate::router::value::Value;
 use crate::router::{
-    Addressee, Answer, Check, Fate, Group, Mail, Need, Quad, Recipient, Routed, Router, Routing,
-    Turn,
+    Addressee, Answer, Check, Fate, Group, Mail, Need, Quad, Recipient, Remarks, Routed, Router,
+    Routing, Turn,
 };
 
 /// Evaluations that are kept for the next messages.
@@ -228,11 +228,21 @@ impl Under {
                 Turn::Stopped(why)
             }
             Progress::Done(routed) => {
-                let routed = self.convert(routed);
+                let remarks = self.remarks(&routed.events);
+                let mut routed = self.convert(routed);
+                routed.remarks = remarks;
                 self.end();
                 Turn::Done(routed)
             }
         }
+    }
+
+    fn remarks(&mut self, events: &[message::Event]) -> Remarks {
+        if events.is_empty() {
+            return Remarks::default();
+        }
+        let said = self.evaluation.surroundings();
+        Remarks::of(events, &said.squirrels, said.error_addresses.as_ref())
     }
 
     fn end(self: Box<Self>) {
@@ -329,6 +339,7 @@ impl Under {
         let routed = Routed {
             groups: vec![Group::default()],
             recipients: recipients.collect(),
+            ..Routed::default()
         };
         Turn::Done(routed)
     }

@@ -120,6 +120,7 @@ impl TestRouter {
                     ..Group::default()
                 },
             ],
+            ..Routed::default()
         }
     }
 }
@@ -145,6 +146,7 @@ impl Routing for Waiting {
                 return Turn::Done(Routed {
                     recipients: held.collect(),
                     groups: vec![Group::default()],
+                    ..Routed::default()
                 });
             }
             Answer::Content(content) => {

@@ -72,7 +72,11 @@ impl Submitter {
             is_believed,
             is_relayed: is_believed && file.external,
         };
-        match file.user.as_deref().filter(|_| is_believed && !file.external) {
+        match file
+            .user
+            .as_deref()
+            .filter(|_| is_believed && !file.external)
+        {
             Some(name) => Self::named(&String::from_utf8_lossy(name)),
             None => Ok(owner),
         }
@@ -390,10 +394,9 @@ fn received(file: &FileEnvelope, submitter: &Submitter, host: &str) -> Received 
 }
 
 fn with(file: &FileEnvelope, is_believed: bool) -> Vec<u8> {
-    let given = file
-        .with
-        .as_deref()
-        .filter(|with| is_believed && !with.is_empty() && with.iter().all(u8::is_ascii_alphanumeric));
+    let given = file.with.as_deref().filter(|with| {
+        is_believed && !with.is_empty() && with.iter().all(u8::is_ascii_alphanumeric)
+    });
     given.unwrap_or(b"STDIN").to_vec()
 }
 
