@@ -19,6 +19,7 @@ use crate::control::postman::{Kept, Original, Place, Undeliverable};
 use crate::io::Driver;
 use crate::mail::date;
 use crate::mail::edit;
+use crate::mail::header;
 use crate::mail::report::{Action, FailedRecipient, Report};
 use crate::scheduler::ThreadKey;
 
@@ -355,8 +356,7 @@ impl<D: Driver> Shard<D> {
         let own = (!recipients::is_detached(envelope, group)).then_some(envelope);
         let ret = own.and_then(|envelope| envelope.ret);
         let full = ret == Some(spool::Ret::Full) && whole && content.len() <= RETURNED_BYTES_MAX;
-        let edits = super::large::edits(recipients::edits(envelope, group));
-        let content = edit::apply(content, &edits);
+        let content = returned(envelope, group, content);
         let sender = told_of(envelope, first).to_vec();
         let content = Report {
             reporting_mta: &self.settings.hostname,
@@ -396,6 +396,25 @@ impl<D: Driver> Shard<D> {
         };
         Self::report_message(Message::new(id, envelope, Content::Memory(content)))
     }
+}
+
+/// The content, or its start, as a report returns it: who had a blind copy is nobody's business (RFC 5322 3.6.3), also
+/// where a message of a user has failed before its header was completed.
+fn returned(envelope: &Envelope, group: Option<u32>, content: &[u8]) -> Vec<u8> {
+    let mut edits = super::large::edits(recipients::edits(envelope, group));
+    edits.retain(|edit| edit.at < content.len() as u64);
+    if !edits.is_empty() || envelope.origin == spool::Origin::Relay {
+        return edit::apply(content, &edits);
+    }
+    let mut out = Vec::with_capacity(content.len());
+    let mut fields = header::fields(content);
+    for field in fields.by_ref() {
+        if !field.is("Bcc") && !field.is("Resent-Bcc") {
+            out.extend_from_slice(field.whole);
+        }
+    }
+    out.extend_from_slice(fields.rest());
+    out
 }
 
 fn wants_report(envelope: &Envelope, failure: &Failure) -> bool {
