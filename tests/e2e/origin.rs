@@ -316,18 +316,16 @@ fn broken_headers_are_kept_and_written_down_where_the_script_says() {
 #[test]
 fn a_script_may_take_messages_one_by_one() {
     let hop = Hop::start();
-    let script = format!(
-        "process (file) {{\n\
+    let script = "process (file) {\n\
          \tcase \"$file\" in\n\
          \t[0-9]*)\t[ -f DIR/go ] || return 3\n\
          \t\tTAKEN=\"$file\"\n\
          \t\trfc822 \"$file\" ;;\n\
          \tesac\n\
-         \treturn 0\n}}\n\
-         router (address, attributes) {{\n\
-         \treturns (((smtp \"HOP\" \"$TAKEN.$address\" $attributes)))\n}}\n"
-    );
-    let daemon = with_script(hop.address, &script);
+         \treturn 0\n}\n\
+         router (address, attributes) {\n\
+         \treturns (((smtp \"HOP\" \"$TAKEN.$address\" $attributes)))\n}\n";
+    let daemon = with_script(hop.address, script);
     let id = Client::submit(
         daemon.address,
         "a@a.example",

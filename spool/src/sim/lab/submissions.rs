@@ -223,7 +223,7 @@ impl Day {
             }),
             origin: Origin::User(Box::new(Submitter {
                 uid: path.name as u32,
-                trusted: path.name % 2 == 0,
+                trusted: path.name.is_multiple_of(2),
                 login: b"joe".to_vec(),
                 full_name: b"Joe User".to_vec(),
             })),
