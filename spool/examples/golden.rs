@@ -62,6 +62,7 @@ fn full_envelope() -> Envelope {
             changed_ns: 13,
             size: 14,
         }),
+        origin: Origin::Relay,
         routing: None,
     }
 }

@@ -37,6 +37,6 @@ pub use recover::{
 pub use rest::{Hop, RestView, RestingRecipient};
 pub use routing::{Edit, Group, Routed, Routing};
 pub use types::{
-    Accepted, Awake, BodyKind, Content, Envelope, Event, MessageKey, Outcome, ReadError,
-    ReadTicket, Recipient, Refusal, Ret, Settings, Source, Stats, Status, ThreadState,
+    Accepted, Awake, BodyKind, Content, Envelope, Event, MessageKey, Origin, Outcome, ReadError,
+    ReadTicket, Recipient, Refusal, Ret, Settings, Source, Stats, Status, Submitter, ThreadState,
 };

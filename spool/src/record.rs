@@ -3,7 +3,9 @@
 use crate::content::{ContentFile, PIECE_BYTES, large_head};
 use crate::id::SpoolId;
 use crate::routing::Routing;
-use crate::types::{BodyKind, Envelope, Outcome, Recipient, Ret, Source, Status, ThreadState};
+use crate::types::{
+    BodyKind, Envelope, Origin, Outcome, Recipient, Ret, Source, Status, Submitter, ThreadState,
+};
 
 /// Bytes before every payload: kind, three zero bytes, length, checksum of the payload.
 pub const HEADER_BYTES: usize = 12;
@@ -219,7 +221,7 @@ pub fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope) {
     out.text(&envelope.client);
     out.text(&envelope.helo);
     out.text(&envelope.protocol);
-    put_source(out, envelope.source);
+    put_origin(out, envelope);
     out.put(&(envelope.recipients.len() as u32).to_le_bytes());
     for recipient in &envelope.recipients {
         out.text(&recipient.address);
@@ -232,12 +234,67 @@ pub fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope) {
     }
 }
 
+/// Bits of the byte that says what is known of where a message came from. Mail of other hosts has none.
+const FROM_FILE: u8 = 1;
+const FROM_CLIENT: u8 = 2;
+const FROM_USER: u8 = 4;
+
+/// Whether a user is trusted.
+const TRUSTED: u8 = 1;
+
+fn put_origin(out: &mut Vec<u8>, envelope: &Envelope) {
+    let brought = match &envelope.origin {
+        Origin::Relay => 0,
+        Origin::Submission => FROM_CLIENT,
+        Origin::User(_) => FROM_USER,
+    };
+    let file = envelope.source.map_or(0, |_| FROM_FILE);
+    out.put(&[brought | file]);
+    if let Some(source) = envelope.source {
+        put_identity(out, source);
+    }
+    if let Origin::User(user) = &envelope.origin {
+        out.put(&user.uid.to_le_bytes());
+        out.put(&[if user.trusted { TRUSTED } else { 0 }]);
+        out.text(&user.login);
+        out.text(&user.full_name);
+    }
+}
+
+fn take_origin(reader: &mut Reader<'_>) -> Result<(Option<Source>, Origin), DecodeError> {
+    let bits = reader.u8()?;
+    let source = match bits & FROM_FILE {
+        0 => None,
+        _ => Some(take_identity(reader)?),
+    };
+    let origin = match bits & !FROM_FILE {
+        0 => Origin::Relay,
+        FROM_CLIENT => Origin::Submission,
+        FROM_USER => Origin::User(Box::new(Submitter {
+            uid: reader.u32()?,
+            trusted: match reader.u8()? {
+                0 => false,
+                TRUSTED => true,
+                _ => return Err(DecodeError::Value),
+            },
+            login: reader.text()?,
+            full_name: reader.text()?,
+        })),
+        _ => return Err(DecodeError::Value),
+    };
+    Ok((source, origin))
+}
+
 pub(crate) fn put_source(out: &mut Vec<u8>, source: Option<Source>) {
     let Some(source) = source else {
         out.put(&[0]);
         return;
     };
     out.put(&[1]);
+    put_identity(out, source);
+}
+
+fn put_identity(out: &mut Vec<u8>, source: Source) {
     for number in [source.device, source.inode, source.changed_ns, source.size] {
         out.put(&number.to_le_bytes());
     }
@@ -246,14 +303,18 @@ pub(crate) fn put_source(out: &mut Vec<u8>, source: Option<Source>) {
 pub(crate) fn take_source(reader: &mut Reader<'_>) -> Result<Option<Source>, DecodeError> {
     match reader.u8()? {
         0 => Ok(None),
-        1 => Ok(Some(Source {
-            device: reader.u64()?,
-            inode: reader.u64()?,
-            changed_ns: reader.u64()?,
-            size: reader.u64()?,
-        })),
+        1 => Ok(Some(take_identity(reader)?)),
         _ => Err(DecodeError::Value),
     }
+}
+
+fn take_identity(reader: &mut Reader<'_>) -> Result<Source, DecodeError> {
+    Ok(Source {
+        device: reader.u64()?,
+        inode: reader.u64()?,
+        changed_ns: reader.u64()?,
+        size: reader.u64()?,
+    })
 }
 
 /// Reads an envelope that fills `bytes`.
@@ -281,7 +342,7 @@ pub fn envelope(bytes: &[u8]) -> Result<Envelope, DecodeError> {
     let client = reader.text()?;
     let helo = reader.text()?;
     let protocol = reader.text()?;
-    let source = take_source(&mut reader)?;
+    let (source, origin) = take_origin(&mut reader)?;
     let count = reader.u32()? as usize;
     // A recipient takes four bytes at least: a count that cannot be true allocates nothing.
     if count > reader.0.len() / 4 {
@@ -311,6 +372,7 @@ pub fn envelope(bytes: &[u8]) -> Result<Envelope, DecodeError> {
         helo,
         protocol,
         source,
+        origin,
         routing,
     })
 }

@@ -14,6 +14,14 @@ use crate::types::{Envelope, Event, MessageKey, Outcome, Refusal, Status};
 /// Bytes before a piece: id 16, first number 4, piece 4, pieces 4.
 pub(crate) const PIECE_HEAD_BYTES: usize = 28;
 
+/// Stands in the count of a group's edits: the address for reports follows.
+const HAS_ERRORS_TO: u32 = 1 << 31;
+
+/// Likewise: RET and ENVID are not for the group.
+const DETACHED: u32 = 1 << 30;
+
+const FLAGS: u32 = HAS_ERRORS_TO | DETACHED;
+
 /// A change of the content of a message on its way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edit {
@@ -30,6 +38,10 @@ pub struct Edit {
 pub struct Group {
     /// Envelope sender.
     pub sender: Vec<u8>,
+    /// Who is told of failures instead of the sender.
+    pub errors_to: Option<Vec<u8>>,
+    /// A list has taken the message over: its RET and ENVID are not for them (RFC 3461 5.2.7.3).
+    pub detached: bool,
     /// By their places; they do not overlap.
     pub edits: Vec<Edit>,
 }
@@ -96,7 +108,14 @@ impl Routing {
         put_count(out, self.groups.len());
         for group in &self.groups {
             out.text(&group.sender);
-            put_count(out, group.edits.len());
+            let told = group.errors_to.as_ref().map_or(0, |_| HAS_ERRORS_TO);
+            let detached = if group.detached { DETACHED } else { 0 };
+            let count = group.edits.len() as u32;
+            debug_assert!(count & FLAGS == 0, "edits are bounded far below");
+            out.put(&(count | told | detached).to_le_bytes());
+            if let Some(errors_to) = &group.errors_to {
+                out.text(errors_to);
+            }
             for edit in &group.edits {
                 out.put(&edit.at.to_le_bytes());
                 out.put(&edit.remove.to_le_bytes());
@@ -127,12 +146,7 @@ impl Routing {
         let generation = reader.u64()?;
         let replaced = many(reader, 4, Reader::u32)?;
         let hops = many(reader, 4, |reader| Ok((name(reader)?, name(reader)?)))?;
-        let groups = many(reader, 6, |reader| {
-            Ok(Group {
-                sender: reader.text()?,
-                edits: many(reader, 16, edit)?,
-            })
-        })?;
+        let groups = many(reader, 6, group)?;
         let (hops_count, groups_count) = (hops.len() as u32, groups.len() as u32);
         let recipients = many(reader, 17, |reader| {
             let recipient = routed(reader)?;
@@ -164,6 +178,15 @@ fn many<'a, T>(
     one: impl Fn(&mut Reader<'a>) -> Result<T, DecodeError>,
 ) -> Result<Vec<T>, DecodeError> {
     let count = reader.u32()? as usize;
+    these(reader, count, least, one)
+}
+
+fn these<'a, T>(
+    reader: &mut Reader<'a>,
+    count: usize,
+    least: usize,
+    one: impl Fn(&mut Reader<'a>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
     if count > reader.0.len() / least {
         return Err(DecodeError::Truncated);
     }
@@ -173,6 +196,21 @@ fn many<'a, T>(
 fn name(reader: &mut Reader<'_>) -> Result<Arc<str>, DecodeError> {
     let text = String::from_utf8(reader.text()?).map_err(|_| DecodeError::Value)?;
     Ok(text.into())
+}
+
+fn group(reader: &mut Reader<'_>) -> Result<Group, DecodeError> {
+    let sender = reader.text()?;
+    let count = reader.u32()?;
+    let errors_to = match count & HAS_ERRORS_TO {
+        0 => None,
+        _ => Some(reader.text()?),
+    };
+    Ok(Group {
+        sender,
+        errors_to,
+        detached: count & DETACHED != 0,
+        edits: these(reader, (count & !FLAGS) as usize, 16, edit)?,
+    })
 }
 
 fn edit(reader: &mut Reader<'_>) -> Result<Edit, DecodeError> {

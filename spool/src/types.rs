@@ -119,6 +119,31 @@ pub struct Source {
     pub size: u64,
 }
 
+/// Who brought a message. What is done to its header depends on it.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// Another host, or this one.
+    #[default]
+    Relay,
+    /// A client that submits (RFC 6409).
+    Submission,
+    /// A user of this host.
+    User(Box<Submitter>),
+}
+
+/// The user of this host who submitted a message.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Submitter {
+    /// His number.
+    pub uid: u32,
+    /// Whether he may say who the sender is.
+    pub trusted: bool,
+    /// His login name.
+    pub login: Vec<u8>,
+    /// The name that stands beside his address; empty: none.
+    pub full_name: Vec<u8>,
+}
+
 /// Envelope and arrival facts of a message.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Envelope {
@@ -144,6 +169,8 @@ pub struct Envelope {
     pub protocol: Vec<u8>,
     /// The file it was taken from, if it was.
     pub source: Option<Source>,
+    /// Who brought it.
+    pub origin: Origin,
     /// What has become of its recipients, once some have been replaced.
     pub routing: Option<Box<Routing>>,
 }

@@ -7,8 +7,8 @@ use spool::op::{FileId, Op, Request, Token};
 use spool::record::{self, DecodeError, Kind, MessageHead, take_frame};
 use spool::sim::SimDisk;
 use spool::{
-    BodyKind, Edit, Envelope, Group, Outcome, Recipient, RecoverError, Recovered, Recovery, Ret,
-    Routed, Routing, Settings, Source, SpoolId, Status, ThreadState,
+    BodyKind, Edit, Envelope, Group, Origin, Outcome, Recipient, RecoverError, Recovered, Recovery,
+    Ret, Routed, Routing, Settings, Source, SpoolId, Status, Submitter, ThreadState,
 };
 
 fn hex(text: &str) -> Vec<u8> {
@@ -111,6 +111,8 @@ fn routing() -> Routing {
         hops: vec![("smtp".into(), "h".into())],
         groups: vec![Group {
             sender: b"o@b".to_vec(),
+            errors_to: None,
+            detached: false,
             edits: vec![Edit {
                 at: 5,
                 remove: 2,
@@ -149,6 +151,69 @@ fn an_envelope_with_a_round() {
     assert_eq!(record::envelope(&encoded).expect("decodes"), envelope);
 }
 
+/// What came later stands where earlier versions wrote nothing but zeroes: their bytes mean what they meant.
+#[test]
+fn who_brought_a_message_and_who_is_told_of_failures() {
+    let user = Submitter {
+        uid: 0x1234,
+        trusted: true,
+        login: b"joe".to_vec(),
+        full_name: b"J".to_vec(),
+    };
+    let source = Source {
+        device: 1,
+        inode: 2,
+        changed_ns: 3,
+        size: 4,
+    };
+    let file = "0100000000000000 0200000000000000 0300000000000000 0400000000000000";
+    let user_bytes = "34120000 01 0300 6a6f65 0100 4a";
+    for (origin, source, bytes) in [
+        (Origin::Relay, None, "00".to_owned()),
+        (Origin::Relay, Some(source), format!("01 {file}")),
+        (Origin::Submission, None, "02".to_owned()),
+        (
+            Origin::User(Box::new(user.clone())),
+            None,
+            format!("04 {user_bytes}"),
+        ),
+        (
+            Origin::User(Box::new(user)),
+            Some(source),
+            format!("05 {file} {user_bytes}"),
+        ),
+    ] {
+        let envelope = Envelope {
+            origin,
+            source,
+            ..Envelope::default()
+        };
+        let start = "0000000000000000 00 00 00 0000 00 0000 0000 0000";
+        let encoded = hex(&format!("{start} {bytes} 00000000"));
+        let mut out = Vec::new();
+        record::put_envelope(&mut out, &envelope);
+        assert_eq!(out, encoded, "{envelope:?}");
+        assert_eq!(record::envelope(&encoded).expect("decodes"), envelope);
+    }
+    for wrong in ["06", "08", "04 34120000 02 0000 0000"] {
+        let start = "0000000000000000 00 00 00 0000 00 0000 0000 0000";
+        let encoded = hex(&format!("{start} {wrong} 00000000"));
+        assert_eq!(record::envelope(&encoded), Err(DecodeError::Value));
+    }
+    let mut told = routing();
+    told.groups[0].errors_to = Some(b"e@b".to_vec());
+    told.groups[0].detached = true;
+    let envelope = Envelope {
+        routing: Some(Box::new(told)),
+        ..Envelope::default()
+    };
+    let mut out = Vec::new();
+    record::put_envelope(&mut out, &envelope);
+    let group = hex("01000000 0300 6f4062 010000c0 0300 654062 0500000000000000");
+    assert!(out.windows(group.len()).any(|window| window == group));
+    assert_eq!(record::envelope(&out).expect("decodes"), envelope);
+}
+
 #[test]
 fn message() {
     let envelope = Envelope {
@@ -172,6 +237,7 @@ fn message() {
             changed_ns: 0x33,
             size: 0x34,
         }),
+        origin: Origin::Relay,
         routing: None,
     };
     let encoded = hex(

@@ -122,6 +122,7 @@ impl Plan {
         pickup::Setup {
             postoffice: self.config.paths.postoffice.clone(),
             hostname: worker::hostname(&self.config),
+            trusted_users: self.config.router.trusted_users.clone(),
             limits: pickup::Limits {
                 message_bytes_max: session.message_bytes_max,
                 header_bytes_max: session.header_bytes_max,

@@ -54,7 +54,8 @@ impl RoutePlan {
             versions: versions(&loaded, session.maps()),
             settings: Arc::new(message::Settings {
                 hostname,
-                received_max: config.smtpserver.services[0].session.received_max,
+                // What was taken has a field of this host besides.
+                received_max: config.smtpserver.services[0].session.received_max + 1,
                 ..message::Settings::default()
             }),
             front_door: FrontDoor {

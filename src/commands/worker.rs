@@ -151,7 +151,8 @@ fn policies(config: &Config) -> Vec<Policy> {
     let all = config.smtpserver.services.iter().flat_map(|service| {
         let trusted = service.trusted_networks.clone();
         let policy = Policy::new(trusted, &run::local_domains(config))
-            .with_mailboxes(&run::mailbox_domains(config));
+            .with_mailboxes(&run::mailbox_domains(config))
+            .with_submission(service.submission);
         std::iter::repeat_n(policy, service.listen.len())
     });
     all.collect()

@@ -37,6 +37,8 @@ pub(super) enum Item {
     Domain,
     /// Durations with units.
     Duration,
+    /// Login names.
+    Login,
 }
 
 /// One setting.
@@ -146,6 +148,7 @@ impl Item {
             Self::Network => "\"10.0.0.0/8\" or \"::1/128\", without host bits",
             Self::Domain => "\"example.org\" or \".example.org\"",
             Self::Duration => "\"1m\" or \"2h\"",
+            Self::Login => "\"uucp\"",
         }
     }
 
@@ -159,7 +162,9 @@ impl Item {
             let good = match self {
                 Self::Address => text.parse::<std::net::SocketAddr>().is_ok(),
                 Self::Network => text.parse::<Network>().is_ok(),
-                Self::Domain | Self::Duration => !text.is_empty() && !text.contains(' '),
+                Self::Domain | Self::Duration | Self::Login => {
+                    !text.is_empty() && !text.contains(' ')
+                }
             };
             if !good {
                 return Err(text);

@@ -1,6 +1,6 @@
 //! The list of all settings. Everything about a setting stands here and nowhere else.
 
-use super::knob::Item::{Address, Domain, Duration as Durations, Network};
+use super::knob::Item::{Address, Domain, Duration as Durations, Login, Network};
 use super::knob::Kind::{Count, Duration, Flag, List, Pairs, Size, Text, Word};
 use super::knob::{Kind, Knob};
 
@@ -190,6 +190,13 @@ pub(super) const KNOBS: &[Knob] = &[
     ),
     knob(
         "smtpserver",
+        "submission",
+        Flag,
+        "false",
+        "Trusted clients submit (RFC 6409): what a header lacks is added, Bcc is removed; otherwise mail passes as it is.",
+    ),
+    knob(
+        "smtpserver",
         "message_size_max",
         Size {
             min: 1 << 10,
@@ -356,6 +363,13 @@ pub(super) const KNOBS: &[Knob] = &[
         Pairs,
         "",
         "channel!next-hop by domain; .example.org: all below it.",
+    ),
+    knob(
+        "router",
+        "trusted_users",
+        List(Login),
+        "",
+        "Users of this host, besides root and the daemon's, whose word is taken for who the sender is.",
     ),
     knob(
         "router",

@@ -101,6 +101,8 @@ pub struct Service {
     pub listen: Vec<SocketAddr>,
     /// Clients that may relay.
     pub trusted_networks: Vec<Network>,
+    /// These clients submit.
+    pub submission: bool,
     /// Limits of a session; the host name is filled in at start.
     pub session: crate::protocol::server::Settings,
 }
@@ -137,6 +139,8 @@ pub struct Router {
     pub local_domains: Vec<String>,
     /// Routes by domain.
     pub routes: Vec<(String, String)>,
+    /// Users whose word is taken for who the sender is.
+    pub trusted_users: Vec<String>,
     /// Routings of a shard that wait for something from outside, at most.
     pub waiting_max: usize,
 }
@@ -308,6 +312,7 @@ fn build(values: &Values) -> Config {
             default_route: router.text("default_route").to_owned(),
             local_domains: router.list("local_domains"),
             routes: router.pairs("routes").to_vec(),
+            trusted_users: router.list("trusted_users"),
             waiting_max: router.number("waiting_max") as usize,
         },
         rules: values
@@ -353,6 +358,7 @@ fn service(own: parse::TableView<'_>) -> Service {
             .iter()
             .filter_map(|text| text.parse().ok())
             .collect(),
+        submission: own.flag("submission"),
         session: crate::protocol::server::Settings {
             message_bytes_max: own.number("message_size_max"),
             recipients_max: own.number("recipients_max") as u32,

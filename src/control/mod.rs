@@ -25,7 +25,7 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use postman::{Kept, Undeliverable};
+use postman::{Kept, Place, Undeliverable};
 use resolver::{Answer, Question, Resolver};
 pub use thread::StartError;
 
@@ -220,9 +220,9 @@ fn find_out(oracle: &route::Oracle, answers: &Arc<dyn Answers>, question: route:
 }
 
 fn keep([postman, deferred]: [&PathBuf; 2], answers: &dyn Answers, message: &Undeliverable) {
-    let dir = match message.aside {
-        Some(_) => deferred,
-        None => postman,
+    let dir = match message.place {
+        Place::Deferred(_) => deferred,
+        Place::Failed | Place::Copy(..) => postman,
     };
     let result = postman::keep(dir, message).map_err(|error| error.to_string());
     let token = message.token;

@@ -1,13 +1,13 @@
-//! Message files (zmailer.md 1.4) that the daemon writes: `postman/` has failed messages without a sender to tell,
-//! `deferred/` those whose routing was stopped.
+//! Message files (zmailer.md 1.4) that the daemon writes: `postman/` has failed messages without a sender to tell, and
+//! copies of messages that a routing script wants to be looked at; `deferred/` has those whose routing was stopped.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use spool::ContentFile;
 use spool::blocking::read_content;
+use spool::{ContentFile, Origin};
 
 use crate::mail::line_ends::FromWire;
 use crate::mail::message_file::{self, FileEnvelope};
@@ -23,15 +23,32 @@ pub struct Undeliverable {
     pub id: String,
     /// Failed recipients with the reply that failed them.
     pub recipients: Vec<(Vec<u8>, Vec<u8>)>,
-    /// It goes to `deferred/` instead, with this envelope.
-    pub aside: Option<Aside>,
+    /// Where it goes.
+    pub place: Place,
     /// The message.
     pub content: Original,
 }
 
-/// The envelope of a message whose routing was stopped.
+/// Where a message file goes, and with which envelope.
 #[derive(Clone, Debug)]
-pub struct Aside(pub Box<FileEnvelope>);
+pub enum Place {
+    /// To `postman/`, with the failed recipients.
+    Failed,
+    /// To `deferred/`: its routing was stopped.
+    Deferred(Box<FileEnvelope>),
+    /// To `postman/`: a copy of a message that goes on its way, kept for this event.
+    Copy(&'static str, Box<FileEnvelope>),
+}
+
+impl Undeliverable {
+    /// The name of its file. A copy has the same each time.
+    fn name(&self) -> String {
+        match &self.place {
+            Place::Copy(event, _) => format!("{}._{event}", self.id),
+            Place::Failed | Place::Deferred(_) => format!("{}.{}", self.id, self.token),
+        }
+    }
+}
 
 /// The content of a failed message, with CR LF line ends.
 #[derive(Clone, Debug)]
@@ -51,6 +68,18 @@ pub struct Kept {
     pub result: Result<(), String>,
 }
 
+/// Says in a message file who brought the message, so that it is the same when it is submitted again.
+pub fn put_origin(file: &mut FileEnvelope, origin: &Origin) {
+    match origin {
+        Origin::Relay => file.external = true,
+        Origin::Submission => {}
+        Origin::User(user) => {
+            file.user = Some(user.login.clone()).filter(|_| !user.trusted);
+            file.full_name = Some(user.full_name.clone()).filter(|name| !name.is_empty());
+        }
+    }
+}
+
 /// Writes the file under a name that is not seen, syncs it, renames it, syncs the directory.
 ///
 /// # Errors
@@ -64,15 +93,12 @@ pub fn keep(dir: &Path, message: &Undeliverable) -> io::Result<()> {
         Original::File(content) => copy(dir, content, &mut file)?,
     }
     file.sync_all()?;
-    fs::rename(
-        &hidden,
-        dir.join(format!("{}.{}", message.id, message.token)),
-    )?;
+    fs::rename(&hidden, dir.join(message.name()))?;
     File::open(dir)?.sync_all()
 }
 
 fn write_envelope(message: &Undeliverable, file: &mut File) -> io::Result<()> {
-    if let Some(Aside(envelope)) = &message.aside {
+    if let Place::Deferred(envelope) | Place::Copy(_, envelope) = &message.place {
         return file.write_all(&message_file::write(envelope));
     }
     file.write_all(b"channel error\n")?;

@@ -27,6 +27,8 @@ pub struct Policy {
     local_domains: Vec<Vec<u8>>,
     /// Those of them whose recipients have mailboxes on this host.
     mailbox_domains: Vec<Vec<u8>>,
+    /// Trusted clients submit.
+    submission: bool,
 }
 
 impl Policy {
@@ -41,7 +43,27 @@ impl Policy {
             trusted,
             local_domains,
             mailbox_domains: Vec::new(),
+            submission: false,
         }
+    }
+
+    /// Trusted clients submit their mail (RFC 6409), or pass on that of others.
+    #[must_use]
+    pub fn with_submission(mut self, submission: bool) -> Self {
+        self.submission = submission;
+        self
+    }
+
+    /// Does `client` submit what it sends?
+    #[must_use]
+    pub fn is_submission(&self, client: IpAddr) -> bool {
+        self.submission && self.is_trusted(client)
+    }
+
+    fn is_trusted(&self, client: IpAddr) -> bool {
+        // A mapped address would match no IPv4 network: one form for every test.
+        let client = client.to_canonical();
+        self.trusted.iter().any(|network| network.contains(client))
     }
 
     /// Recipients of these local domains must be users of this host.
@@ -57,10 +79,7 @@ impl Policy {
     /// May `client` send to `address`?
     #[must_use]
     pub fn recipient(&self, client: IpAddr, address: &[u8]) -> Decision {
-        // A mapped address would match no IPv4 network: one form for every test.
-        let client = client.to_canonical();
-        let trusted = self.trusted.iter().any(|network| network.contains(client));
-        if !trusted && !is_within(address, &self.local_domains) {
+        if !self.is_trusted(client) && !is_within(address, &self.local_domains) {
             NO_RELAY
         } else if !self.mailbox_domains.is_empty() && is_within(address, &self.mailbox_domains) {
             Decision::IfKnown
@@ -114,6 +133,15 @@ mod tests {
             let decision = policy().recipient(client.parse().unwrap(), b"x@elsewhere.example");
             assert_eq!(decision, Decision::Accept, "{client}");
         }
+    }
+
+    #[test]
+    fn only_trusted_clients_submit_and_only_where_they_may() {
+        let submits = |policy: &Policy, client: &str| policy.is_submission(client.parse().unwrap());
+        let policy = policy().with_submission(true);
+        assert!(submits(&policy, "127.0.0.1") && submits(&policy, "::ffff:127.0.0.1"));
+        assert!(!submits(&policy, "192.0.2.1"));
+        assert!(!submits(&policy.with_submission(false), "127.0.0.1"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod message;
 pub mod next_hop;
 pub mod pattern;
 pub mod relation;
+mod remarks;
 pub mod request;
 pub mod runner;
 pub mod stock;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use crate::base::clock::Now;
 use crate::mail::edit::Edit;
 
+pub use remarks::Remarks;
 pub use table::{BadRoute, Table};
 
 /// A message that is to be routed.
@@ -40,6 +42,8 @@ pub struct Mail<'a> {
     pub sender: &'a [u8],
     /// Who is to be routed; others of the message have been.
     pub recipients: &'a [Addressee<'a>],
+    /// The RET parameter.
+    pub ret: Option<&'static [u8]>,
     /// The ENVID parameter.
     pub envid: Option<&'a [u8]>,
     /// The client's address as text; for a submitted file what it says.
@@ -48,8 +52,8 @@ pub struct Mail<'a> {
     pub helo: &'a [u8],
     /// How it came: `ESMTP`, `local`.
     pub protocol: &'a [u8],
-    /// It was taken from a file of `router/`.
-    pub is_submitted: bool,
+    /// Who brought it.
+    pub origin: &'a message::Origin,
     /// Wall time of arrival.
     pub arrival_ms: u64,
     /// Now: how old answers are that look-ups remember.
@@ -78,6 +82,8 @@ pub struct Routed {
     pub groups: Vec<Group>,
     /// What becomes of the addressees.
     pub recipients: Vec<Recipient>,
+    /// For the administrator.
+    pub remarks: Remarks,
 }
 
 /// Recipients that get the same content from the same sender.
@@ -85,6 +91,10 @@ pub struct Routed {
 pub struct Group {
     /// Envelope sender; none: that of the message.
     pub sender: Option<Vec<u8>>,
+    /// Who is told of failures instead of the sender.
+    pub errors_to: Option<Vec<u8>>,
+    /// A list has taken the message over: its RET and ENVID are not for them.
+    pub detached: bool,
     /// Changes of the stored content, by place.
     pub edits: Vec<Edit>,
 }
@@ -141,7 +151,7 @@ pub struct Quad {
 /// What a routing needs before it can go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// The start of the content, the whole header in it unless that is larger than 128 KiB.
+    /// The start of the content, with the whole header.
     Content,
     /// Something that the control thread knows.
     Outside(Request),

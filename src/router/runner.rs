@@ -1,7 +1,7 @@
 //! The machine as message processing uses it.
 
 use super::machine::{Evaluation, Turn as MachineTurn};
-use super::message::{Call, Reply, Script, Side, Turn, Value as ScriptValue};
+use super::message::{Call, PROCESS, Reply, Script, Side, Turn, Value as ScriptValue};
 use super::relation::Maps;
 use super::request::Request;
 use super::value::{Text, Value};
@@ -74,7 +74,12 @@ impl Script for Runner<'_> {
         let surroundings = self.evaluation.surroundings();
         surroundings.of_sender = call.side.map(|side| side == Side::Sender);
         surroundings.error_message = call.is_report;
+        surroundings.processed = (call.function == PROCESS).then_some(false);
         self.evaluation.call(call.function, call.arguments);
+    }
+
+    fn takes_message(&mut self) -> bool {
+        self.evaluation.surroundings().processed == Some(true)
     }
 
     fn run(&mut self) -> Turn<Reply<Value>, Request> {

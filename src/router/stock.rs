@@ -6,7 +6,7 @@
 //! `settings.cf`. Whoever compiles them reports what is wrong; here nothing can fail.
 
 /// Name and text of each file, in the order they are loaded.
-pub const FILES: [(&str, &str); 18] = [
+pub const FILES: [(&str, &str); 17] = [
     ("settings.cf", include_str!("stock/settings.cf")),
     ("toplevels.cf", include_str!("stock/toplevels.cf")),
     ("databases.cf", include_str!("stock/databases.cf")),
@@ -23,6 +23,5 @@ pub const FILES: [(&str, &str); 18] = [
     ("headers.cf", include_str!("stock/headers.cf")),
     ("crossbar.cf", include_str!("stock/crossbar.cf")),
     ("server.cf", include_str!("stock/server.cf")),
-    ("process.cf", include_str!("stock/process.cf")),
     ("site.cf", include_str!("stock/site.cf")),
 ];

@@ -166,6 +166,7 @@ impl Router for Table {
         Turn::Done(Routed {
             recipients: recipients.collect(),
             groups: vec![Group::default()],
+            ..Routed::default()
         })
     }
 }

@@ -1,14 +1,14 @@
 //! Messages whose routing was stopped at a limit: a file in `deferred/` with the reason. An operator looks at it, and
 //! moves it to `router/` when what was wrong has been put right.
 
-use spool::{MessageKey, Status};
+use spool::{Envelope, MessageKey, Status};
 
 use super::Shard;
 use super::bounce::Keeping;
 use super::dispatch::Load;
 use super::large::Outgoing;
 use super::recipients::{addressed, sender_for};
-use crate::control::postman::{Aside, Original, Undeliverable};
+use crate::control::postman::{Original, Place, Undeliverable, put_origin};
 use crate::io::Driver;
 use crate::mail::message_file::{FileEnvelope, FileRecipient};
 
@@ -54,34 +54,13 @@ impl<D: Driver> Shard<D> {
         };
         self.question_next += 1;
         let token = self.question_next;
-        let envelope = &live.envelope;
-        let recipients = numbers.iter().filter_map(|number| {
-            let recipient = addressed(envelope, *number)?;
-            Some(FileRecipient {
-                address: recipient.address.to_vec(),
-                notify: recipient.notify,
-                orcpt: recipient.orcpt.map(<[u8]>::to_vec),
-            })
-        });
-        let first = numbers.first().copied().unwrap_or(0);
-        let file = FileEnvelope {
-            received_from: Some(envelope.client.clone()).filter(|client| !client.is_empty()),
-            sender: Some(sender_for(envelope, first).to_vec()),
-            envid: envelope.envid.clone(),
-            ret: envelope.ret.map(|ret| match ret {
-                spool::Ret::Full => b"FULL".to_vec(),
-                spool::Ret::Headers => b"HDRS".to_vec(),
-            }),
-            comments: vec![reason.clone().into_bytes()],
-            recipients: recipients.collect(),
-            ..FileEnvelope::default()
-        };
+        let file = message_file(&live.envelope, &numbers, &reason);
         let kept = Undeliverable {
             shard: self.settings.shard,
             token,
             id: live.id.to_string(),
             recipients: Vec::new(),
-            aside: Some(Aside(Box::new(file))),
+            place: Place::Deferred(Box::new(file)),
             content: match content {
                 Outgoing::Memory(content) => Original::Memory(content),
                 Outgoing::File(file) => Original::File(file),
@@ -133,4 +112,31 @@ impl<D: Driver> Shard<D> {
         }
         self.maybe_rest(message, false);
     }
+}
+
+/// The envelope of a message file with some of the recipients of a message, and a reason.
+pub(super) fn message_file(envelope: &Envelope, numbers: &[u32], reason: &str) -> FileEnvelope {
+    let recipients = numbers.iter().filter_map(|number| {
+        let recipient = addressed(envelope, *number)?;
+        Some(FileRecipient {
+            address: recipient.address.to_vec(),
+            notify: recipient.notify,
+            orcpt: recipient.orcpt.map(<[u8]>::to_vec),
+        })
+    });
+    let first = numbers.first().copied().unwrap_or(0);
+    let mut file = FileEnvelope {
+        received_from: Some(envelope.client.clone()).filter(|client| !client.is_empty()),
+        sender: Some(sender_for(envelope, first).to_vec()),
+        envid: envelope.envid.clone(),
+        ret: envelope.ret.map(|ret| match ret {
+            spool::Ret::Full => b"FULL".to_vec(),
+            spool::Ret::Headers => b"HDRS".to_vec(),
+        }),
+        comments: vec![reason.as_bytes().to_vec()],
+        recipients: recipients.collect(),
+        ..FileEnvelope::default()
+    };
+    put_origin(&mut file, &envelope.origin);
+    file
 }

@@ -1,4 +1,5 @@
-//! Permanent failures: a report to the sender, or the message to `postman/` when there is none.
+//! Permanent failures: a report to the sender, or to whom the router names (`ERR`), or the message to `postman/` when
+//! there is nobody to tell. A message that came from nobody, as reports do, is never reported about.
 //!
 //! The report is staged before the outcomes it speaks of, so it is committed with or before them: a
 //! crash in between repeats the attempt, it never loses the report.
@@ -12,11 +13,13 @@ use super::Shard;
 use super::dispatch::{Due, Load};
 use super::intake::{Content, Message, Stalled};
 use super::large::Outgoing;
-use super::recipients::{self, addressed, sender_for};
+use super::recipients::{self, addressed, told_of};
 
-use crate::control::postman::{Kept, Original, Undeliverable};
+use crate::control::postman::{Kept, Original, Place, Undeliverable};
 use crate::io::Driver;
 use crate::mail::date;
+use crate::mail::edit;
+use crate::mail::header;
 use crate::mail::report::{Action, FailedRecipient, Report};
 use crate::scheduler::ThreadKey;
 
@@ -93,6 +96,8 @@ pub(super) enum Keeping {
     Failures(Vec<Failure>),
     /// In `deferred/`: these recipients, and why.
     Aside(Vec<u32>, String),
+    /// In `postman/`: a copy for this event; the file of its content stays until then.
+    Copy(&'static str, Option<Arc<spool::ContentFile>>),
 }
 
 /// Failures whose report waits for room in the spool.
@@ -104,32 +109,38 @@ pub(super) struct Failed {
 }
 
 impl<D: Driver> Shard<D> {
-    /// Ends recipients for good: reports first, outcomes after them. Each sender that the message has by now gets
-    /// a report of its own.
+    /// Ends recipients for good: reports first, outcomes after them. Each address that is to be told gets a report of
+    /// its own; what one list has taken over and what not is not reported together.
     pub(super) fn fail(&mut self, message: MessageKey, failures: Vec<Failure>) {
         let mut rest = failures;
         while let Some(first) = rest.first() {
             let Some(live) = self.live.get(&message) else {
                 return;
             };
-            let sender = sender_for(&live.envelope, first.recipient);
-            let same = |failure: &Failure| sender_for(&live.envelope, failure.recipient) == sender;
+            let common = |failure: &Failure| {
+                let recipient = addressed(&live.envelope, failure.recipient);
+                let group = recipient.and_then(|recipient| recipient.group);
+                let told = told_of(&live.envelope, failure.recipient);
+                (told, recipients::is_detached(&live.envelope, group))
+            };
+            let ours = common(first);
+            let same = |failure: &Failure| common(failure) == ours;
             let (ours, others) = rest.iter().cloned().partition(same);
             rest = others;
-            self.fail_for_sender(message, ours);
+            self.fail_together(message, ours);
         }
     }
 
-    fn fail_for_sender(&mut self, message: MessageKey, failures: Vec<Failure>) {
+    fn fail_together(&mut self, message: MessageKey, failures: Vec<Failure>) {
         let Some(live) = self.live.get(&message) else {
             return;
         };
-        let has_sender = has_sender(&live.envelope, &failures);
-        let wanted = has_sender
+        let has_told = has_told(&live.envelope, &failures);
+        let wanted = has_told
             && failures
                 .iter()
                 .any(|failure| wants_report(&live.envelope, failure));
-        let wants_content = wanted || !has_sender;
+        let wants_content = wanted || !has_told;
         match live.content.clone() {
             None if wants_content => {
                 self.load(message, Load::Report { message, failures });
@@ -148,7 +159,7 @@ impl<D: Driver> Shard<D> {
         let Some(live) = self.live.get(&message) else {
             return;
         };
-        if !has_sender(&live.envelope, &failures) {
+        if !has_told(&live.envelope, &failures) {
             match content {
                 Some(content) => self.keep_for_postman(message, failures, content),
                 // Nobody else has it: kept without its content it would be lost.
@@ -236,7 +247,7 @@ impl<D: Driver> Shard<D> {
                     (address.to_vec(), failure.reply.clone())
                 })
                 .collect(),
-            aside: None,
+            place: Place::Failed,
             content: match content {
                 Outgoing::Memory(content) => Original::Memory(content),
                 Outgoing::File(file) => Original::File(file),
@@ -263,6 +274,7 @@ impl<D: Driver> Shard<D> {
             Keeping::Aside(numbers, reason) => {
                 return self.is_aside(message, numbers, &reason, kept.result);
             }
+            Keeping::Copy(event, file) => return self.copy_kept(event, file, &kept.result),
         };
         match kept.result {
             Ok(()) => self.record_failures(message, &failures),
@@ -327,7 +339,8 @@ impl<D: Driver> Shard<D> {
         self.log_result(message, thread, *recipient, *relay, word, reply);
     }
 
-    /// The report as a message of our own: null sender, to the original sender.
+    /// The report as a message of our own: null sender, to the original sender. What it returns is what the recipients
+    /// would have got: who else had a copy is not for the owner of a list.
     fn report(&mut self, message: MessageKey, failures: &[Failure], content: &[u8]) -> Stalled {
         let id = self.log.reserve_id();
         let id_text = id.to_string();
@@ -338,20 +351,23 @@ impl<D: Driver> Shard<D> {
             .map(|failure| failed_recipient(envelope, failure))
             .collect();
         let whole = self.log.content_len(message) == Some(content.len() as u64);
-        let full =
-            envelope.ret == Some(spool::Ret::Full) && whole && content.len() <= RETURNED_BYTES_MAX;
         let first = failures.first().map_or(0, |failure| failure.recipient);
-        let sender = sender_for(envelope, first).to_vec();
+        let group = addressed(envelope, first).and_then(|recipient| recipient.group);
+        let own = (!recipients::is_detached(envelope, group)).then_some(envelope);
+        let ret = own.and_then(|envelope| envelope.ret);
+        let full = ret == Some(spool::Ret::Full) && whole && content.len() <= RETURNED_BYTES_MAX;
+        let content = returned(envelope, group, content);
+        let sender = told_of(envelope, first).to_vec();
         let content = Report {
             reporting_mta: &self.settings.hostname,
             message_id: &id_text,
             date: &date::format(self.now.wall_ms),
             arrival_date: &date::format(envelope.arrival_ms),
             sender: &sender,
-            envelope_id: envelope.envid.as_deref(),
+            envelope_id: own.and_then(|envelope| envelope.envid.as_deref()),
             original_id: &live.id.to_string(),
             failures: &failed,
-            original: content,
+            original: &content,
             full,
         }
         .write();
@@ -375,10 +391,30 @@ impl<D: Driver> Shard<D> {
             helo: self.settings.hostname.clone().into_bytes(),
             protocol: b"report".to_vec(),
             source: None,
+            origin: spool::Origin::Relay,
             routing: None,
         };
         Self::report_message(Message::new(id, envelope, Content::Memory(content)))
     }
+}
+
+/// The content, or its start, as a report returns it: who had a blind copy is nobody's business (RFC 5322 3.6.3), also
+/// where a message of a user has failed before its header was completed.
+fn returned(envelope: &Envelope, group: Option<u32>, content: &[u8]) -> Vec<u8> {
+    let mut edits = super::large::edits(recipients::edits(envelope, group));
+    edits.retain(|edit| edit.at < content.len() as u64);
+    if !edits.is_empty() || envelope.origin == spool::Origin::Relay {
+        return edit::apply(content, &edits);
+    }
+    let mut out = Vec::with_capacity(content.len());
+    let mut fields = header::fields(content);
+    for field in fields.by_ref() {
+        if !field.is("Bcc") && !field.is("Resent-Bcc") {
+            out.extend_from_slice(field.whole);
+        }
+    }
+    out.extend_from_slice(fields.rest());
+    out
 }
 
 fn wants_report(envelope: &Envelope, failure: &Failure) -> bool {
@@ -406,10 +442,10 @@ fn failed_recipient(envelope: &Envelope, failure: &Failure) -> FailedRecipient {
     }
 }
 
-/// Whether there is somebody to tell of these failures, which share a sender.
-fn has_sender(envelope: &Envelope, failures: &[Failure]) -> bool {
+/// Whether there is somebody to tell of these failures, which are told together.
+fn has_told(envelope: &Envelope, failures: &[Failure]) -> bool {
     let first = failures.first();
-    first.is_some_and(|first| !sender_for(envelope, first.recipient).is_empty())
+    first.is_some_and(|first| !told_of(envelope, first.recipient).is_empty())
 }
 
 /// An address as the value of ORCPT (RFC 3461 4.2).

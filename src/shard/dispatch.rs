@@ -87,6 +87,8 @@ pub(super) enum Load {
         numbers: Vec<u32>,
         reason: String,
     },
+    /// For the copy in `postman/` that this event asks for.
+    Copy(&'static str),
 }
 
 impl<D: Driver> Shard<D> {
@@ -355,6 +357,7 @@ impl<D: Driver> Shard<D> {
             Load::Aside {
                 numbers, reason, ..
             } => self.keep_aside(message, numbers, reason, content),
+            Load::Copy(event) => self.keep_copy(message, event, content),
         }
     }
 
@@ -433,6 +436,7 @@ impl<D: Driver> Shard<D> {
                 self.fail_with(message, failures, None);
             }
             Load::Routing { token } => self.resume(token, Answer::Content(None)),
+            Load::Copy(event) => self.copy_kept(event, None, &Err(why.to_owned())),
             Load::Aside {
                 message,
                 numbers,
@@ -507,6 +511,7 @@ pub(super) fn job_of(
             })
         })
         .collect();
+    let own = (!recipients::is_detached(envelope, group)).then_some(envelope);
     Job {
         token: vertex.0,
         sender: recipients::sender(envelope, group).to_vec(),
@@ -515,8 +520,8 @@ pub(super) fn job_of(
         eight_bit: envelope.body == spool::BodyKind::EightBit,
         binary: envelope.body == spool::BodyKind::Binary,
         smtputf8: envelope.smtputf8,
-        ret: envelope.ret.map(super::result::client_ret),
-        envid: envelope.envid.clone(),
+        ret: own.and_then(|envelope| envelope.ret.map(super::result::client_ret)),
+        envid: own.and_then(|envelope| envelope.envid.clone()),
         identity,
     }
 }

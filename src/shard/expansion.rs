@@ -64,7 +64,10 @@ impl Expansion {
         };
         let same_sender = group.sender.as_ref();
         let same_sender = same_sender.is_none_or(|sender| *sender == envelope.sender);
+        let has_envelope = envelope.ret.is_some() || envelope.envid.is_some();
         same_sender
+            && group.errors_to.is_none()
+            && !(group.detached && has_envelope)
             && group.edits.is_empty()
             && quad.privilege.is_none()
             && quad.user == recipient.address
@@ -166,8 +169,14 @@ impl Expansion {
                 .collect()
         };
         let number = self.routing.groups.len() as u32;
+        let known = super::recipients::group_of(envelope, inherited);
         self.routing.groups.push(spool::Group {
             sender: from.unwrap_or_else(|| sender(envelope, inherited).to_vec()),
+            errors_to: given
+                .and_then(|group| group.errors_to.clone())
+                .or_else(|| known.and_then(|group| group.errors_to.clone())),
+            detached: given.is_some_and(|group| group.detached)
+                || known.is_some_and(|group| group.detached),
             edits,
         });
         self.numbers.insert((group, inherited), number);

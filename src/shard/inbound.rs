@@ -49,7 +49,7 @@ pub(super) struct Inbound {
     pub(super) peer: SocketAddr,
     /// Its address as text.
     pub(super) peer_text: Vec<u8>,
-    listener: usize,
+    pub(super) listener: usize,
     pub(super) session: Session,
     pub(super) phase: Phase,
     /// The id that stands in the Received: line of the content under way.

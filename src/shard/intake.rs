@@ -135,7 +135,13 @@ impl<D: Driver> Shard<D> {
             return;
         };
         let id = inbound.id.take().unwrap_or_else(|| self.log.reserve_id());
-        let (envelope, content) = envelope_of(transaction, &inbound.peer_text, self.now.wall_ms);
+        let policy = &self.policies[inbound.listener];
+        let submits = policy.is_submission(inbound.peer.ip());
+        let (mut envelope, content) =
+            envelope_of(transaction, &inbound.peer_text, self.now.wall_ms);
+        if submits {
+            envelope.origin = spool::Origin::Submission;
+        }
         let spilled = inbound.spill.take().is_some();
         // From here on the message counts for itself: its client may go.
         self.memory.staged(&mut inbound.staged_bytes, 0);
@@ -446,6 +452,7 @@ fn envelope_of(transaction: Transaction, client: &[u8], arrival_ms: u64) -> (Env
         helo: transaction.helo,
         protocol: transaction.protocol.as_bytes().to_vec(),
         source: None,
+        origin: spool::Origin::Relay,
         routing: None,
     };
     (envelope, transaction.content)

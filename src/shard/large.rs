@@ -35,14 +35,7 @@ pub(super) enum Outgoing {
 impl Outgoing {
     /// As a client's session is told of it: what is in memory is changed here, what comes in pieces by the session.
     pub(super) fn for_client(&self, edits: &[spool::Edit]) -> client::Content {
-        let edits: Vec<Edit> = edits
-            .iter()
-            .map(|edit| Edit {
-                at: edit.at,
-                remove: edit.remove,
-                insert: edit.insert.clone(),
-            })
-            .collect();
+        let edits = self::edits(edits);
         match self {
             Self::Memory(content) if edits.is_empty() => {
                 client::Content::Memory(Arc::clone(content))
@@ -66,6 +59,16 @@ impl Outgoing {
     }
 }
 
+/// Changes of content as they are applied.
+pub(super) fn edits(edits: &[spool::Edit]) -> Vec<Edit> {
+    let edits = edits.iter().map(|edit| Edit {
+        at: edit.at,
+        remove: edit.remove,
+        insert: edit.insert.clone(),
+    });
+    edits.collect()
+}
+
 /// Complete content on its way to the disk.
 #[derive(Debug)]
 pub(super) struct Storing {
@@ -80,8 +83,12 @@ pub(super) struct Storing {
 pub(super) enum PieceFor {
     /// A connection, for the job of this token.
     Delivery { outbound: Key, token: u64 },
-    /// The routing that waits under this token.
-    Routing { token: u64, file: Arc<ContentFile> },
+    /// The routing that waits under this token, and what has been read of the header.
+    Routing {
+        token: u64,
+        file: Arc<ContentFile>,
+        start: Vec<u8>,
+    },
     /// The report on these failures, which returns the header.
     Report {
         message: spool::MessageKey,
@@ -261,26 +268,59 @@ impl<D: Driver> Shard<D> {
                 let start = content.ok().map(Arc::new);
                 self.fail_with_start(message, failures, start);
             }
-            Some(PieceFor::Routing { token, file }) => {
-                self.log.content_close(&file);
-                let start = content.ok().map(Arc::new);
-                self.resume(token, Answer::Content(start));
+            Some(PieceFor::Routing { token, file, start }) => {
+                self.piece_for_routing(token, file, start, content.ok());
             }
             None => {}
         }
     }
 
-    /// Content that a routing asked for has been found; of a large one it gets the start.
+    /// Content that a routing asked for has been found; of a large one it gets the start, with the whole header.
     pub(super) fn content_for_routing(&mut self, token: u64, content: Outgoing) {
         match content {
             Outgoing::Memory(content) => self.resume(token, Answer::Content(Some(content))),
             Outgoing::File(file) => {
                 self.log.content_open(&file);
-                let ticket = self.log.content_read(&file, 0);
-                self.pieces
-                    .insert(ticket, PieceFor::Routing { token, file });
+                self.read_header(token, file, Vec::new());
             }
         }
+    }
+
+    /// Reads the piece behind `start`.
+    fn read_header(&mut self, token: u64, file: Arc<ContentFile>, start: Vec<u8>) {
+        let piece = (start.len() / PIECE_BYTES) as u32;
+        let ticket = self.log.content_read(&file, piece);
+        self.pieces
+            .insert(ticket, PieceFor::Routing { token, file, start });
+    }
+
+    fn piece_for_routing(
+        &mut self,
+        token: u64,
+        file: Arc<ContentFile>,
+        mut start: Vec<u8>,
+        content: Option<Vec<u8>>,
+    ) {
+        let Some(piece) = content else {
+            self.log.content_close(&file);
+            return self.resume(token, Answer::Content(None));
+        };
+        if start.is_empty() {
+            start = piece;
+        } else {
+            start.extend_from_slice(&piece);
+        }
+        // No header that was accepted is longer.
+        let services = self.settings.services.iter();
+        let longest = services.map(|service| service.header_bytes_max).max();
+        let is_all = start.len() as u64 >= file.len || start.len() > longest.unwrap_or(0);
+        let has_end =
+            start.starts_with(b"\r\n") || memchr::memmem::find(&start, b"\n\r\n").is_some();
+        if is_all || has_end {
+            self.log.content_close(&file);
+            return self.resume(token, Answer::Content(Some(Arc::new(start))));
+        }
+        self.read_header(token, file, start);
     }
 
     fn piece_for_delivery(&mut self, key: Key, token: u64, content: Result<Vec<u8>, ReadError>) {

@@ -24,6 +24,7 @@ mod queue;
 mod queued;
 mod recipients;
 mod reload;
+mod remarks;
 mod rest;
 mod result;
 mod routing;
@@ -94,6 +95,7 @@ pub struct Shard<D: Driver> {
     /// Of the configuration that the router was made from.
     generation: u64,
     routes: routing::Routes,
+    noted: remarks::Noted,
     verified: verify::Verified,
     policies: Vec<Policy>,
     mail_log: MailLog,

@@ -3,13 +3,14 @@
 //!
 //! An action is recorded as an outcome of the recipient, so it survives a restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use spool::{MessageKey, Outcome, Status};
 
 use super::Shard;
 use super::bounce::Failure;
 use super::dispatch::{Due, Work};
+use super::intake::Live;
 use super::recipients::{self, addressed};
 use super::routing::{Asked, How};
 use crate::base::slab::Key;
@@ -89,6 +90,9 @@ impl<D: Driver> Shard<D> {
             });
         }
         found.sort_unstable_by_key(|found| found.recipient);
+        if live.routing_count > 0 {
+            add_routing(live, &outcomes, &mut found);
+        }
         found
     }
 
@@ -331,4 +335,28 @@ pub(super) fn entry(
         next_ms: standing.next_ms,
         reply,
     }
+}
+
+/// Recipients that the router is asked about, or whose results wait for the spool, are queued as well.
+fn add_routing(live: &Live, outcomes: &BTreeMap<u32, &Outcome>, found: &mut Vec<Found>) {
+    let known: BTreeSet<u32> = found.iter().map(|found| found.recipient).collect();
+    let is_open = |number: &u32| {
+        let outcome = outcomes.get(number);
+        !known.contains(number)
+            && outcome
+                .is_none_or(|outcome| matches!(outcome.status, Status::Deferred | Status::Held))
+    };
+    let all = 0..live.envelope.recipients_count() as u32;
+    found.extend(all.filter(is_open).map(|recipient| Found {
+        recipient,
+        work: None,
+        entry: EntryRecipient {
+            address: recipients::address(&live.envelope, recipient).to_vec(),
+            channel: "hold".to_owned(),
+            host: "router".to_owned(),
+            state: "routing",
+            ..EntryRecipient::default()
+        },
+    }));
+    found.sort_unstable_by_key(|found| found.recipient);
 }

@@ -59,10 +59,26 @@ pub(super) fn sender(envelope: &Envelope, group: Option<u32>) -> &[u8] {
     group_of(envelope, group).map_or(&envelope.sender, |group| &group.sender)
 }
 
-/// The sender that a recipient's mail has: reports go there.
+/// The sender that a recipient's mail has.
 pub(super) fn sender_for(envelope: &Envelope, number: u32) -> &[u8] {
     let group = addressed(envelope, number).and_then(|recipient| recipient.group);
     sender(envelope, group)
+}
+
+/// Whom a report about a recipient goes to: whom routing names, else the sender of its mail. Empty: nobody. A report,
+/// or whatever else came from nobody, is never reported about (RFC 5321 4.5.5), whatever routing has made of it.
+pub(super) fn told_of(envelope: &Envelope, number: u32) -> &[u8] {
+    if envelope.sender.is_empty() {
+        return &[];
+    }
+    let group = addressed(envelope, number).and_then(|recipient| recipient.group);
+    let named = group_of(envelope, group).and_then(|group| group.errors_to.as_deref());
+    named.unwrap_or_else(|| sender(envelope, group))
+}
+
+/// RET and ENVID of the message are not for the members of a group.
+pub(super) fn is_detached(envelope: &Envelope, group: Option<u32>) -> bool {
+    group_of(envelope, group).is_some_and(|group| group.detached)
 }
 
 /// The changes of the content for the members of a group.
@@ -70,7 +86,8 @@ pub(super) fn edits(envelope: &Envelope, group: Option<u32>) -> &[spool::Edit] {
     group_of(envelope, group).map_or(&[], |group| &group.edits)
 }
 
-fn group_of(envelope: &Envelope, group: Option<u32>) -> Option<&spool::Group> {
+/// What the members of a group share; none: it is as in the envelope.
+pub(super) fn group_of(envelope: &Envelope, group: Option<u32>) -> Option<&spool::Group> {
     let routing = envelope.routing.as_ref()?;
     routing.groups.get(group? as usize)
 }

@@ -12,7 +12,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use spool::{MessageKey, Outcome, Status};
+use spool::{Envelope, MessageKey, Outcome, Status};
 
 use super::Shard;
 use super::accounts::{self, Accounts};
@@ -25,6 +25,7 @@ use crate::base::slab::Key;
 use crate::control::route::{RouteAnswer, RouteQuestion};
 use crate::io::Driver;
 use crate::mail::edit;
+use crate::router::message::{Origin, Owner};
 use crate::router::{Addressee, Answer, Fate, Mail, Need, Recipient, Routed, Routing, Turn};
 use crate::scheduler::ThreadKey;
 
@@ -109,6 +110,27 @@ struct Decided {
     expansion: Expansion,
 }
 
+/// Who brought a message, as the router sees it.
+fn origin_of(envelope: &Envelope) -> Origin {
+    match &envelope.origin {
+        spool::Origin::Relay => Origin::Relay,
+        spool::Origin::Submission => Origin::Submission,
+        spool::Origin::User(user) => Origin::User(Owner {
+            uid: user.uid,
+            login: user.login.clone(),
+            full_name: user.full_name.clone(),
+            trusted: user.trusted,
+        }),
+    }
+}
+
+fn ret(ret: spool::Ret) -> &'static [u8] {
+    match ret {
+        spool::Ret::Full => b"FULL",
+        spool::Ret::Headers => b"HDRS",
+    }
+}
+
 impl<D: Driver> Shard<D> {
     /// Asks the router about recipients of a live message.
     pub(super) fn evaluate(&mut self, message: MessageKey, asked: Vec<Asked>) {
@@ -137,15 +159,17 @@ impl<D: Driver> Shard<D> {
                 })
             })
             .collect();
+        let origin = origin_of(envelope);
         let mail = Mail {
             id: &live.id,
             sender: &envelope.sender,
             recipients: &addressees,
+            ret: envelope.ret.map(ret),
             envid: envelope.envid.as_deref(),
             client: &envelope.client,
             helo: &envelope.helo,
             protocol: &envelope.protocol,
-            is_submitted: envelope.source.is_some(),
+            origin: &origin,
             arrival_ms: envelope.arrival_ms,
             now: self.now,
             size_bytes: self.log.content_len(message).unwrap_or(0),
@@ -159,8 +183,11 @@ impl<D: Driver> Shard<D> {
     pub(super) fn routed(&mut self, waits: Waits, turn: Turn) {
         match (self.answer_what_is_known(turn), waits) {
             (Turn::Need(routing, need), waits) => self.suspend(waits, routing, need),
-            (Turn::Done(routed), Waits::Message(message, asked)) => {
+            (Turn::Done(mut routed), Waits::Message(message, asked)) => {
                 self.not_routing(message, &asked);
+                if !routed.remarks.is_empty() {
+                    self.note(message, std::mem::take(&mut routed.remarks));
+                }
                 let len = self.log.content_len(message).unwrap_or(0);
                 if routed
                     .groups

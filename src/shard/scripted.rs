@@ -14,13 +14,13 @@ use crate::base::clock::Now;
 use crate::control::maps::{Published, Versions};
 use crate::router::loaded::{LoadError, Loaded};
 use crate::router::machine::Evaluation;
-use crate::router::message::{self, EnvelopeRecipient, Facts, Notary, Origin, Progress};
+use crate::router::message::{self, EnvelopeRecipient, Facts, Notary, Progress};
 use crate::router::relation::{Source, Version};
 use crate::router::runner::Runner;
 use crate::router::value::Value;
 use crate::router::{
-    Addressee, Answer, Check, Fate, Group, Mail, Need, Quad, Recipient, Routed, Router, Routing,
-    Turn,
+    Addressee, Answer, Check, Fate, Group, Mail, Need, Quad, Recipient, Remarks, Routed, Router,
+    Routing, Turn,
 };
 
 /// Evaluations that are kept for the next messages.
@@ -33,6 +33,8 @@ struct Shared {
     maps: RefCell<Versions>,
     settings: Arc<message::Settings>,
     front_door: FrontDoor,
+    /// The scripts name `envelopeinfo`.
+    tells_envelope: bool,
     names: RefCell<Vec<Arc<str>>>,
 }
 
@@ -59,8 +61,10 @@ impl Scripted {
         settings: Arc<message::Settings>,
         front_door: FrontDoor,
     ) -> Result<Self, LoadError> {
+        let template = loaded.again()?;
         let shared = Shared {
-            template: loaded.again()?,
+            tells_envelope: template.knows_name(b"envelopeinfo"),
+            template,
             idle: RefCell::default(),
             maps: RefCell::new(maps),
             settings,
@@ -78,11 +82,12 @@ impl Scripted {
             id: mail.id.to_string(),
             sender: mail.sender.to_vec(),
             recipients,
+            ret: mail.ret.map(<[u8]>::to_vec),
             envid: mail.envid.map(<[u8]>::to_vec),
-            // What is submitted here has been completed when it was picked up.
-            origin: Origin::Relay,
+            origin: mail.origin.clone(),
+            keywords: self.shared.keywords(mail),
             arrival_ms: mail.arrival_ms,
-            now_ms: mail.arrival_ms,
+            now_ms: mail.now.wall_ms,
             content_len: mail.size_bytes,
             ..Facts::default()
         };
@@ -156,6 +161,21 @@ impl Shared {
         }
     }
 
+    /// What the envelope says besides, where somebody may ask for it.
+    fn keywords(&self, mail: &Mail<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
+        if !self.tells_envelope && !mail.sender.is_empty() {
+            return Vec::new();
+        }
+        let received = [mail.helo, b" ([", mail.client, b"])"].concat();
+        let all = [
+            (&b"rcvdfrom"[..], received),
+            (b"with", mail.protocol.to_vec()),
+        ];
+        all.into_iter()
+            .map(|(key, value)| (key.to_vec(), value))
+            .collect()
+    }
+
     /// A name as a shared text: most messages go to few next hops.
     fn name(&self, bytes: &[u8]) -> Option<Arc<str>> {
         let text = std::str::from_utf8(bytes).ok()?;
@@ -207,11 +227,21 @@ impl Under {
                 Turn::Stopped(why)
             }
             Progress::Done(routed) => {
-                let routed = self.convert(routed);
+                let remarks = self.remarks(&routed.events);
+                let mut routed = self.convert(routed);
+                routed.remarks = remarks;
                 self.end();
                 Turn::Done(routed)
             }
         }
+    }
+
+    fn remarks(&mut self, events: &[message::Event]) -> Remarks {
+        if events.is_empty() {
+            return Remarks::default();
+        }
+        let said = self.evaluation.surroundings();
+        Remarks::of(events, &said.squirrels, said.error_addresses.as_ref())
     }
 
     fn end(self: Box<Self>) {
@@ -221,12 +251,22 @@ impl Under {
     fn convert(&self, routed: message::Routed) -> Routed {
         let mut result = Routed::default();
         for group in routed.groups {
-            let number = result.groups.len() as u32;
-            result.groups.push(Group {
+            let mut common = Group {
                 sender: (group.sender != self.sender).then_some(group.sender),
+                errors_to: group.errors_to,
+                detached: false,
                 edits: group.edits.to_vec(),
-            });
+            };
+            // Members of a list that has taken the message over are a group of their own.
+            let mut numbers = [None; 2];
             for recipient in group.recipients {
+                let detached = recipient.notary.as_ref();
+                let detached = detached.is_some_and(|notary| notary.detached);
+                let number = *numbers[usize::from(detached)].get_or_insert_with(|| {
+                    common.detached = detached;
+                    result.groups.push(common.clone());
+                    result.groups.len() as u32 - 1
+                });
                 result.recipients.push(Recipient {
                     of: recipient.of,
                     group: number,
@@ -298,6 +338,7 @@ impl Under {
         let routed = Routed {
             groups: vec![Group::default()],
             recipients: recipients.collect(),
+            ..Routed::default()
         };
         Turn::Done(routed)
     }

@@ -75,6 +75,7 @@ impl<D: Driver> Shard<D> {
             router,
             generation,
             routes: super::routing::Routes::default(),
+            noted: super::remarks::Noted::default(),
             verified: super::verify::Verified::default(),
             policies,
             mail_log,

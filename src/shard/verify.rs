@@ -8,6 +8,7 @@ use crate::base::fast_map::FastMap;
 use crate::base::slab::Key;
 use crate::io::Driver;
 use crate::protocol::server::Verdict;
+use crate::router::message::Origin;
 use crate::router::{Addressee, Check, Fate, Mail, Routed, Turn};
 
 /// Answers remembered; beyond it all are asked for again.
@@ -85,11 +86,12 @@ impl<D: Driver> Shard<D> {
             id: &"",
             sender,
             recipients: &addressee,
+            ret: None,
             envid: None,
             client: &inbound.peer_text,
             helo: b"",
             protocol: b"",
-            is_submitted: false,
+            origin: &Origin::Relay,
             arrival_ms: self.now.wall_ms,
             now: self.now,
             size_bytes: 0,

@@ -25,6 +25,7 @@ mod list;
 mod local;
 mod mail_log;
 mod maps;
+mod origin;
 mod pickup;
 mod pressure;
 mod programs;

@@ -269,7 +269,7 @@ fn bodies_as_programs_write_them() {
         (&[], b"Subject: s\n\nx\n.", "\r\n\r\nx\r\n"),
         (&[], b"Subject: s\n\na\0b\rc\n", "\r\n\r\nab c\r\n"),
         (&[], b"no header here\n", "\r\n\r\nno header here\r\n"),
-        (&[], b"Subject: s", "Subject: s\r\n\r\n"),
+        (&[], b"Subject: s", "\r\n\r\n"),
         (&[], b"", "\r\n\r\n"),
         (
             &[],

@@ -1,6 +1,6 @@
 //! What a router makes of recipients, through whole shards: lists, holds, questions, crashes, operators.
 
-use zmailer::control::postman::{Aside, Kept};
+use zmailer::control::postman::{Kept, Place};
 use zmailer::control::queue::Act;
 
 use super::routed_site::{Hop, LIST_LINE, MEMBERS, OTHER_HOP, Site};
@@ -227,7 +227,7 @@ fn a_stopped_routing_goes_to_deferred_and_the_rest_flows_on() {
     site.send(&["plain"], "text");
     site.run("the other one is delivered", |site| site.queued() == 1);
     let kept = site.keep.pop().expect("a file");
-    let Some(Aside(envelope)) = &kept.aside else {
+    let Place::Deferred(envelope) = &kept.place else {
         panic!("not for deferred/: {kept:?}");
     };
     assert_eq!(envelope.sender.as_deref(), Some(&b"a@source.example"[..]));

@@ -117,8 +117,10 @@ impl TestRouter {
                         remove: 0,
                         insert: LIST_LINE.to_vec(),
                     }],
+                    ..Group::default()
                 },
             ],
+            ..Routed::default()
         }
     }
 }
@@ -144,6 +146,7 @@ impl Routing for Waiting {
                 return Turn::Done(Routed {
                     recipients: held.collect(),
                     groups: vec![Group::default()],
+                    ..Routed::default()
                 });
             }
             Answer::Content(content) => {

@@ -24,6 +24,8 @@ fn members(count: u32) -> Routing {
         ],
         groups: vec![Group {
             sender: b"list-owner@b.example".to_vec(),
+            errors_to: None,
+            detached: true,
             edits: vec![Edit {
                 at: 3,
                 remove: 1,

@@ -162,6 +162,7 @@ fn a_spool_of_version_1_is_read_message_by_message() {
             changed_ns: 13,
             size: 14,
         }),
+        origin: Origin::Relay,
         routing: None,
     };
     let tried = vec![

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use spool::{Envelope, SpoolId};
 
+use crate::control::postman::put_origin;
 use crate::mail::line_ends::FromWire;
 use crate::mail::message_file::{self, FileEnvelope, FileRecipient};
 
@@ -89,7 +90,7 @@ fn lines(id: SpoolId, envelope: &Envelope, waits: impl Fn(usize) -> bool) -> Fil
             orcpt: recipient.orcpt,
         })
     });
-    FileEnvelope {
+    let mut file = FileEnvelope {
         received_from: Some(format!("{helo} ([{client}])").into_bytes()),
         with: Some(envelope.protocol.clone()),
         body_type: Some(body_type.to_vec()),
@@ -102,7 +103,9 @@ fn lines(id: SpoolId, envelope: &Envelope, waits: impl Fn(usize) -> bool) -> Fil
         comments: vec![format!("spool id {id}").into_bytes()],
         recipients: recipients.collect(),
         ..FileEnvelope::default()
-    }
+    };
+    put_origin(&mut file, &envelope.origin);
+    file
 }
 
 #[cfg(test)]

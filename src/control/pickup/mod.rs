@@ -171,6 +171,8 @@ pub struct Setup {
     pub postoffice: PathBuf,
     /// This host's name.
     pub hostname: String,
+    /// Users whose word is taken for who the sender is.
+    pub trusted_users: Vec<String>,
     /// Limits for messages of users: bytes of content, bytes of header, Received fields.
     pub limits: Limits,
     /// The shards' queues.

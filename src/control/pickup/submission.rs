@@ -1,10 +1,12 @@
-//! A message file to envelope and content: who may say what, and what a header must have.
+//! A message file to envelope and content: who brought it, and who may say what. What its header lacks the router
+//! adds on the way out (`router/message`): the stored content is what the user wrote.
 //!
 //! The owner of the file is who submitted it, and stands in the Received field whatever the envelope
 //! claims. Trusted owners, which are root and the daemon's user, may also say where a message came from
-//! (`rcvdfrom`, `with`), how old it is (the file's time), and for whom they act (`user`), unless the
-//! file says `external`. `from` may be named by everybody, unlike in ZMailer: programs of users send
-//! for the addresses these have elsewhere, and the Received field tells who did.
+//! (`rcvdfrom`, `with`), how old it is (the file's time), and for whom they act (`user`), or that others have written
+//! it (`external`): then it passes as it is, like relayed mail. `from` may be named by everybody, unlike in ZMailer: programs of users send
+//! for the addresses these have elsewhere, and the Received field tells who did. Recipients that only the header
+//! names are found here, because the envelope of the spool has them.
 //!
 //! A file is read once and in pieces, into the content that goes to the shard: beside it only its
 //! envelope and header are in memory.
@@ -13,15 +15,13 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::SystemTime;
 
-use spool::{BodyKind, Envelope, Recipient, Ret};
+use spool::{BodyKind, Envelope, Origin, Recipient, Ret};
 
 use super::Setup;
 use super::file::{Odd, Opened};
-use crate::mail::date;
-use crate::mail::header::{self, Field};
+use crate::mail::header;
 use crate::mail::line_ends::ToWire;
 use crate::mail::message_file::{self, ENVELOPE_BYTES_MAX, FileEnvelope};
-use crate::mail::phrase::mailbox;
 use crate::mail::trace::Received;
 use crate::protocol::{judge, path};
 use crate::sys::accounts;
@@ -50,29 +50,33 @@ impl Users {
 
 /// Who submitted a file.
 struct Submitter {
+    uid: u32,
     login: String,
     full_name: String,
     /// May say where a message came from and when.
-    trusted: bool,
-    /// What he says of where it came from is told on, since he has it of the client: also of mail that is
-    /// `external`.
     is_believed: bool,
+    /// A trusted owner has it from another host: it passes as it is.
+    is_relayed: bool,
 }
 
 impl Submitter {
     fn of(file: &FileEnvelope, uid: u32, users: &mut Users) -> Result<Self, Odd> {
         let account = users.account(uid).ok_or(Odd::NoOwner(uid))?;
-        // ZMailer trusts the owners root and daemon; `external` gives that up.
+        // ZMailer trusts the owners root and daemon; `external` says that others have written the message.
         let own = rustix::process::geteuid().as_raw();
         let is_believed = uid == 0 || uid == own;
-        let trusted = is_believed && !file.external;
         let owner = Self {
+            uid,
             login: account.name.clone(),
             full_name: account.full_name.clone(),
-            trusted,
             is_believed,
+            is_relayed: is_believed && file.external,
         };
-        match file.user.as_deref().filter(|_| trusted) {
+        match file
+            .user
+            .as_deref()
+            .filter(|_| is_believed && !file.external)
+        {
             Some(name) => Self::named(&String::from_utf8_lossy(name)),
             None => Ok(owner),
         }
@@ -83,11 +87,28 @@ impl Submitter {
         let unknown = || Odd::BadEnvelope(format!("there is no user {name:?}"));
         let account = accounts::by_name(name).ok().flatten().ok_or_else(unknown)?;
         Ok(Self {
+            uid: account.uid,
             login: account.name,
             full_name: account.full_name,
-            trusted: account.uid == 0,
             is_believed: account.uid == 0,
+            is_relayed: false,
         })
+    }
+
+    /// What the router has to know of him. Whose word is taken for a sender is the administrator's to say; where a
+    /// message came from only root and the daemon may tell.
+    fn origin(&self, file: &FileEnvelope, setup: &Setup) -> Origin {
+        if self.is_relayed {
+            return Origin::Relay;
+        }
+        // `-F` and `fullname` name the author.
+        let given = file.full_name.clone();
+        Origin::User(Box::new(spool::Submitter {
+            uid: self.uid,
+            trusted: self.is_believed || setup.trusted_users.contains(&self.login),
+            login: self.login.clone().into_bytes(),
+            full_name: given.unwrap_or_else(|| self.full_name.clone().into_bytes()),
+        }))
     }
 }
 
@@ -103,20 +124,13 @@ pub(super) fn make(
     text.header(opened, setup)?;
     let recipients = recipients(&file, &text.content, &setup.hostname)?;
     let now_ms = now_ms();
-    let arrival_ms = if submitter.trusted {
+    let arrival_ms = if submitter.is_believed {
         opened.modified_ms.min(now_ms)
     } else {
         now_ms
     };
     let sender = sender(&file, &submitter, &setup.hostname);
-    let header = complete(
-        &text.content,
-        &file,
-        &submitter,
-        &sender,
-        (opened, setup, arrival_ms),
-    );
-    text.replace_header(header, opened.source.size);
+    text.reserve(opened.source.size);
     text.body(opened, setup.limits.message_bytes_max)?;
     opened.check_unchanged()?;
     let received = received(&file, &submitter, &setup.hostname);
@@ -128,10 +142,11 @@ pub(super) fn make(
         smtputf8: utf8,
         ret: file.ret.as_deref().and_then(ret),
         envid: file.envid.clone(),
-        client: client(&file, submitter.trusted),
-        protocol: with(&file, submitter.trusted),
-        helo: submitter.login.into_bytes(),
+        client: client(&file, submitter.is_believed),
+        protocol: with(&file, submitter.is_believed),
+        helo: submitter.login.clone().into_bytes(),
         source: Some(opened.source),
+        origin: submitter.origin(&file, setup),
         routing: None,
         sender,
     };
@@ -229,12 +244,15 @@ impl Text {
         }
     }
 
-    fn replace_header(&mut self, start: Vec<u8>, file_bytes: u64) {
+    /// Makes room for the rest of the file, and for the Received field in front.
+    fn reserve(&mut self, file_bytes: u64) {
+        if self.content.starts_with(b" ") || self.content.starts_with(b"\t") {
+            // A body without a header: the Received field in front of it must not go on in it.
+            self.content.splice(0..0, *b"\r\n");
+        }
         // Lines of sixteen bytes and more fit without moving all of it.
         let file_bytes = usize::try_from(file_bytes).unwrap_or(0);
-        let read = self.content.len();
-        self.content = start;
-        let rest = file_bytes.saturating_sub(read);
+        let rest = file_bytes.saturating_sub(self.content.len());
         self.content.reserve(rest + rest / 16 + RECEIVED_BYTES);
     }
 
@@ -289,7 +307,7 @@ fn recipients(file: &FileEnvelope, header: &[u8], host: &str) -> Result<Vec<Reci
 }
 
 fn of_header(header: &[u8]) -> Result<Vec<message_file::FileRecipient>, Odd> {
-    let list = header::recipients(header);
+    let list = header::recipients(without_mailbox_lines(header));
     if let Some(text) = list.doubtful.first() {
         let shown = String::from_utf8_lossy(text).into_owned();
         let what = format!("its header names somebody unclear: {shown:?}");
@@ -303,6 +321,19 @@ fn of_header(header: &[u8]) -> Result<Vec<message_file::FileRecipient>, Odd> {
             ..message_file::FileRecipient::default()
         });
     Ok(plain.collect())
+}
+
+/// Lines that mailbox files have in front of a header.
+fn without_mailbox_lines(mut header: &[u8]) -> &[u8] {
+    const LINES_MAX: usize = 2;
+    for _ in 0..LINES_MAX {
+        let is_line = header.starts_with(b"From ") || header.starts_with(b">From ");
+        let Some(end) = memchr::memchr(b'\n', header).filter(|_| is_line) else {
+            break;
+        };
+        header = header.get(end + 1..).unwrap_or_default();
+    }
+    header
 }
 
 /// A name without a host is one of this host.
@@ -332,8 +363,8 @@ fn ret(ret: &[u8]) -> Option<Ret> {
 }
 
 /// The address in what a trusted owner says of where it came from.
-fn client(file: &FileEnvelope, trusted: bool) -> Vec<u8> {
-    let given = file.received_from.as_deref().filter(|_| trusted);
+fn client(file: &FileEnvelope, is_believed: bool) -> Vec<u8> {
+    let given = file.received_from.as_deref().filter(|_| is_believed);
     let text = given.and_then(|text| core::str::from_utf8(text).ok());
     // What the client called itself stands in front, and may be an address in brackets too.
     let address = text.and_then(|text| text.split_once("([")?.1.split(']').next());
@@ -362,95 +393,11 @@ fn received(file: &FileEnvelope, submitter: &Submitter, host: &str) -> Received 
     }
 }
 
-fn with(file: &FileEnvelope, trusted: bool) -> Vec<u8> {
-    let given = file
-        .with
-        .as_deref()
-        .filter(|with| trusted && !with.is_empty() && with.iter().all(u8::is_ascii_alphanumeric));
+fn with(file: &FileEnvelope, is_believed: bool) -> Vec<u8> {
+    let given = file.with.as_deref().filter(|with| {
+        is_believed && !with.is_empty() && with.iter().all(u8::is_ascii_alphanumeric)
+    });
     given.unwrap_or(b"STDIN").to_vec()
-}
-
-/// Adds what a message must have and a user's program may have left out (RFC 5322 3.6; RFC 6409 8),
-/// and takes out what nobody else shall see. Takes and gives back the start of a message.
-fn complete(
-    start: &[u8],
-    file: &FileEnvelope,
-    submitter: &Submitter,
-    sender: &[u8],
-    (opened, setup, arrival_ms): (&Opened, &Setup, u64),
-) -> Vec<u8> {
-    let host = &setup.hostname;
-    let has = |name: &str| header::fields(start).any(|field| field.is(name));
-    let source = &opened.source;
-    let date = date::format(arrival_ms);
-    let id = format!("<{:x}.{:x}@{host}>", source.changed_ns, source.inode);
-    let from = from(file, submitter, sender, host);
-    let mut out = Vec::with_capacity(start.len() + 1024);
-    let mut add = |name: &str, value: &str| {
-        out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
-    };
-    // RFC 5322 3.6.6: who sends something again says when and who, beside what it said before.
-    if header::fields(start).any(|field| is_resent(&field)) {
-        for (name, value) in [
-            ("Resent-Date", &date),
-            ("Resent-Message-Id", &id),
-            ("Resent-From", &from),
-        ] {
-            if !has(name) {
-                add(name, value);
-            }
-        }
-    }
-    for (name, value) in [("Date", &date), ("Message-Id", &id), ("From", &from)] {
-        if !has(name) {
-            add(name, value);
-        }
-    }
-    let to = ["To", "Cc", "Resent-To", "Resent-Cc"];
-    if !to.iter().any(|name| has(name)) {
-        add("To", "undisclosed-recipients:;");
-    }
-    let mut fields = header::fields(start);
-    for field in fields.by_ref().filter(|field| !is_secret(field)) {
-        out.extend_from_slice(field.whole);
-    }
-    if !out.ends_with(b"\n") {
-        // The file ended inside its header.
-        out.extend_from_slice(b"\r\n");
-    }
-    if !fields.rest().starts_with(b"\r\n") {
-        out.extend_from_slice(b"\r\n");
-    }
-    out.extend_from_slice(fields.rest());
-    out
-}
-
-fn is_resent(field: &Field<'_>) -> bool {
-    let start = field.name.get(..RESENT.len());
-    start.is_some_and(|start| start.eq_ignore_ascii_case(RESENT))
-}
-
-const RESENT: &[u8] = b"Resent-";
-
-/// The From field: the name given, and the sender given, as users know it from `-F` and `-f`.
-fn from(file: &FileEnvelope, submitter: &Submitter, sender: &[u8], host: &str) -> String {
-    let name = file.full_name.as_deref().map_or_else(
-        || submitter.full_name.clone(),
-        |name| String::from_utf8_lossy(name).into_owned(),
-    );
-    let given = core::str::from_utf8(sender).unwrap_or_default();
-    if given.is_empty() {
-        mailbox(&name, &format!("{}@{host}", submitter.login))
-    } else {
-        mailbox(&name, given)
-    }
-}
-
-/// Bcc is for the sender alone (RFC 5322 3.6.3); Return-Path is made at the final delivery.
-fn is_secret(field: &Field<'_>) -> bool {
-    ["Bcc", "Resent-Bcc", "Return-Path"]
-        .iter()
-        .any(|name| field.is(name))
 }
 
 fn now_ms() -> u64 {

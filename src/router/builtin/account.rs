@@ -377,6 +377,20 @@ pub(super) fn error_addresses(machine: &mut Evaluation, arguments: Arguments) ->
     Ok(())
 }
 
+/// `rfc822`: the message that `process` was called for is wanted.
+pub(super) fn take_message(machine: &mut Evaluation, arguments: Arguments) -> Flow {
+    if machine.texts(arguments).len() != 1 {
+        return usage(machine, "rfc822 message");
+    }
+    machine.status = i32::from(machine.router.processed.is_none());
+    if machine.router.processed.is_some() {
+        machine.router.processed = Some(true);
+    } else {
+        machine.complain("rfc822: there is no message in hand");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -127,7 +127,10 @@ table! {
     "postzapDSNnotify" "VARIABLE" "Nothing; for old scripts." shell::succeed;
     "stability" "on|off" "Order of the queue; for old scripts." account::stability;
     "stableprocess" "" "Nothing; for old scripts." shell::succeed;
-    "squirrel" "[-]EVENT..." "Which events keep a copy of the message for the postmaster." account::squirrel;
-    "erraddron" "FILE" "Where addresses with errors are noted." account::error_addresses;
+    "rfc822" "MESSAGE" "In the function process: the message is to be processed, once the function has ended." account::take_message;
+    "process" "MESSAGE" "The same as rfc822, where the script has no function of this name." account::take_message;
+    "daemon" "" "Nothing; for old scripts." shell::succeed;
+    "squirrel" "[-]EVENT..." "Which events of submitted mail keep a copy in postman/: breakin, badheader, illheader, nochannel, nosender." account::squirrel;
+    "erraddron" "[FILE]" "Where addresses of submitted headers that cannot be understood are written down; without a file nowhere." account::error_addresses;
     "malcontents" "" "Nothing; for old scripts." shell::succeed;
 }

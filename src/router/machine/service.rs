@@ -28,6 +28,8 @@ pub struct Surroundings {
     pub squirrels: Vec<&'static str>,
     /// File of addresses with errors.
     pub error_addresses: Option<Vec<u8>>,
+    /// The script's `process` runs, and whether it has called `rfc822`; none: it does not run.
+    pub processed: Option<bool>,
 }
 
 impl Default for Surroundings {
@@ -41,6 +43,7 @@ impl Default for Surroundings {
             user: 0,
             squirrels: Vec::new(),
             error_addresses: None,
+            processed: None,
         }
     }
 }
@@ -97,7 +100,8 @@ impl Evaluation {
     }
 
     /// Whether any script names it.
-    pub(in crate::router) fn knows_name(&self, name: &[u8]) -> bool {
+    #[must_use]
+    pub fn knows_name(&self, name: &[u8]) -> bool {
         self.state.symbols.lookup(name).is_some()
     }
 

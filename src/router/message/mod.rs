@@ -5,6 +5,9 @@
 //! script's `router` for the sender and each recipient, `crossbar` for each pair, and the rewriting
 //! functions that `crossbar` names; where the script needs something from outside, so does it.
 //!
+//! A script that has a function `process` is asked first: a message is processed when that calls the built-in
+//! `rfc822`, behind its end.
+//!
 //! Mail that is relayed passes as it is: nothing is added, and the header is not even looked at unless
 //! `crossbar` names a function that rewrites it. Mail that is submitted here is completed.
 //!
@@ -29,7 +32,7 @@ use std::sync::Arc;
 
 pub use crate::mail::edit::Edit;
 pub use probe::{Asked, Probe, Probed, Way};
-pub use routing::{DELIVERIES_MAX, Progress, Routing};
+pub use routing::{DELIVERIES_MAX, PROCESS, Progress, Routing};
 pub use script::{Call, Reply, Script, Side, Tree, Turn, Value};
 
 /// What is known of a message before it is routed.

@@ -57,6 +57,8 @@ pub struct Routing<V> {
 #[derive(Debug)]
 enum Step<V> {
     Begin,
+    /// Does the script want it?
+    Process,
     /// Who is the sender of the envelope?
     Sender,
     /// Is this claim the owner's?
@@ -150,6 +152,7 @@ impl<V: Value> Routing<V> {
     fn advance<S: Script<Value = V>>(&mut self, script: &mut S, content: Option<&[u8]>) -> Next {
         match &self.step {
             Step::Begin => self.begin(script, content),
+            Step::Process => self.call_process(script),
             Step::Sender => self.call_sender(script, content),
             Step::Owner(claim) => {
                 let Claim::Address(_, address) = claim else {
@@ -172,6 +175,7 @@ impl<V: Value> Routing<V> {
         content: Option<&[u8]>,
     ) -> Result<(), String> {
         match std::mem::replace(&mut self.step, Step::Over) {
+            Step::Process => self.after_process(script, &reply),
             Step::Sender => {
                 let routes = reply.value.filter(|_| reply.status == 0);
                 self.sender = routes
@@ -205,6 +209,9 @@ impl<V: Value> Routing<V> {
         self.facts.is_report || self.facts.sender.is_empty()
     }
 }
+
+/// The function of a script that is called for each message before anything else.
+pub const PROCESS: &[u8] = b"process";
 
 const ROUTER: &[u8] = b"router";
 const CROSSBAR: &[u8] = b"crossbar";

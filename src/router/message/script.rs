@@ -81,6 +81,10 @@ pub trait Script {
     fn variable(&self, name: &[u8]) -> Option<Self::Value>;
     /// Begins a call. Only one is under way at any time.
     fn begin(&mut self, call: Call<'_, Self::Value>);
+    /// Whether the script's `process`, which has just ended, wants the message to be processed.
+    fn takes_message(&mut self) -> bool {
+        true
+    }
     /// Runs the call, or what is left of it after something was needed and has been answered.
     fn run(&mut self) -> Turn<Reply<Self::Value>, Self::Need>;
 }

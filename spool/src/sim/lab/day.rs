@@ -17,7 +17,8 @@ use crate::recover::{CheckpointUse, RecoverError, Recovered, RecoveredMessage, R
 use crate::sim::SimDisk;
 use crate::sim::rng::Rng;
 use crate::types::{
-    Accepted, Awake, Content, Envelope, Event, MessageKey, Outcome, ReadError, Recipient, Settings,
+    Accepted, Awake, Content, Envelope, Event, MessageKey, Origin, Outcome, ReadError, Recipient,
+    Settings,
 };
 
 /// Small segments: all of a log's life fits in a day.
@@ -592,6 +593,11 @@ impl Day {
             sender: format!("s{number}@a.example").into_bytes(),
             recipients: vec![recipient; 1 + number as usize % 3],
             arrival_ms: number,
+            origin: if number % 5 == 4 {
+                Origin::Submission
+            } else {
+                Origin::Relay
+            },
             ..Envelope::default()
         }
     }

@@ -97,6 +97,10 @@ fn routing(rng: &mut Rng, generation: u64, replaced: &[u32]) -> Routing {
     });
     let group = Group {
         sender: format!("owner{generation}@a.example").into_bytes(),
+        errors_to: generation
+            .is_multiple_of(3)
+            .then(|| b"errors@a.example".to_vec()),
+        detached: generation.is_multiple_of(2),
         edits: edits.collect(),
     };
     let recipients = replaced.iter().flat_map(|of| {

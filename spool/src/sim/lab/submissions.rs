@@ -11,7 +11,7 @@ use crate::id::SpoolId;
 use crate::recover::Recovered;
 use crate::sim::Path;
 use crate::sim::rng::Rng;
-use crate::types::{Envelope, Source};
+use crate::types::{Envelope, Origin, Source, Submitter};
 
 const PUBLIC: u8 = 0;
 pub(super) const ROUTER: u8 = 1;
@@ -221,6 +221,12 @@ impl Day {
                 changed_ns: inode,
                 size: content.len() as u64,
             }),
+            origin: Origin::User(Box::new(Submitter {
+                uid: path.name as u32,
+                trusted: path.name.is_multiple_of(2),
+                login: b"joe".to_vec(),
+                full_name: b"Joe User".to_vec(),
+            })),
             ..Self::envelope(path.name)
         };
         let id = self.log.reserve_id();

@@ -4,9 +4,9 @@ use super::super::attributes::Maker;
 use super::super::complete::{Claim, inspect, is_plainly};
 use super::super::head::{Head, unfolded};
 use super::super::quad::{Quad, Routes, is_login};
-use super::super::script::{Call, Script, Value};
+use super::super::script::{Call, Reply, Script, Value};
 use super::super::{EnvelopeRecipient, Event, Origin, Owner, Problem};
-use super::{DEFER, ENVELOPE_INFO, Next, ROUTER, Routing, Step};
+use super::{DEFER, ENVELOPE_INFO, Next, PROCESS, ROUTER, Routing, Step};
 use crate::mail::header;
 
 impl<V: Value> Routing<V> {
@@ -44,8 +44,44 @@ impl<V: Value> Routing<V> {
             }
         }
         self.answered = vec![false; self.facts.recipients.len()];
-        self.step = Step::Sender;
+        // At the front door there is no message yet.
+        let is_message = !self.facts.id.is_empty();
+        self.step = if is_message && script.defines(PROCESS) {
+            Step::Process
+        } else {
+            Step::Sender
+        };
         Next::Again
+    }
+
+    pub(super) fn call_process<S: Script<Value = V>>(&self, script: &mut S) -> Next {
+        let id = V::of_text(self.facts.id.as_bytes());
+        self.call(script, PROCESS, vec![id]);
+        Next::Call
+    }
+
+    /// A message that the script does not take waits: it is asked about again, and nothing is lost.
+    pub(super) fn after_process<S: Script<Value = V>>(&mut self, script: &mut S, reply: &Reply<V>) {
+        if script.takes_message() {
+            self.step = Step::Sender;
+            return;
+        }
+        let waits = script.variable(DEFER);
+        let waits = waits.as_ref().and_then(V::text).unwrap_or_default();
+        let text = if waits.is_empty() {
+            let status = reply.status;
+            format!("process has ended with status {status} and has not called rfc822").into_bytes()
+        } else {
+            waits.to_vec()
+        };
+        self.result.problems.push(Problem {
+            of: None,
+            address: Vec::new(),
+            is_temporary: true,
+            status: "4.3.5",
+            text,
+        });
+        self.step = Step::Over;
     }
 
     /// One problem for the message as a whole.
