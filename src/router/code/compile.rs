@@ -54,7 +54,7 @@ impl<'a> Compiler<'a> {
                 watches: Vec::new(),
                 functions: Vec::new(),
                 blocks: Vec::new(),
-                names: 0,
+                made: Vec::new(),
             },
             at: 0,
             full: false,
@@ -73,7 +73,7 @@ impl<'a> Compiler<'a> {
         build(&mut inner);
         let (code, full) = inner.finish();
         self.full |= full;
-        self.code.names = self.code.names.max(code.names);
+        self.code.made.extend_from_slice(&code.made);
         Rc::new(code)
     }
 
@@ -125,7 +125,9 @@ impl<'a> Compiler<'a> {
             self.full = true;
             Symbol(0)
         });
-        self.code.names = self.code.names.max(symbol.0 as usize + 1);
+        if !self.symbols.is_settled(symbol) && !self.code.made.contains(&symbol) {
+            self.code.made.push(symbol);
+        }
         symbol
     }
 

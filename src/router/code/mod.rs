@@ -295,8 +295,8 @@ pub struct Code {
     pub functions: Vec<Rc<Function>>,
     /// Blocks of subshells.
     pub blocks: Vec<Rc<Code>>,
-    /// It uses no names but the first so many.
-    pub names: usize,
+    /// Names in it that were made since the configuration was loaded.
+    pub made: Vec<Symbol>,
 }
 
 impl Code {

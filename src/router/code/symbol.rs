@@ -16,6 +16,8 @@ pub struct Symbol(pub u32);
 pub struct Symbols {
     names: Vec<Text>,
     names_max: usize,
+    /// Further ones were made since the configuration was loaded.
+    settled: usize,
     /// Open addressing; 0 is free, other entries are the number plus one.
     slots: Vec<u32>,
     hasher: RandomState,
@@ -29,6 +31,7 @@ impl Default for Symbols {
         Self {
             names: Vec::new(),
             names_max: SYMBOLS_MAX,
+            settled: usize::MAX,
             slots: vec![0; 1024],
             hasher: RandomState::default(),
         }
@@ -65,6 +68,17 @@ impl Symbols {
     #[must_use]
     pub fn lookup(&self, name: &[u8]) -> Option<Symbol> {
         self.find(name).ok()
+    }
+
+    /// The configuration is loaded: names of now last.
+    pub fn settle(&mut self) {
+        self.settled = self.names.len();
+    }
+
+    /// Whether it is a name of the configuration; all are while that is loaded.
+    #[must_use]
+    pub fn is_settled(&self, symbol: Symbol) -> bool {
+        (symbol.0 as usize) < self.settled
     }
 
     /// Forgets the newest names, down to `count`.

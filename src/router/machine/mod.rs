@@ -13,6 +13,7 @@ mod frame;
 mod limits;
 mod living;
 mod output;
+mod parameter;
 mod redirect;
 mod service;
 mod sift;

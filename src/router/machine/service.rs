@@ -346,7 +346,7 @@ impl Code {
             texts: Vec::new(),
             patterns: Vec::new(),
             globs: Vec::new(),
-            names: 0,
+            made: Vec::new(),
             watches: Vec::new(),
             functions: Vec::new(),
             blocks: Vec::new(),

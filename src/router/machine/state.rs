@@ -378,7 +378,7 @@ impl State {
 
     /// From now on changes are logged.
     pub(super) fn keep(&mut self) {
-        self.keep_names();
+        self.symbols.settle();
         self.log = Log {
             on: true,
             ..Log::default()
@@ -393,20 +393,6 @@ impl State {
             variable.logged = false;
         }
         self.freeze();
-    }
-
-    /// The first names that `gensym` makes for a message last, so that what is compiled with them does.
-    fn keep_names(&mut self) {
-        for number in 0..GENSYMS_KEPT {
-            let name = format!("g{}", self.gensym + number);
-            self.symbols.intern(name.as_bytes());
-        }
-        self.grow();
-    }
-
-    /// Whether the first so many names are those of the configuration.
-    pub(super) fn lasts(&self, names: usize) -> bool {
-        self.log.on && names <= self.kept.names
     }
 
     /// Lists of now are copied before they are changed.
@@ -520,9 +506,6 @@ impl State {
         variables.chain(aside)
     }
 }
-
-/// Names of `gensym` that are there when a configuration was loaded.
-const GENSYMS_KEPT: u64 = 16;
 
 /// A list that is copied before it is changed.
 fn frozen_nil() -> List {
