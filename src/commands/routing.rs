@@ -56,6 +56,9 @@ impl RoutePlan {
                 hostname,
                 // What was taken has a field of this host besides.
                 received_max: config.smtpserver.services[0].session.received_max + 1,
+                // The shipped scripts do not ask, and most mail is relayed by them.
+                tells_keywords: config.router.config.is_some()
+                    || configuration.directory.join("site.cf").exists(),
                 ..message::Settings::default()
             }),
             front_door: FrontDoor {

@@ -33,8 +33,6 @@ struct Shared {
     maps: RefCell<Versions>,
     settings: Arc<message::Settings>,
     front_door: FrontDoor,
-    /// The scripts name `envelopeinfo`.
-    tells_envelope: bool,
     names: RefCell<Vec<Arc<str>>>,
 }
 
@@ -61,10 +59,8 @@ impl Scripted {
         settings: Arc<message::Settings>,
         front_door: FrontDoor,
     ) -> Result<Self, LoadError> {
-        let template = loaded.again()?;
         let shared = Shared {
-            tells_envelope: template.knows_name(b"envelopeinfo"),
-            template,
+            template: loaded.again()?,
             idle: RefCell::default(),
             maps: RefCell::new(maps),
             settings,
@@ -163,7 +159,7 @@ impl Shared {
 
     /// What the envelope says besides, where somebody may ask for it.
     fn keywords(&self, mail: &Mail<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
-        if !self.tells_envelope && !mail.sender.is_empty() {
+        if !self.settings.tells_keywords && !mail.sender.is_empty() {
             return Vec::new();
         }
         let received = [mail.helo, b" ([", mail.client, b"])"].concat();

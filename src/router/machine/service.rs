@@ -100,8 +100,7 @@ impl Evaluation {
     }
 
     /// Whether any script names it.
-    #[must_use]
-    pub fn knows_name(&self, name: &[u8]) -> bool {
+    pub(in crate::router) fn knows_name(&self, name: &[u8]) -> bool {
         self.state.symbols.lookup(name).is_some()
     }
 

@@ -135,6 +135,9 @@ pub struct Settings {
     pub killed: Vec<String>,
     /// Whether they are removed from relayed mail too. Then its header is read.
     pub kill_in_relayed: bool,
+    /// Whether a script may ask what the envelope says besides ([`Facts::keywords`]); who routes mail need not find it
+    /// out otherwise.
+    pub tells_keywords: bool,
 }
 
 impl Default for Settings {
@@ -145,6 +148,7 @@ impl Default for Settings {
             received_max: 100,
             killed: KILLED.map(str::to_owned).to_vec(),
             kill_in_relayed: false,
+            tells_keywords: true,
         }
     }
 }
