@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use super::{exit, fail, worker};
 use crate::agents::mailbox;
@@ -28,7 +29,7 @@ pub(super) struct Agent {
     life: PipeWriter,
 }
 
-/// Starts the agent, if there are mailboxes. Its socket is bound here and handed over as its standard
+/// Starts the agent. Its socket is bound here and handed over as its standard
 /// input, so that it is there before anybody connects.
 ///
 /// Its standard output is the end of a pipe on which nothing ever comes: when the daemon is gone, in
@@ -38,10 +39,7 @@ pub(super) fn start(
     config: &Config,
     config_path: Option<&Path>,
     user: Option<User>,
-) -> Result<Option<Agent>, ExitCode> {
-    if config.mailboxes.is_empty() {
-        return Ok(None);
-    }
+) -> Result<Agent, ExitCode> {
     let path = socket(config);
     let failed = |error: io::Error| {
         let text = format!("mailbox agent, {}: {error}", path.display());
@@ -60,7 +58,7 @@ pub(super) fn start(
         .stdout(Stdio::from(OwnedFd::from(end)))
         .spawn()
         .map_err(failed)?;
-    Ok(Some(Agent { child, life }))
+    Ok(Agent { child, life })
 }
 
 fn bind(path: &Path, user: Option<User>) -> io::Result<UnixListener> {
@@ -98,13 +96,21 @@ fn end_with_daemon() -> io::Result<()> {
     waiting.spawn(move || {
         // An error is an end, too.
         let _ = io::copy(&mut &life, &mut io::sink());
+        mailbox::end_all();
         std::process::exit(0);
     })?;
     Ok(())
 }
 
+/// The file of the settings by a path that is good in any directory.
+fn settings_file(named: Option<&Path>) -> Option<PathBuf> {
+    let named = named.map(Path::to_owned);
+    let path = named.or_else(|| std::env::var_os("ZMAILER_CONFIG").map(PathBuf::from))?;
+    Some(fs::canonicalize(&path).unwrap_or(path))
+}
+
 /// The agent itself.
-pub(super) fn run(config: &Config, uid: u32) -> ExitCode {
+pub(super) fn run(config: &Config, config_path: Option<&Path>, uid: u32) -> ExitCode {
     log::start();
     // A signal to all processes of the service must not end it before the daemon has: the pipe does.
     process::ignore_stop_signals();
@@ -117,6 +123,10 @@ pub(super) fn run(config: &Config, uid: u32) -> ExitCode {
     let served = prepared.and_then(|listener| {
         let settings = mailbox::Settings {
             path: config.mailboxes.clone(),
+            is_mbox: config.mbox,
+            program_user: config.program.user.clone(),
+            program_time: Duration::from_nanos(config.program.timeout_ns),
+            config: settings_file(config_path),
             hostname: worker::hostname(config),
             scratch: config.paths.postoffice.clone(),
             daemon_uid: uid,

@@ -3,7 +3,12 @@
 /// The files a command that talks to the daemon uses.
 macro_rules! files {
     () => {
-        "FILES:
+        "PROGRAMS AND FILES:
+  |program and /file in aliases, lists and .forward are used by a process beside the daemon, the mailbox
+  agent, which keeps root's rights: each with the rights of the file that names it, root's as [transport.program] user.
+  Not started as root, the daemon uses its own rights, and what needs others waits
+
+FILES:
   /etc/zmailer/zmailer.toml   the settings, unless --config or $ZMAILER_CONFIG names others
   POSTOFFICE/control.sock     where the daemon answers; root and the daemon's user may ask
 
@@ -64,6 +69,7 @@ SIGNALS:
 FILES:
   /etc/zmailer/zmailer.toml   the settings, unless --config or $ZMAILER_CONFIG names others
   POSTOFFICE/spool/NNNN/      the log of shard N, and large messages
+  POSTOFFICE/mailbox.sock     where the mailbox agent listens, for the daemon's user alone
   POSTOFFICE/.pid.zmailer     the lock: one daemon for a postoffice
   LOG_DIR/mail.N.log          two lines a message: accepted, and what became of each recipient
 

@@ -276,7 +276,7 @@ fn reload(config: &Config) -> ExitCode {
 fn dispatch(command: Command) -> Result<ExitCode, ExitCode> {
     Ok(match command {
         Command::Run(argument) => run::run(argument.path(), &argument.load()?),
-        Command::Agent { config, uid } => agent::run(&config.load()?, uid),
+        Command::Agent { config, uid } => agent::run(&config.load()?, config.path(), uid),
         Command::Start(argument) => start::start(argument.path(), &argument.load()?),
         Command::Restart(argument) => start::restart(argument.path(), &argument.load()?),
         Command::Freeze(argument) => start::freeze(&argument.load()?),

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::control::maps::{Answers, Order, Orders, OwnAddresses, Published, Versions};
 use crate::control::resolver::Resolver;
 use crate::control::route::Oracle;
+use crate::control::script::rights::Rights;
 use crate::control::script::{Configuration, Local, Session, load};
 use crate::control::users::Users;
 use crate::router::loaded::Loaded;
@@ -193,7 +194,7 @@ impl Watched {
 }
 
 /// Who answers the scripts of the shards.
-pub(super) fn oracle(config: &Config, watched: Arc<Watched>) -> Oracle {
+pub(super) fn oracle(config: &Config, watched: Arc<Watched>, rights: Option<Rights>) -> Oracle {
     let resolver = Arc::new(Resolver::new(
         &config.dns_servers,
         &worker::hostname(config),
@@ -220,7 +221,9 @@ pub(super) fn oracle(config: &Config, watched: Arc<Watched>) -> Oracle {
                 Answer::Done(Err(refused("the daemon stays where it is".to_owned())))
             }
             Request::Umask(_) => Answer::Umask(0o077),
-            request => Local::of(&config, users.clone()).answer(request.clone()),
+            request => Local::of(&config, users.clone())
+                .with_rights(rights.clone())
+                .answer(request.clone()),
         })
     }))
 }

@@ -14,10 +14,11 @@ use super::routing::{self, RoutePlan};
 use super::{agent, exit, fail, listen, worker};
 use crate::config::{Config, Durability};
 use crate::control;
+use crate::control::script::rights::Rights;
 use crate::observe::log;
 use crate::ring;
 use crate::sys::process::User;
-use crate::sys::{filesystem, limits, lock, process};
+use crate::sys::{accounts, filesystem, limits, lock, process};
 
 /// Directories of the postoffice.
 const DIRECTORIES: [&str; 7] = [
@@ -43,10 +44,28 @@ pub(super) fn validate(config: &Config) -> Result<Option<User>, ExitCode> {
             exit::CONFIG,
             "started as root: set daemon.user in [daemon] to the user to run as",
         )),
-        (Some(name), true) => process::user(name)
-            .map(Some)
-            .map_err(|error| fail(exit::CONFIG, format!("daemon.user: {error}"))),
+        (Some(name), true) => {
+            let user = process::user(name)
+                .map_err(|error| fail(exit::CONFIG, format!("daemon.user: {error}")))?;
+            check_program_user(&config.program.user)?;
+            Ok(Some(user))
+        }
         (_, false) => Ok(None),
+    }
+}
+
+const USUAL_PROGRAM_USER: &str = "nobody";
+
+/// Programs and files of root's get this account: it must be there, and not be root. Without the usual one a relay that
+/// has no programs goes on; programs wait then.
+fn check_program_user(name: &str) -> Result<(), ExitCode> {
+    let wrong = |text: String| fail(exit::CONFIG, format!("transport.program.user: {text}"));
+    match accounts::by_name(name) {
+        Err(error) => Err(wrong(format!("{name:?} cannot be looked up: {error}"))),
+        Ok(None) if name == USUAL_PROGRAM_USER => Ok(()),
+        Ok(None) => Err(wrong(format!("there is no user {name:?}"))),
+        Ok(Some(account)) if account.uid == 0 => Err(wrong(format!("{name} is root"))),
+        Ok(Some(_)) => Ok(()),
     }
 }
 
@@ -91,10 +110,10 @@ fn start(config_path: Option<&Path>, config: &Config) -> Result<(), ExitCode> {
     let routing = RoutePlan::load(config).map_err(|error| fail(exit::CONFIG, error))?;
     let plan = Plan::new(config, routing, shards, sessions_max)
         .map_err(|error| fail(exit::UNAVAILABLE, error))?;
-    if let Some(agent) = agent {
-        agent::watch(agent, Arc::clone(&plan.shared));
-    }
-    serve(config_path, config, plan, listeners)
+    agent::watch(agent, Arc::clone(&plan.shared));
+    // Whoever was not root has no more rights than we.
+    let rights = user.map(|_| Rights::at(&agent::socket(config)));
+    serve(config_path, config, plan, listeners, rights)
 }
 
 fn serve(
@@ -102,6 +121,7 @@ fn serve(
     config: &Config,
     plan: Plan,
     listeners: Vec<Vec<std::net::TcpListener>>,
+    rights: Option<Rights>,
 ) -> Result<(), ExitCode> {
     let postoffice = &config.paths.postoffice;
     let daemon = Arc::new(Daemon::new(&plan, config_path));
@@ -109,7 +129,7 @@ fn serve(
         socket: postoffice.join("control.sock"),
         postman: postoffice.join("postman"),
         deferred: postoffice.join("deferred"),
-        oracle: routing::oracle(config, Arc::clone(&plan.watched)),
+        oracle: routing::oracle(config, Arc::clone(&plan.watched), rights),
         dns_servers: config.dns_servers.clone(),
         hostname: worker::hostname(config),
         mailboxes: config.mailboxes.clone(),

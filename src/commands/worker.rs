@@ -168,12 +168,20 @@ fn services(config: &Config) -> Vec<Arc<server::Settings>> {
     all.collect()
 }
 
+/// How long the agent's reply may take beyond the time of a program.
+const REPLY_NS: u64 = 60_000_000_000;
+
 /// Outgoing sessions: SMTP or LMTP.
 fn client_settings(config: &Config, lmtp: bool) -> Arc<client::Settings> {
+    let mut session = config.smtp.session.clone();
+    if lmtp {
+        // The agent's reply comes when a program has ended.
+        session.final_ns = session.final_ns.max(config.program.timeout_ns + REPLY_NS);
+    }
     Arc::new(client::Settings {
         hostname: hostname(config),
         lmtp,
-        ..config.smtp.session.clone()
+        ..session
     })
 }
 

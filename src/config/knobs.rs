@@ -492,9 +492,9 @@ pub(super) const KNOBS: &[Knob] = &[
     knob(
         "transport.mailbox",
         "format",
-        Word(&["maildir"]),
+        Word(&["maildir", "mbox"]),
         "maildir",
-        "Form of mailboxes; mbox comes with a later version.",
+        "Form of mailboxes: a directory with a file for each message, or one file of many.",
     ),
     knob(
         "transport.mailbox",
@@ -502,6 +502,23 @@ pub(super) const KNOBS: &[Knob] = &[
         Text,
         "",
         "Where a mailbox is, with {user}, {domain}, {home}; empty: local_domains have none here and go on.",
+    ),
+    knob(
+        "transport.program",
+        "user",
+        Text,
+        "nobody",
+        "Account for programs and files that aliases and lists of root name; must not be root.",
+    ),
+    knob(
+        "transport.program",
+        "timeout",
+        Duration {
+            min: "1s",
+            max: "1h",
+        },
+        "5m",
+        "Longest time of a program that takes a message; it is ended then and tried again later.",
     ),
     knob(
         "dns",

@@ -154,6 +154,15 @@ pub struct Smtp {
     pub recipients_max: usize,
 }
 
+/// Programs and files in the place of users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The account in the place of root.
+    pub user: String,
+    /// Longest time of a program.
+    pub timeout_ns: u64,
+}
+
 /// All settings.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -173,6 +182,10 @@ pub struct Config {
     pub smtp: Smtp,
     /// `[transport.mailbox] path`: template of a mailbox's path; empty: there are no mailboxes here.
     pub mailboxes: String,
+    /// `[transport.mailbox] format`: they are files of many messages.
+    pub mbox: bool,
+    /// `[transport.program]`.
+    pub program: Program,
     /// `[dns] servers`; empty: the system's.
     pub dns_servers: Vec<SocketAddr>,
     /// `[admin] listen`; empty: off.
@@ -209,7 +222,11 @@ impl Config {
                 "smtpserver.sessions_max",
                 self.smtpserver.sessions_max != other.smtpserver.sessions_max,
             ),
-            ("transport.mailbox", self.mailboxes != other.mailboxes),
+            (
+                "transport.mailbox",
+                (&self.mailboxes, self.mbox) != (&other.mailboxes, other.mbox),
+            ),
+            ("transport.program", self.program != other.program),
             ("dns", self.dns_servers != other.dns_servers),
         ];
         let changed = all.into_iter().filter(|(_, differs)| *differs);
@@ -322,6 +339,11 @@ fn build(values: &Values) -> Config {
             .collect(),
         smtp: smtp(values),
         mailboxes: values.table("transport.mailbox").text("path").to_owned(),
+        mbox: values.table("transport.mailbox").text("format") == "mbox",
+        program: Program {
+            user: values.table("transport.program").text("user").to_owned(),
+            timeout_ns: values.table("transport.program").number("timeout"),
+        },
         dns_servers: addresses(&values.table("dns").list("servers")),
         admin: values.table("admin").text("listen").to_owned(),
     }
@@ -447,7 +469,7 @@ mod tests {
                     trusted_networks = [\"10.0.0.1/8\"]\n[nothing]\nx = 1\n[router]\ndefault_route = \"uucp!x\"\n\
                     routes = { \"b.example\" = \"nowhere\", \"c.example\" = \"smtp!\" }\n\
                     programs = \"yes\"\n[admin]\nlisten = \"nonsense\"\n\
-                    [transport.mailbox]\nformat = \"mbox\"\n";
+                    [transport.mailbox]\nformat = \"mh\"\n";
         let errors = from_text(text, "z.toml").unwrap_err();
         let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
         for (line, words) in [
@@ -464,7 +486,7 @@ mod tests {
             (15, "router.routes.\"c.example\" smtp! [host]:port"),
             (16, "router.programs true false"),
             (18, "admin.listen nonsense later"),
-            (20, "transport.mailbox.format \"mbox\" \"maildir\""),
+            (20, "transport.mailbox.format \"mh\" \"maildir\" \"mbox\""),
         ] {
             let start = format!("z.toml:{line}: ");
             let found = all.iter().any(|error| {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -136,13 +136,18 @@ impl Users {
     }
 }
 
+/// A Maildir, or a file of many messages; a lock beside one is none.
+fn is_mailbox(path: &Path) -> bool {
+    path.is_dir() || path.is_file() && path.extension().is_none_or(|of| of != "lock")
+}
+
 fn look_up(template: &str, user: &str, domain: &str) -> io::Result<Option<Found>> {
     let account = accounts::by_name(user)?;
     let home = account.as_ref().map_or("", |account| account.home.as_str());
     let path = mailbox::path(template, user, domain, home);
     let known = account.is_some()
         || user == "postmaster" && !template.contains("{home}")
-        || (!template.contains("{home}") && path.is_dir());
+        || (!template.contains("{home}") && is_mailbox(&path));
     Ok(known.then(|| Found {
         user: user.to_owned(),
         path,

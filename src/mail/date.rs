@@ -79,6 +79,18 @@ pub fn format(wall_ms: u64) -> String {
     text
 }
 
+/// A date as it stands in the line in front of a message among others: `Mon Nov 23 19:20:21 2026`.
+#[must_use]
+pub fn format_from_line(wall_ms: u64) -> String {
+    // `Mon, 23 Nov 2026 19:20:21 +0000`, in the order of ctime(3).
+    let words = format(wall_ms);
+    let mut words = words.split([',', ' ']).filter(|word| !word.is_empty());
+    let mut next = || words.next().unwrap_or_default();
+    let (name, day, month, year, time) = (next(), next(), next(), next(), next());
+    let day = day.trim_start_matches('0');
+    format!("{name} {month} {day:>2} {time} {year}")
+}
+
 /// Each message has a date: formatting macros would take longer than the rest of its line.
 fn two_digits(text: &mut String, value: u64) {
     text.push(char::from(b'0' + (value / 10 % 10) as u8));
@@ -132,6 +144,18 @@ mod tests {
         for (wall_ms, expected) in CASES {
             assert_eq!(format(*wall_ms), *expected);
         }
+    }
+
+    #[test]
+    fn dates_of_from_lines_are_those_of_ctime() {
+        assert_eq!(
+            format_from_line(1_795_461_621_000),
+            "Mon Nov 23 19:20:21 2026"
+        );
+        assert_eq!(
+            format_from_line(951_868_800_000),
+            "Wed Mar  1 00:00:00 2000"
+        );
     }
 
     #[test]

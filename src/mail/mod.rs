@@ -11,5 +11,7 @@ pub mod phrase;
 pub mod quote;
 pub mod report;
 pub mod srs;
+pub mod target;
 pub mod token;
 pub mod trace;
+pub mod xtext;

@@ -84,6 +84,10 @@ pub struct Rcpt<'a> {
     pub notify: u8,
     /// ORCPT, as given.
     pub orcpt: Option<&'a [u8]>,
+    /// XTARGET, between the daemon and its own agents: a program or file, xtext as given.
+    pub target: Option<&'a [u8]>,
+    /// XPRIVILEGE, likewise: the number of the account it is delivered as.
+    pub privilege: Option<u32>,
 }
 
 /// Why a line is not a command.
@@ -291,6 +295,14 @@ fn rcpt(arguments: &[u8]) -> Result<Rcpt<'_>, CommandError> {
                     .filter(|value| is_orcpt(value))
                     .ok_or(CommandError::Value)?,
             );
+        } else if name.eq_ignore_ascii_case(b"XTARGET") && rcpt.target.is_none() {
+            let value = value.filter(|value| is_xtext(value));
+            rcpt.target = Some(value.ok_or(CommandError::Value)?);
+        } else if name.eq_ignore_ascii_case(b"XPRIVILEGE") && rcpt.privilege.is_none() {
+            let number = value
+                .and_then(number)
+                .and_then(|number| u32::try_from(number).ok());
+            rcpt.privilege = Some(number.ok_or(CommandError::Value)?);
         } else {
             return Err(CommandError::Parameter);
         }
@@ -427,6 +439,11 @@ mod tests {
                 CommandError::Value,
             ),
             ("DATA now", CommandError::Syntax),
+            ("RCPT TO:<a@b.example> XTARGET=+7", CommandError::Value),
+            (
+                "RCPT TO:<a@b.example> XPRIVILEGE=4294967296",
+                CommandError::Value,
+            ),
             ("BDAT", CommandError::Chunk),
             ("BDAT 5 FIRST", CommandError::Chunk),
             ("BDAT -5", CommandError::Chunk),

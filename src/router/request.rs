@@ -32,6 +32,8 @@ pub enum Request {
         path: Vec<u8>,
         /// A link itself, not what it leads to.
         link: bool,
+        /// With whose rights; none: the router's own.
+        user: Option<u32>,
     },
     /// Paths that fit a pattern, sorted.
     Glob {

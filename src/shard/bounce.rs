@@ -21,6 +21,7 @@ use crate::mail::date;
 use crate::mail::edit;
 use crate::mail::header;
 use crate::mail::report::{Action, FailedRecipient, Report};
+use crate::mail::target;
 use crate::scheduler::ThreadKey;
 
 /// Bits of the NOTIFY parameter, as the spool keeps them.
@@ -426,9 +427,15 @@ fn wants_report(envelope: &Envelope, failure: &Failure) -> bool {
 
 fn failed_recipient(envelope: &Envelope, failure: &Failure) -> FailedRecipient {
     let recipient = addressed(envelope, failure.recipient);
-    let final_recipient = recipients::address(envelope, failure.recipient).to_vec();
+    let address = recipients::address(envelope, failure.recipient);
     let orcpt = recipient.and_then(|recipient| recipient.orcpt);
     let original = recipients::original(envelope, failure.recipient);
+    let is_ours = recipient.is_some_and(|recipient| recipient.privilege.is_some());
+    let final_recipient = match is_ours && target::is_named(address) {
+        // Which programs and files this host has is none of the sender's business.
+        true => original.to_vec(),
+        false => address.to_vec(),
+    };
     // RFC 3464 2.3.1: what the sender knows the recipient by, where aliases and lists have changed it.
     let changed = || (original != final_recipient).then(|| xtext(original));
     FailedRecipient {

@@ -13,7 +13,7 @@ use super::rest::Why;
 use super::{Shard, handoff};
 use crate::base::slab::Key;
 use crate::io::Driver;
-use crate::protocol::client::{Job, JobRecipient};
+use crate::protocol::client::{Job, JobRecipient, Privilege};
 use crate::router::Answer;
 use crate::scheduler::{Action, ThreadKey, Vertex, VertexKey};
 
@@ -502,12 +502,16 @@ pub(super) fn job_of(
     let recipients = recipients
         .iter()
         .filter_map(|recipient| {
-            let recipient = addressed(envelope, *recipient)?;
+            let number = *recipient;
+            let recipient = addressed(envelope, number)?;
             Some(JobRecipient {
                 address: recipient.address.to_vec(),
                 notify: recipient.notify,
                 orcpt: recipient.orcpt.map(<[u8]>::to_vec),
-                privilege: recipient.privilege,
+                privilege: recipient.privilege.map(|user| Privilege {
+                    user,
+                    original: recipients::original(envelope, number).to_vec(),
+                }),
             })
         })
         .collect();

@@ -20,6 +20,7 @@ use super::bounce::Failure;
 use super::dispatch::{Due, Load, Placed};
 use super::expansion::Expansion;
 use super::recipients::{self, addressed};
+use super::scripted;
 use crate::base::fast_map::FastMap;
 use crate::base::slab::Key;
 use crate::control::route::{RouteAnswer, RouteQuestion};
@@ -653,7 +654,12 @@ impl<D: Driver> Shard<D> {
                 let (channel, host) = (Arc::clone(channel), Arc::clone(host));
                 let group = recipient.group;
                 let thread = self.scheduler.thread(&channel, &host);
-                let limit = self.settings.transaction_recipients_max;
+                // A program may take all the time it has: others do not wait for the reply with it.
+                let alone = &*channel == scripted::LOCAL && &*host != scripted::MAILBOXES;
+                let limit = match alone {
+                    true => 1,
+                    false => self.settings.transaction_recipients_max,
+                };
                 let placed = &mut decided.placed;
                 super::dispatch::place(placed, (thread, group), due.due_ms, number, limit);
                 None

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::base::clock::Now;
 use crate::control::maps::{Published, Versions};
+use crate::mail::target::{self, Target};
 use crate::router::loaded::{LoadError, Loaded};
 use crate::router::machine::Evaluation;
 use crate::router::message::{self, EnvelopeRecipient, Facts, Notary, Progress};
@@ -93,6 +94,11 @@ impl Scripted {
             routing: message::Routing::new(facts, Arc::clone(&self.shared.settings)),
             sender: mail.sender.to_vec(),
             notaries: mail.recipients.iter().map(notary).collect(),
+            named: mail
+                .recipients
+                .iter()
+                .map(|addressee| target::is_named(addressee.address))
+                .collect(),
             content: None,
             now: mail.now,
         };
@@ -198,6 +204,8 @@ struct Under {
     routing: message::Routing<Value>,
     sender: Vec<u8>,
     notaries: Vec<(u8, Option<Vec<u8>>)>,
+    /// Which recipients of the envelope are written as programs or files.
+    named: Vec<bool>,
     content: Option<Arc<Vec<u8>>>,
     now: Now,
 }
@@ -277,11 +285,16 @@ impl Under {
     }
 
     fn fate(&self, recipient: message::Recipient) -> Fate {
+        if self.is_strangers(&recipient) {
+            let text = "programs and files are not open to others".to_owned();
+            let status = Cow::Borrowed("5.7.1");
+            return Fate::Fail { status, text };
+        }
         let (channel, host) = match delivery(&recipient) {
             Ok(pair) => pair,
             Err(reason) => return Fate::Hold { reason },
         };
-        let (Some(channel), Some(host)) = (self.shared.name(channel), self.shared.name(host))
+        let (Some(channel), Some(host)) = (self.shared.name(channel), self.shared.name(&host))
         else {
             let text = "the next hop is no text".to_owned();
             let status = Cow::Borrowed("5.1.2");
@@ -304,6 +317,16 @@ impl Under {
             notify,
             orcpt,
         })
+    }
+
+    /// Whether a program or a file comes from the envelope itself, from somebody without rights. What files of this
+    /// host name is theirs, even where it has nobody's rights.
+    fn is_strangers(&self, recipient: &message::Recipient) -> bool {
+        let named = self.named.get(recipient.of as usize);
+        named == Some(&true)
+            && *recipient.channel == *LOCAL.as_bytes()
+            && target::is_named(&recipient.user)
+            && recipient.privilege == self.shared.settings.nobody
     }
 
     fn add_problems(&self, problems: Vec<message::Problem>, result: &mut Routed) {
@@ -340,33 +363,38 @@ impl Under {
     }
 }
 
-/// The channel of users of this host.
-const LOCAL: &str = "local";
+/// The channel of users of this host, and of their programs and files.
+pub(super) const LOCAL: &str = "local";
+
+/// The next hop of its mailboxes. Programs and files have one for each account, `pipe.UID` and `file.UID`: those of one
+/// cannot keep those of another waiting.
+pub(super) const MAILBOXES: &str = "-";
 
 /// Channel and next hop of the relay for what the script says.
 ///
 /// # Errors
 /// Why nobody can deliver that now.
-fn delivery(recipient: &message::Recipient) -> Result<(&[u8], &[u8]), String> {
+fn delivery(recipient: &message::Recipient) -> Result<(&[u8], Cow<'_, [u8]>), String> {
     let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match &*recipient.channel {
-        b"smtp" | b"smtpx" => Ok((b"smtp", &recipient.host)),
-        b"lmtp" => Ok((b"lmtp", &recipient.host)),
-        b"local"
-            if recipient.user.first() == Some(&b'|') || recipient.user.first() == Some(&b'/') =>
-        {
-            Err(format!(
-                "there is no transport for programs and files: {}",
-                show(&recipient.user)
-            ))
-        }
-        // The host of a local delivery is a tag of the original address: mailboxes need none.
-        b"local" => Ok((b"local", b"-")),
+        b"smtp" | b"smtpx" => Ok((b"smtp", Cow::Borrowed(&recipient.host))),
+        b"lmtp" => Ok((b"lmtp", Cow::Borrowed(&recipient.host))),
+        // The host of a local delivery is a tag of the original address: nobody needs it any more.
+        b"local" => Ok((LOCAL.as_bytes(), local_host(recipient))),
         channel => Err(format!(
             "there is no transport for channel {}",
             show(channel)
         )),
     }
+}
+
+fn local_host(recipient: &message::Recipient) -> Cow<'_, [u8]> {
+    let kind = match target::parse(&recipient.user) {
+        Some(Target::Program(_)) => "pipe",
+        Some(Target::File(_)) => "file",
+        None => return Cow::Borrowed(MAILBOXES.as_bytes()),
+    };
+    Cow::Owned(format!("{kind}.{}", recipient.privilege).into_bytes())
 }
 
 fn fate_of(problem: &message::Problem) -> Fate {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -67,6 +68,29 @@ pub fn is_held(postoffice: &Path) -> bool {
     flock(&file, FlockOperation::NonBlockingLockShared).is_err()
 }
 
+/// Locks a file as fcntl(2) does, for this descriptor alone: other threads of this process and other programs that use
+/// fcntl(2) or lockf(3) are kept out. False: somebody else has it. It goes with the descriptor.
+///
+/// # Errors
+/// That of the file system.
+#[allow(unsafe_code)]
+pub fn try_exclusive(file: &File) -> io::Result<bool> {
+    // SAFETY: a flock of zeroes is a valid value: numbers only.
+    let mut wanted: libc::flock = unsafe { std::mem::zeroed() };
+    wanted.l_type = libc::F_WRLCK as libc::c_short;
+    wanted.l_whence = libc::SEEK_SET as libc::c_short;
+    // SAFETY: the descriptor is open as long as the borrow lasts; the kernel reads the structure during the call only.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const wanted) };
+    if result == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EACCES) => Ok(false),
+        _ => Err(error),
+    }
+}
+
 fn open(postoffice: &Path, create: bool) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -79,6 +103,18 @@ fn open(postoffice: &Path, create: bool) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_locked_for_one_descriptor() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let first = File::create(&path).unwrap();
+        let second = File::options().write(true).open(&path).unwrap();
+        assert!(try_exclusive(&first).unwrap());
+        assert!(!try_exclusive(&second).unwrap());
+        drop(first);
+        assert!(try_exclusive(&second).unwrap());
+    }
 
     #[test]
     fn a_second_lock_names_the_first_pid() {

@@ -4,6 +4,8 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use super::accounts;
 
@@ -129,6 +131,31 @@ pub fn ignore_stop_signals() {
         // SAFETY: the call takes numbers only; SIG_IGN runs no code of ours.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
+}
+
+/// Makes a command another user's: his rights and no groups beside the main one, when one is given; a session of its
+/// own, so that all it starts can be ended with it; the signals that this process ignores; a mask that keeps the files
+/// it makes to its user.
+pub fn set_apart(command: &mut Command, user: Option<User>) {
+    if let Some(user) = user {
+        // The standard library gives up all other groups with that, and ends the child where it cannot.
+        command.uid(user.uid).gid(user.gid);
+    }
+    let prepare = || {
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPIPE] {
+            // SAFETY: signal(2) is allowed between fork and exec, and takes numbers only.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        // SAFETY: umask(2) takes a number and cannot fail.
+        unsafe { libc::umask(0o077) };
+        // SAFETY: setsid(2) takes nothing; the new process leads no group yet.
+        if unsafe { libc::setsid() } == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes system calls only: it takes no memory and no lock.
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// Becomes `user` for good: supplementary groups, group, user, in this order, all threads.

@@ -16,6 +16,7 @@ mod docs;
     feature = "redis"
 ))]
 mod engines;
+mod forward;
 mod help;
 mod kill;
 mod language;
@@ -41,3 +42,4 @@ mod spool;
 mod start;
 mod stop;
 mod submit;
+mod targets;

@@ -9,6 +9,7 @@ pub mod mount;
 pub mod outside;
 pub mod person;
 pub mod sendmail;
+pub mod site;
 
 use std::io::Write;
 use std::time::{Duration, Instant};

@@ -28,7 +28,7 @@ pub(super) struct Letter<'a> {
 }
 
 /// Whose mailbox it is, when that can make a difference.
-pub(super) struct Owner(User);
+pub(super) struct Owner(pub(super) User);
 
 impl Owner {
     /// The account, or the owner of a mailbox without an account. None without root's rights.
@@ -47,6 +47,19 @@ impl Owner {
             }),
         };
         user.map(Self)
+    }
+
+    /// With the group of the directory that a mailbox is in, where that may write there: locks stand beside mailboxes.
+    pub(super) fn with_group_of(self, mailbox: &Path) -> Self {
+        let parent = mailbox
+            .parent()
+            .and_then(|parent| fs::metadata(parent).ok());
+        let group = parent.filter(|parent| parent.mode() & 0o020 != 0);
+        let Self(user) = self;
+        Self(User {
+            gid: group.map_or(user.gid, |parent| parent.gid()),
+            ..user
+        })
     }
 }
 

@@ -1,30 +1,50 @@
-//! The mailbox agent: takes messages by LMTP (RFC 2033) and writes them into mailboxes, as the user
-//! they are for when it runs as root.
+//! The mailbox agent: takes messages by LMTP (RFC 2033) and writes them into mailboxes and files or hands them to
+//! programs, as the user they are for when it runs as root. It also reads users' files for the routing script.
 //!
-//! A process with a thread for each connection and plain blocking calls; it ends with the daemon. A
-//! recipient's `250` means that the message is on disk under its final name. The name comes from the
-//! message's id, so that a message that is delivered again after a crash is there once.
+//! A process with a thread for each connection and plain blocking calls; it ends with the daemon. A recipient's `250`
+//! means that the message is on disk under its final name, or that the program has said so. In a Maildir the name comes
+//! from the message's id, so that a message that is delivered again after a crash is there once; files of many messages
+//! are looked through (`mbox`); a program that was ended by the crash gets it again.
+//!
+//! Programs and files come as parameters of RCPT that only the daemon's user may use: `XTARGET` names them, and
+//! `XPRIVILEGE` is the account (`rights`).
 
 mod batch;
 mod content;
+mod dot_lock;
+mod entry;
+mod files;
 mod maildir;
+mod mbox;
+mod program;
+mod rights;
 
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::base::clock::Now;
+use crate::control::script::rights as file_questions;
 use crate::control::users;
+use crate::mail::target::{TARGET_BYTES_MAX, Target};
 use crate::protocol::Input;
-use crate::protocol::server::{self, Peer, Question, Session, Transaction, Verdict, Want};
+use crate::protocol::server::{
+    self, Peer, Question, RecipientParams, Session, Transaction, Verdict, Want,
+};
 use batch::Batches;
 use content::{Content, HELD_BYTES_MAX};
 use maildir::{Letter, Owner};
+use mbox::Fault;
+use program::Program;
+pub use program::end_all;
+use rights::Rights;
 
 /// Connections at a time; the daemon's own limit for the channel is lower.
 const CONNECTIONS_MAX: usize = 512;
@@ -34,11 +54,31 @@ const MESSAGE_BYTES_MAX: u64 = 1 << 32;
 
 const INPUT_BYTES: usize = 64 << 10;
 
+/// A command line: a program or a file with all its bytes encoded.
+const COMMAND_BYTES_MAX: usize = 4 * TARGET_BYTES_MAX;
+
+/// How long the lock of a file is waited for...
+const LOCK_TIME: Duration = Duration::from_secs(20);
+
+/// ... and those of all recipients of a message: the daemon waits for the replies.
+const LOCKS_TIME: Duration = Duration::from_secs(240);
+
+/// The reply for users while there is no path for their mail.
+const NO_MAILBOXES: &str = "451 4.3.5 there are no mailboxes here (transport.mailbox.path)";
+
 /// What the agent is told.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Template of a mailbox's path.
+    /// Template of a mailbox's path; empty: there are none.
     pub path: String,
+    /// Mailboxes are files of many messages, not Maildirs.
+    pub is_mbox: bool,
+    /// The account that root's programs and files have instead of root's.
+    pub program_user: String,
+    /// Longest time of a program.
+    pub program_time: Duration,
+    /// The file of the settings.
+    pub config: Option<PathBuf>,
     /// This host's name.
     pub hostname: String,
     /// A directory for what does not fit into memory.
@@ -73,6 +113,7 @@ pub fn serve(listener: &UnixListener, settings: Settings) -> io::Result<()> {
         transactions_max: u32::MAX,
         errors_max: u32::MAX,
         total_ns: u64::MAX / 2,
+        command_line_bytes_max: COMMAND_BYTES_MAX,
         lmtp: true,
         ..server::Settings::default()
     };
@@ -128,6 +169,7 @@ impl Agent {
         let mut content = Content::default();
         session.greet(&mut output);
         let (mut bytes, mut held) = (vec![0; INPUT_BYTES], Vec::new());
+        let mut is_first = true;
         loop {
             writer.write_all(&output)?;
             output.clear();
@@ -136,6 +178,13 @@ impl Agent {
                 return Ok(());
             }
             held.extend_from_slice(bytes.get(..count).unwrap_or_default());
+            if held.starts_with(file_questions::KEYWORD.as_bytes()) && is_first {
+                match answer_file(&held, &mut writer) {
+                    Some(result) => return result,
+                    None => continue,
+                }
+            }
+            is_first = false;
             let mut input = Input::new(&held);
             let open = self.feed(&mut session, &mut input, &mut content, started, &mut output);
             let used = input.consumed();
@@ -169,6 +218,9 @@ impl Agent {
                 }
                 Want::Policy(Question::Recipient { address }) => {
                     let verdict = match self.users.find(&address) {
+                        Ok(Some(_)) if self.settings.path.is_empty() => {
+                            Verdict::Reject(NO_MAILBOXES.into())
+                        }
                         Ok(Some(_)) => Verdict::Accept,
                         Ok(None) => Verdict::Reject(users::UNKNOWN.into()),
                         Err(_) => Verdict::Reject(users::UNSURE.into()),
@@ -192,6 +244,7 @@ impl Agent {
     /// Delivers to each recipient; a reply for each.
     fn deliver(&self, transaction: &Transaction, content: &Content, now_ms: u64) -> Vec<String> {
         let (id, arrival_ms) = identity(transaction.spool_id.as_deref(), now_ms);
+        let locks_until = Instant::now() + LOCKS_TIME;
         let recipients = transaction.recipients.iter();
         let all = recipients.map(|recipient| {
             let letter = Letter {
@@ -203,32 +256,119 @@ impl Agent {
                 recipient: &recipient.address,
                 content,
             };
-            match self.deliver_one(&letter) {
-                Ok(()) => "250 2.1.5 delivered".to_owned(),
-                Err(reply) => reply,
+            let until = locks_until.min(Instant::now() + LOCK_TIME);
+            match &recipient.target {
+                Some((target, privilege)) => {
+                    match Rights::of(*privilege, &self.settings.program_user) {
+                        Err(reply) => reply,
+                        Ok(rights) => match target {
+                            Target::Program(command) => {
+                                self.run(command, &rights, transaction, recipient, &letter)
+                            }
+                            Target::File(path) => self.append(
+                                Path::new(OsStr::from_bytes(path)),
+                                &rights,
+                                &letter,
+                                until,
+                            ),
+                        },
+                    }
+                }
+                None => self.deliver_to_user(&letter, until),
             }
         });
         all.collect()
     }
 
-    fn deliver_one(&self, letter: &Letter<'_>) -> Result<(), String> {
-        let found = self
-            .users
-            .find(letter.recipient)
-            .map_err(|_| users::UNSURE.to_owned())?
-            .ok_or_else(|| users::UNKNOWN.to_owned())?;
+    fn run(
+        &self,
+        command: &[u8],
+        rights: &Rights,
+        transaction: &Transaction,
+        recipient: &RecipientParams,
+        letter: &Letter<'_>,
+    ) -> String {
+        let program = Program {
+            command,
+            rights,
+            time: self.settings.program_time,
+            orcpt: recipient.orcpt.as_deref(),
+            envid: transaction.envid.as_deref(),
+            notify: recipient.notify,
+            config: self.settings.config.as_deref(),
+        };
+        let reply = program::run(&program, letter);
+        let command = String::from_utf8_lossy(command);
+        let account = &rights.account.name;
+        let id = letter.id;
+        tracing::debug!("program of {account} for {id}: {command:?}: {reply}");
+        reply
+    }
+
+    fn append(&self, path: &Path, rights: &Rights, letter: &Letter<'_>, until: Instant) -> String {
+        let owner = rights.owner();
+        let result = mbox::append(path, owner.as_ref(), letter, &self.batches, until);
+        match result {
+            Ok(()) => "250 2.0.0 appended".to_owned(),
+            Err(fault) => refusal(path, &fault, "the file"),
+        }
+    }
+
+    fn deliver_to_user(&self, letter: &Letter<'_>, until: Instant) -> String {
+        let found = match self.users.find(letter.recipient) {
+            Ok(Some(found)) => found,
+            Ok(None) => return users::UNKNOWN.to_owned(),
+            Err(_) => return users::UNSURE.to_owned(),
+        };
         let owner = Owner::of(&found);
-        let result = maildir::deliver(&found.path, owner.as_ref(), letter, &self.batches);
-        result.map_err(|error| {
-            tracing::error!("{}: {error}", found.path.display());
+        let result = if self.settings.is_mbox {
+            let owner = owner.map(|owner| owner.with_group_of(&found.path));
+            mbox::append(&found.path, owner.as_ref(), letter, &self.batches, until)
+        } else {
+            maildir::deliver(&found.path, owner.as_ref(), letter, &self.batches)
+                .map_err(Fault::Later)
+        };
+        match result {
+            Ok(()) => "250 2.1.5 delivered".to_owned(),
+            Err(fault) => refusal(&found.path, &fault, &format!("mailbox of {}", found.user)),
+        }
+    }
+}
+
+/// The reply for a file that did not take a message.
+fn refusal(path: &Path, fault: &Fault, name: &str) -> String {
+    match fault {
+        Fault::Never(why) => {
+            tracing::error!("{}: {why}", path.display());
+            format!("554 5.2.0 {name}: {why}")
+        }
+        Fault::Later(error) => {
+            tracing::error!("{}: {error}", path.display());
             let status = match error.raw_os_error() {
                 Some(libc::ENOSPC) => "4.3.1",
                 Some(libc::EDQUOT) => "4.2.2",
                 _ => "4.2.0",
             };
-            format!("451 {status} mailbox of {}: {error}", found.user)
-        })
+            format!("451 {status} {name}: {error}")
+        }
     }
+}
+
+/// Answers the question of a connection that asks for a file. None: it is not whole yet.
+fn answer_file(held: &[u8], writer: &mut impl Write) -> Option<io::Result<()>> {
+    let Some(end) = memchr::memchr(b'\n', held) else {
+        let too_long = held.len() as u64 > file_questions::LINE_BYTES_MAX;
+        return too_long.then(|| Err(io::Error::other("a question that is too long")));
+    };
+    let line = held.get(..end).unwrap_or_default().trim_ascii_end();
+    let answer = match file_questions::Question::parse(line) {
+        Some(question) => files::answer(&question),
+        None => Err(crate::router::request::Failure {
+            missing: false,
+            text: "this is no question".to_owned(),
+        }),
+    };
+    Some(file_questions::write_answer(writer, &answer))
 }
 
 /// Id and arrival of a message; one of our own making when the peer told none.

@@ -96,6 +96,21 @@ pub(super) fn stat(name: &[u8], link: bool) -> Result<Stat, Failure> {
     }
 }
 
+/// Whether we may not see or read it, and others perhaps may.
+pub(super) fn is_hidden(name: &[u8], link: bool) -> bool {
+    let path = path(name);
+    let metadata = if link {
+        fs::symlink_metadata(path)
+    } else {
+        fs::metadata(path)
+    };
+    let refused = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    match metadata {
+        Ok(metadata) => of_metadata(path, &metadata).access & 4 == 0,
+        Err(error) => refused(&error),
+    }
+}
+
 fn of_metadata(path: &Path, metadata: &fs::Metadata) -> Stat {
     let may = |access| rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS).is_ok();
     let bits = [

@@ -7,6 +7,7 @@ mod file;
 mod glob;
 mod load;
 mod program;
+pub mod rights;
 mod session;
 mod settings;
 
@@ -15,7 +16,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::control::users::Users;
-use crate::router::request::{Answer, Failure, Request};
+use crate::router::request::{Answer, Failure, Request, Stat};
+use rights::{Kind, Question, Rights};
 
 pub use load::{Configuration, LoadError, load};
 pub use session::Session;
@@ -36,6 +38,8 @@ pub struct Local {
     users: Option<Arc<Users>>,
     /// Longest time that a program may take.
     program_time: Duration,
+    /// Who reads files with the rights of their users; none: we, as far as we may.
+    rights: Option<Rights>,
 }
 
 impl Local {
@@ -46,19 +50,51 @@ impl Local {
             permission,
             users: None,
             program_time,
+            rights: None,
+        }
+    }
+
+    /// With somebody who has the rights of users.
+    #[must_use]
+    pub fn with_rights(mut self, rights: Option<Rights>) -> Self {
+        self.rights = rights;
+        self
+    }
+
+    fn read(&self, path: Vec<u8>, user: Option<u32>) -> Result<(Vec<u8>, Stat), Failure> {
+        let kind = Kind::Read;
+        match (&self.rights, user) {
+            (Some(rights), Some(_)) => rights.ask(&Question { kind, user, path }),
+            _ => file::read(&path, user),
+        }
+    }
+
+    /// Our own eyes first: most files are open to all.
+    fn stat(&self, path: Vec<u8>, link: bool, user: Option<u32>) -> Result<Stat, Failure> {
+        let kind = if link { Kind::Link } else { Kind::Stat };
+        let asked = match (&self.rights, user) {
+            (Some(rights), Some(_)) => Some(rights),
+            (Some(rights), None) if file::is_hidden(&path, link) => Some(rights),
+            _ => None,
+        };
+        match asked {
+            Some(rights) => rights
+                .ask(&Question { kind, user, path })
+                .map(|(_, stat)| stat),
+            None => file::stat(&path, link),
         }
     }
 
     /// The answer; questions to databases and requests about maps are for others.
     pub fn answer(&mut self, request: Request) -> Answer {
         match request {
-            Request::Read { path, user } => Answer::File(file::read(&path, user)),
+            Request::Read { path, user } => Answer::File(self.read(path, user)),
             Request::Write {
                 path,
                 append,
                 bytes,
             } => Answer::Done(file::write(&path, append, &bytes)),
-            Request::Stat { path, link } => Answer::Stat(file::stat(&path, link)),
+            Request::Stat { path, link, user } => Answer::Stat(self.stat(path, link, user)),
             Request::Glob { pattern } => Answer::Paths(glob::paths(&pattern)),
             Request::Program { name, path } => {
                 let found = program::found(&name, &path);

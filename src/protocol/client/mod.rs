@@ -15,6 +15,7 @@
 use std::sync::Arc;
 
 use crate::mail::edit::Edit;
+use crate::mail::target;
 
 mod content;
 mod pipeline;
@@ -149,7 +150,23 @@ pub struct JobRecipient {
     /// The ORCPT parameter, as given (xtext).
     pub orcpt: Option<Vec<u8>>,
     /// With whose rights it is delivered; told to nobody but agents of this host.
-    pub privilege: Option<u32>,
+    pub privilege: Option<Privilege>,
+}
+
+/// What only the agent of this host has to know of a recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Privilege {
+    /// The number of the account.
+    pub user: u32,
+    /// The recipient of the envelope that it comes from.
+    pub original: Vec<u8>,
+}
+
+impl JobRecipient {
+    /// Whether it is a program or a file of this host.
+    fn is_target(&self) -> bool {
+        self.privilege.is_some() && target::is_named(&self.address)
+    }
 }
 
 /// What became of a recipient.

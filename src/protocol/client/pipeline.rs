@@ -7,7 +7,9 @@ use std::io::Write as _;
 
 use super::content::{self, Writer};
 use super::reply::Reply;
-use super::{Job, RecipientResult, Ret, Settings, Status};
+use super::{Job, JobRecipient, RecipientResult, Ret, Settings, Status};
+use crate::mail::{target, xtext};
+use crate::protocol::path;
 
 /// What the peer offered in its reply to EHLO.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +24,7 @@ pub(super) struct Extensions {
     smtputf8: bool,
     dsn: bool,
     spool_id: bool,
+    targets: bool,
 }
 
 impl Extensions {
@@ -41,6 +44,7 @@ impl Extensions {
                 b"SMTPUTF8" => offered.smtputf8 = true,
                 b"DSN" => offered.dsn = true,
                 b"XSPOOLID" => offered.spool_id = settings.lmtp,
+                b"XTARGET" => offered.targets = settings.lmtp,
                 b"SIZE" => {
                     let limit = words.next().and_then(|word| std::str::from_utf8(word).ok());
                     offered.size = true;
@@ -97,11 +101,14 @@ impl Transaction {
             return;
         }
         for recipient in 0..self.results.len() {
-            let address = self
-                .job
-                .recipients
-                .get(recipient)
-                .map(|named| named.address.as_slice());
+            let named = self.job.recipients.get(recipient);
+            if let Some(named) = named.filter(|named| named.is_target()) {
+                if let Some((status, reply)) = target_refusal(named, offered) {
+                    self.decide(recipient, status, reply);
+                }
+                continue;
+            }
+            let address = named.map(|named| named.address.as_slice());
             if !address.is_some_and(|address| !address.is_empty() && is_path(address)) {
                 self.decide(
                     recipient,
@@ -221,8 +228,20 @@ impl Transaction {
             return;
         };
         output.extend_from_slice(b"RCPT TO:<");
-        output.extend_from_slice(&named.address);
-        output.push(b'>');
+        match named.privilege.as_ref().filter(|_| named.is_target()) {
+            Some(privilege) => {
+                let original = &privilege.original;
+                let good = path::check(original, false).is_ok();
+                output.extend_from_slice(if good { original } else { b"postmaster" });
+                // Writing to a Vec cannot fail.
+                let _ = write!(output, "> XPRIVILEGE={} XTARGET=", privilege.user);
+                output.extend_from_slice(&xtext::encode(&named.address));
+            }
+            None => {
+                output.extend_from_slice(&named.address);
+                output.push(b'>');
+            }
+        }
         if offered.dsn {
             let names = [(1, "NEVER"), (2, "SUCCESS"), (4, "FAILURE"), (8, "DELAY")];
             let mut separator = " NOTIFY=";
@@ -244,7 +263,25 @@ impl Transaction {
 
 impl Job {
     fn addresses_are_ascii(&self) -> bool {
-        self.sender.is_ascii() && self.recipients.iter().all(|named| named.address.is_ascii())
+        let mut users = self.recipients.iter().filter(|named| !named.is_target());
+        self.sender.is_ascii() && users.all(|named| named.address.is_ascii())
+    }
+}
+
+/// Why a program or a file cannot be named to this peer.
+fn target_refusal(named: &JobRecipient, offered: &Extensions) -> Option<(Status, &'static [u8])> {
+    if target::parse(&named.address).is_none() {
+        Some((
+            Status::Failed,
+            b"553 5.1.3 this names no program and no file",
+        ))
+    } else if !offered.targets {
+        Some((
+            Status::Deferred,
+            b"451 4.3.5 the agent does not know programs and files",
+        ))
+    } else {
+        None
     }
 }
 

@@ -551,3 +551,75 @@ fn content_that_cannot_be_read_on_never_ends() {
     assert!(output.is_empty());
     assert_eq!(statuses(&mut session), [(1, Status::Deferred, false)]);
 }
+
+/// Programs and files of this host travel as parameters, behind the recipient that the sender named.
+#[test]
+fn targets_are_named_to_our_own_agent_only() {
+    let target = |address: &str, original: &str| super::JobRecipient {
+        address: address.as_bytes().to_vec(),
+        notify: 0,
+        orcpt: None,
+        privilege: Some(super::Privilege {
+            user: 7,
+            original: original.as_bytes().to_vec(),
+        }),
+    };
+    let one = |recipient: super::JobRecipient| {
+        let mut one = job(1, &[], b"One\r\n");
+        one.recipients = vec![recipient];
+        one
+    };
+    let with = |offers: &'static str, job: Job| {
+        let settings = Settings {
+            lmtp: true,
+            ..Settings::default()
+        };
+        let mut toy = Toy::default();
+        toy.table = vec![("LHLO", offers)];
+        let mut pair = Pair::new(settings, toy, vec![job], usize::MAX);
+        pair.run(GREETING);
+        pair
+    };
+    let ours = "250-toy\r\n250 XTARGET";
+    let cases = [
+        (
+            target("\"|/bin/x \u{e4}\"", "robot@a.example"),
+            "RCPT TO:<robot@a.example> XPRIVILEGE=7 XTARGET=\"|/bin/x+20+C3+A4\"",
+        ),
+        (
+            target("/var/f>\"", "no path"),
+            "RCPT TO:<postmaster> XPRIVILEGE=7 XTARGET=/var/f>\"",
+        ),
+        (target("joe@a.example", "x@y"), "RCPT TO:<joe@a.example>"),
+    ];
+    for (recipient, line) in cases {
+        let pair = with(ours, one(recipient));
+        assert!(
+            pair.peer.commands.iter().any(|sent| sent == line),
+            "{line}: {:?}",
+            pair.peer.commands
+        );
+    }
+    let refused = with("250 toy", one(target("|/bin/x", "x@y.example")));
+    assert!(
+        refused.results()[0].starts_with("1/0 Deferred 451 4.3.5"),
+        "{:?}",
+        refused.results()
+    );
+    let empty = with(ours, one(target("|", "x@y.example")));
+    assert!(
+        empty.results()[0].starts_with("1/0 Failed 553 5.1.3"),
+        "{:?}",
+        empty.results()
+    );
+    // Elsewhere it is an address like any other.
+    let mut elsewhere = one(target("|x@y.example", ""));
+    elsewhere.recipients[0].privilege = None;
+    let pair = with("250 toy", elsewhere);
+    assert!(
+        pair.peer
+            .commands
+            .iter()
+            .any(|sent| sent == "RCPT TO:<|x@y.example>")
+    );
+}

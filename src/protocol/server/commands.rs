@@ -3,6 +3,8 @@
 use super::state::{Before, Command, Judged, Recipients, Sender, State};
 use super::transfer::{Beginning, Chunk};
 use super::{Context, Hello, Question, RecipientParams, Verdict, Want, put_line};
+use crate::mail::target::{self, Target};
+use crate::mail::xtext;
 use crate::protocol::command::{self, BodyKind};
 
 type Next = (State, Option<Want>);
@@ -72,7 +74,7 @@ impl Command {
         if extended {
             let size = context.settings.message_bytes_max;
             let private = if context.settings.lmtp {
-                "250-XSPOOLID\r\n"
+                "250-XSPOOLID\r\n250-XTARGET\r\n"
             } else {
                 ""
             };
@@ -158,11 +160,17 @@ impl Command {
         if known >= context.settings.recipients_max as usize {
             return self.say("452 4.5.3 too many recipients", output);
         }
+        let target = match target_of(rcpt, context) {
+            Ok(target) => target,
+            Err(error) => return self.wrong(error.reply(), context, output),
+        };
         let recipient = RecipientParams {
             address: rcpt.address.to_vec(),
             notify: rcpt.notify,
             orcpt: rcpt.orcpt.map(<[u8]>::to_vec),
+            target,
         };
+        let is_user = recipient.target.is_none();
         let question = Question::Recipient {
             address: recipient.address.clone(),
         };
@@ -171,10 +179,13 @@ impl Command {
             Self::Recipients(recipients) => Before::Recipients(recipients),
             other => return (State::Command(other), None),
         };
-        (
-            State::Judged(Judged::Recipient { before, recipient }),
-            Some(Want::Policy(question)),
-        )
+        let judged = Judged::Recipient { before, recipient };
+        if is_user {
+            (State::Judged(judged), Some(Want::Policy(question)))
+        } else {
+            // Whether there is such a program or file shows when it is used.
+            (judged.verdict(Verdict::Accept, context, output), None)
+        }
     }
 
     fn data(self, context: &mut Context, output: &mut Vec<u8>) -> Next {
@@ -208,6 +219,23 @@ impl Command {
             // RFC 3030 2: the chunk is taken, whatever it belongs to.
             other => (State::Chunk(Chunk::skip(other, size)), None),
         }
+    }
+}
+
+/// What the two parameters of our own agents name; they come together, and to agents only.
+fn target_of(
+    rcpt: &command::Rcpt<'_>,
+    context: &Context,
+) -> Result<Option<(Target, u32)>, command::CommandError> {
+    match (rcpt.target, rcpt.privilege) {
+        (None, None) => Ok(None),
+        _ if !context.settings.lmtp => Err(command::CommandError::Parameter),
+        (Some(text), Some(privilege)) => {
+            let target = xtext::decode(text).and_then(|user| target::parse(&user));
+            let target = target.ok_or(command::CommandError::Value)?;
+            Ok(Some((target, privilege)))
+        }
+        _ => Err(command::CommandError::Parameter),
     }
 }
 

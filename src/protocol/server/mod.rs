@@ -19,6 +19,7 @@ use std::sync::Arc;
 use super::Input;
 use super::command;
 use crate::base::clock::Now;
+use crate::mail::target::Target;
 
 pub use super::command::{BodyKind, Ret};
 use body::Body;
@@ -111,6 +112,8 @@ pub struct RecipientParams {
     pub notify: u8,
     /// ORCPT as given.
     pub orcpt: Option<Vec<u8>>,
+    /// XTARGET and XPRIVILEGE: a program or file in the place of a user, and the account it is delivered as. LMTP only.
+    pub target: Option<(Target, u32)>,
 }
 
 /// A complete message with its envelope.

@@ -68,3 +68,52 @@ fn a_session_that_never_rests_ends_too() {
         "{text}"
     );
 }
+
+/// Only the protocol of our own agents has programs and files, and they need an account.
+#[test]
+fn programs_and_files_are_parameters_of_our_own_agents() {
+    let lines: &[(&str, &str, &str)] = &[
+        (
+            "XTARGET=+7C/bin/x+20y XPRIVILEGE=7",
+            "250 2.1.5",
+            "555 5.5.4",
+        ),
+        ("XTARGET=/var/f XPRIVILEGE=0", "250 2.1.5", "555 5.5.4"),
+        ("XTARGET=joe XPRIVILEGE=7", "501 5.5.4", "555 5.5.4"),
+        ("XTARGET=/var/f", "555 5.5.4", "555 5.5.4"),
+        ("XPRIVILEGE=7", "555 5.5.4", "555 5.5.4"),
+        ("XTARGET=/a+0Ab XPRIVILEGE=7", "501 5.5.4", "555 5.5.4"),
+    ];
+    for lmtp in [true, false] {
+        let settings = Settings {
+            lmtp,
+            ..Settings::default()
+        };
+        let peer = Peer {
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 1,
+        };
+        let mut session = Session::new(Arc::new(settings), peer, at(1));
+        let mut output = Vec::new();
+        let hello: &[u8] = if lmtp { b"LHLO c\r\n" } else { b"EHLO c\r\n" };
+        say(&mut session, hello, at(1), &mut output);
+        let offered = String::from_utf8_lossy(&output).contains("XTARGET");
+        assert_eq!(offered, lmtp);
+        say(
+            &mut session,
+            b"MAIL FROM:<a@b.example>\r\n",
+            at(1),
+            &mut output,
+        );
+        session.verdict(Verdict::Accept, at(1), &mut output);
+        for (parameters, by_lmtp, by_smtp) in lines {
+            output.clear();
+            let line = format!("RCPT TO:<c@d.example> {parameters}\r\n");
+            let want = say(&mut session, line.as_bytes(), at(1), &mut output);
+            assert!(matches!(want, Want::Input), "{line}: {want:?}");
+            let expected = if lmtp { by_lmtp } else { by_smtp };
+            let said = String::from_utf8_lossy(&output).into_owned();
+            assert!(said.starts_with(expected), "{line}: {said}");
+        }
+    }
+}

@@ -186,6 +186,7 @@ pub(super) fn file_privilege(machine: &mut Evaluation, arguments: Arguments) -> 
     let request = Request::Stat {
         path: file.clone(),
         link: false,
+        user: machine.acting_user(),
     };
     machine.need(request, move |machine, answer| match answer {
         Answer::Stat(Ok(stat)) if stat.access & 4 != 0 => {
@@ -206,8 +207,13 @@ fn directory_privilege(machine: &mut Evaluation, file: &[u8], stat: Stat, mask: 
         return Ok(());
     };
     let path = file[..slash.max(1)].to_vec();
+    let user = machine.acting_user();
     machine.need(
-        Request::Stat { path, link: false },
+        Request::Stat {
+            path,
+            link: false,
+            user,
+        },
         move |machine, answer| {
             match answer {
                 Answer::Stat(Ok(directory)) if directory.mode & 0o170_000 == 0o040_000 => {

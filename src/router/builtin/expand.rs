@@ -72,7 +72,8 @@ impl Options {
 
 /// The addresses of a list file, an alias or a `.forward`, and the lines that hold something else. A newline
 /// separates as a comma does; `#` begins a comment line; a `\` in front of an address is left out;
-/// `:include:/path` is an address of its own.
+/// `:include:/path` is an address of its own. A line that begins with `|` and is no list of addresses is a command as a
+/// whole, as people write it who leave the quotes out.
 fn addresses_of(text: &[u8]) -> (Vec<Vec<u8>>, Vec<usize>) {
     let mut addresses = Vec::new();
     let mut bad = Vec::new();
@@ -92,7 +93,15 @@ fn addresses_of(text: &[u8]) -> (Vec<Vec<u8>>, Vec<usize>) {
             addresses.push([b":include:", rest].concat());
             continue;
         }
-        for member in members(&line) {
+        let members: Vec<Member> = members(&line).collect();
+        let any_bad = members
+            .iter()
+            .any(|member| matches!(member, Member::Bad(_)));
+        if any_bad && line.first() == Some(&b'|') {
+            addresses.push(quoted(&line));
+            continue;
+        }
+        for member in members {
             match member {
                 Member::Address(address) => addresses.push(address.text(&line).into_owned()),
                 Member::Bad(_) => bad.push(number + 1),
@@ -116,6 +125,19 @@ fn is_plain(line: &[u8]) -> bool {
         previous = *byte;
     }
     signs <= 1 && !matches!(previous, b'.' | b'@')
+}
+
+/// A command that nobody has put into quotes.
+fn quoted(line: &[u8]) -> Vec<u8> {
+    let mut text = vec![b'"'];
+    for byte in line {
+        if matches!(byte, b'"' | b'\\') {
+            text.push(b'\\');
+        }
+        text.push(*byte);
+    }
+    text.push(b'"');
+    text
 }
 
 /// `\user` and `a, \user`: the backslash becomes a blank.
@@ -175,5 +197,21 @@ mod tests {
             ]
         );
         assert_eq!(bad, [8]);
+        let text = b"|\"/path with space\" arg\n|/bin/x a\\b, c\n|plain, joe\n";
+        let (addresses, bad) = addresses_of(text);
+        let addresses: Vec<String> = addresses
+            .into_iter()
+            .map(|a| String::from_utf8(a).unwrap())
+            .collect();
+        assert_eq!(
+            addresses,
+            [
+                r#""|\"/path with space\" arg""#,
+                r#""|/bin/x a\\b, c""#,
+                "|plain",
+                "joe"
+            ]
+        );
+        assert!(bad.is_empty());
     }
 }

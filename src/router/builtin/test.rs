@@ -65,13 +65,17 @@ fn evaluate(machine: &mut Evaluation, mut test: Test) -> Flow {
             Ok(())
         }
         Err(Stop::File(path, link)) => {
-            machine.need(Request::Stat { path, link }, move |machine, answer| {
-                let Answer::Stat(result) = answer else {
-                    unreachable!("{answer:?} says nothing about a file")
-                };
-                test.files.push(result.ok());
-                evaluate(machine, test)
-            })
+            let user = machine.acting_user();
+            machine.need(
+                Request::Stat { path, link, user },
+                move |machine, answer| {
+                    let Answer::Stat(result) = answer else {
+                        unreachable!("{answer:?} says nothing about a file")
+                    };
+                    test.files.push(result.ok());
+                    evaluate(machine, test)
+                },
+            )
         }
     }
 }

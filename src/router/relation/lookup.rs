@@ -376,7 +376,8 @@ impl Lookup {
     }
 
     /// Puts in what `%0` to `%9` stand for. A text in which none of them stands for anything stays as it
-    /// is; in another those that stand for nothing vanish.
+    /// is; in another those that stand for nothing vanish. Where a text names a program, nothing that strangers write
+    /// may become a part of its command but plain letters: every other byte is a `_` there.
     fn substitute<'a>(&self, definition: &Definition, value: Value<'a>, rest: &[u8]) -> Value<'a> {
         let Value::Text(text) = &value else {
             return value;
@@ -386,6 +387,7 @@ impl Lookup {
         }
         let mut out = Vec::with_capacity(text.len() + rest.len());
         let mut any = false;
+        let is_command = text.contains(&b'|');
         let mut bytes = text.iter().copied().peekable();
         while let Some(byte) = bytes.next() {
             let digit = bytes.peek().copied().filter(u8::is_ascii_digit);
@@ -399,7 +401,13 @@ impl Lookup {
                 _ => self.extra(usize::from(digit - b'1')),
             };
             any |= word.is_some();
-            out.extend_from_slice(word.unwrap_or_default());
+            let word = word.unwrap_or_default();
+            if is_command {
+                let word = word.iter().copied().enumerate();
+                out.extend(word.map(|(at, byte)| harmless(byte, at == 0)));
+            } else {
+                out.extend_from_slice(word);
+            }
         }
         if any {
             Value::Text(Cow::Owned(out))
@@ -411,6 +419,17 @@ impl Lookup {
     fn extra(&self, number: usize) -> Option<&[u8]> {
         let words = self.words.as_ref()?;
         words.extra.get(number).map(|word| &**word)
+    }
+}
+
+/// Itself, if neither a shell nor a program gives it a meaning where it stands.
+fn harmless(byte: u8, is_first: bool) -> u8 {
+    if is_first && byte == b'-' {
+        b'_'
+    } else if byte.is_ascii_alphanumeric() || b"._+=@-".contains(&byte) {
+        byte
+    } else {
+        b'_'
     }
 }
 

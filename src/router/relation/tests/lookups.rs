@@ -239,6 +239,22 @@ fn percent_signs() {
     );
 }
 
+/// What strangers write becomes neither a word nor an option of a command, nor anything that a shell understands.
+#[test]
+fn what_is_put_into_a_command_is_plain() {
+    let commands = "p |/bin/x~%1\nq \"|/bin/x~-f~%1\"\nr joe,|/bin/x\ns %1\n";
+    let files = [("f", commands)];
+    let rows = [
+        ("p joe+tag@a.example", "|/bin/x~joe+tag@a.example"),
+        ("p $(id);`x`|y>z'\"\\&", "|/bin/x~__id___x__y_z____"),
+        ("p -rf", "|/bin/x~_rf"),
+        ("q a;b", "\"|/bin/x~-f~a_b\""),
+        ("r $x", "joe,|/bin/x"),
+        ("s $x", "$x"),
+    ];
+    check(&files, "-%t unordered -f f look", &rows);
+}
+
 #[test]
 fn a_file_that_is_not_there_defers() {
     let mut world = World::with(&[]);
