@@ -22,6 +22,7 @@ mod read;
 pub mod record;
 mod recover;
 pub(crate) mod rest;
+mod routed;
 mod routing;
 mod segments;
 pub mod sim;
@@ -35,7 +36,8 @@ pub use recover::{
     CheckpointUse, RecoverError, Recovered, RecoveredMessage, Recovery, RecoveryReport,
 };
 pub use rest::{Hop, RestView, RestingRecipient};
-pub use routing::{Edit, Group, Routed, Routing};
+pub use routed::{Routed, RoutedRecipients, RoutedRef};
+pub use routing::{Edit, Group, Routing};
 pub use types::{
     Accepted, Awake, BodyKind, Content, Envelope, Event, MessageKey, Origin, Outcome, ReadError,
     ReadTicket, Recipient, Refusal, Ret, Settings, Source, Stats, Status, Submitter, ThreadState,

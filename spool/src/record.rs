@@ -202,6 +202,16 @@ impl Put for Vec<u8> {
     }
 }
 
+/// How many bytes would be appended.
+#[derive(Default)]
+pub(crate) struct Size(pub(crate) usize);
+
+impl Put for Size {
+    fn put(&mut self, bytes: &[u8]) {
+        self.0 += bytes.len();
+    }
+}
+
 /// Appends an envelope.
 pub fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope) {
     out.put(&envelope.arrival_ms.to_le_bytes());

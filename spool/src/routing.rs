@@ -1,6 +1,6 @@
 //! What became of a message's recipients when it was routed: rounds, each a routing record in pieces.
 //!
-//! Recipients of the envelope have the numbers 0 to n-1. A round replaces some recipients by others, which get the
+//! RoutedRecipients of the envelope have the numbers 0 to n-1. A round replaces some recipients by others, which get the
 //! next numbers, one at least; a number is never given twice, so outcomes of any time mean what they meant. A round
 //! counts when its last piece is on disk. A copy of the message has all rounds behind its envelope.
 
@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use crate::layout::{COMMIT_HEADER_BYTES, aligned};
 use crate::log::{Location, Log};
-use crate::record::{DecodeError, HEADER_BYTES, Kind, Put, Reader};
+use crate::record::{DecodeError, HEADER_BYTES, Kind, Put, Reader, Size};
+use crate::routed::{Routed, RoutedRecipients, RoutedRef};
 use crate::types::{Envelope, Event, MessageKey, Outcome, Refusal, Status};
 
 /// Bytes before a piece: id 16, first number 4, piece 4, pieces 4.
@@ -33,7 +34,7 @@ pub struct Edit {
     pub insert: Vec<u8>,
 }
 
-/// Recipients that get the same content from the same sender.
+/// RoutedRecipients that get the same content from the same sender.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
     /// Envelope sender.
@@ -46,25 +47,6 @@ pub struct Group {
     pub edits: Vec<Edit>,
 }
 
-/// A recipient that a round has made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Routed {
-    /// The recipient of the envelope that it comes from.
-    pub of: u32,
-    /// Of [`Routing::groups`].
-    pub group: u32,
-    /// Of [`Routing::hops`].
-    pub hop: u32,
-    /// With whose rights it is delivered.
-    pub privilege: Option<u32>,
-    /// As in the envelope.
-    pub notify: u8,
-    /// As in the envelope.
-    pub orcpt: Option<Box<[u8]>>,
-    /// What the next hop gets.
-    pub user: Box<[u8]>,
-}
-
 /// One result of routing, or several of a message one behind the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routing {
@@ -75,7 +57,7 @@ pub struct Routing {
     /// Sender and content.
     pub groups: Vec<Group>,
     /// By number, from the first behind those that were there before.
-    pub recipients: Vec<Routed>,
+    pub recipients: RoutedRecipients,
 }
 
 impl Routing {
@@ -85,16 +67,17 @@ impl Routing {
         self.generation = later.generation;
         self.hops.extend(later.hops);
         self.groups.extend(later.groups);
-        let recipients = later.recipients.into_iter();
-        self.recipients.extend(recipients.map(|recipient| Routed {
-            group: recipient.group + groups,
-            hop: recipient.hop + hops,
-            ..recipient
-        }));
+        for recipient in later.recipients.iter() {
+            self.recipients.push(RoutedRef {
+                group: recipient.group + groups,
+                hop: recipient.hop + hops,
+                ..recipient
+            });
+        }
     }
 
     /// Appends it as a round that replaces these recipients.
-    pub(crate) fn put(&self, out: &mut Vec<u8>, replaced: &[u32]) {
+    pub(crate) fn put(&self, out: &mut impl Put, replaced: &[u32]) {
         out.put(&self.generation.to_le_bytes());
         put_count(out, replaced.len());
         for number in replaced {
@@ -124,7 +107,7 @@ impl Routing {
             }
         }
         put_count(out, self.recipients.len());
-        for recipient in &self.recipients {
+        for recipient in self.recipients.iter() {
             for number in [recipient.of, recipient.group, recipient.hop] {
                 out.put(&number.to_le_bytes());
             }
@@ -136,8 +119,8 @@ impl Routing {
                 }
             }
             out.put(&[recipient.notify]);
-            out.option(recipient.orcpt.as_deref());
-            out.text(&recipient.user);
+            out.option(recipient.orcpt);
+            out.text(recipient.user);
         }
     }
 
@@ -148,12 +131,17 @@ impl Routing {
         let hops = many(reader, 4, |reader| Ok((name(reader)?, name(reader)?)))?;
         let groups = many(reader, 6, group)?;
         let (hops_count, groups_count) = (hops.len() as u32, groups.len() as u32);
-        let recipients = many(reader, 17, |reader| {
+        let count = reader.u32()? as usize;
+        believable(reader, count, 17)?;
+        let mut recipients = RoutedRecipients::default();
+        for _ in 0..count {
             let recipient = routed(reader)?;
             // Whatever refers to nothing was not written by this program.
-            let right = recipient.group < groups_count && recipient.hop < hops_count;
-            right.then_some(recipient).ok_or(DecodeError::Value)
-        })?;
+            if recipient.group >= groups_count || recipient.hop >= hops_count {
+                return Err(DecodeError::Value);
+            }
+            recipients.push(recipient.borrowed());
+        }
         if recipients.is_empty() {
             return Err(DecodeError::Value);
         }
@@ -167,11 +155,11 @@ impl Routing {
     }
 }
 
-fn put_count(out: &mut Vec<u8>, count: usize) {
+fn put_count(out: &mut impl Put, count: usize) {
     out.put(&(count as u32).to_le_bytes());
 }
 
-/// A list whose entries take `least` bytes each: a count that cannot be true allocates nothing.
+/// A list that begins with the count of its entries.
 fn many<'a, T>(
     reader: &mut Reader<'a>,
     least: usize,
@@ -187,10 +175,16 @@ fn these<'a, T>(
     least: usize,
     one: impl Fn(&mut Reader<'a>) -> Result<T, DecodeError>,
 ) -> Result<Vec<T>, DecodeError> {
+    believable(reader, count, least)?;
+    (0..count).map(|_| one(reader)).collect()
+}
+
+/// Entries take `least` bytes each: a count that cannot be true allocates nothing.
+fn believable(reader: &Reader<'_>, count: usize, least: usize) -> Result<(), DecodeError> {
     if count > reader.0.len() / least {
         return Err(DecodeError::Truncated);
     }
-    (0..count).map(|_| one(reader)).collect()
+    Ok(())
 }
 
 fn name(reader: &mut Reader<'_>) -> Result<Arc<str>, DecodeError> {
@@ -341,7 +335,7 @@ pub(crate) struct Rounds {
     pub(crate) staged: u32,
     /// So many of the pieces are in a copy of the message that is on its way to the disk.
     pub(crate) copied: u32,
-    /// Recipients, those of the envelope included; 0: only those.
+    /// RoutedRecipients, those of the envelope included; 0: only those.
     pub(crate) numbers: u32,
 }
 
@@ -428,20 +422,22 @@ impl Log {
             "a round is told by the numbers it gives"
         );
         let limit = self.payload_max();
-        let mut bytes = Vec::with_capacity(128);
-        routing.put(&mut bytes, replaced);
+        let mut size = Size::default();
+        routing.put(&mut size, replaced);
         let Some(live) = self.live.get(&key).filter(|live| !live.done) else {
             return Err(Refusal::Failed);
         };
         let before = live.rounds.places.iter().map(|place| place.payload_len);
-        let size = live.record_bytes() + before.sum::<u64>() + bytes.len() as u64;
-        if size > limit / 2 {
+        let whole = live.record_bytes() + before.sum::<u64>() + size.0 as u64;
+        if whole > limit / 2 {
             let limit = limit / 2;
             return Err(Refusal::TooLarge { limit });
         }
         if live.rounds.staged > 0 {
             return Err(Refusal::Busy);
         }
+        let mut bytes = Vec::with_capacity(size.0);
+        routing.put(&mut bytes, replaced);
         let staging = Staging {
             key,
             id: live.id.bits(),

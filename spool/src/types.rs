@@ -194,7 +194,7 @@ impl Envelope {
         Some(Recipient {
             address: routed.user.to_vec(),
             notify: routed.notify,
-            orcpt: routed.orcpt.as_ref().map(|orcpt| orcpt.to_vec()),
+            orcpt: routed.orcpt.map(<[u8]>::to_vec),
         })
     }
 

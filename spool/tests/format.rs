@@ -8,7 +8,8 @@ use spool::record::{self, DecodeError, Kind, MessageHead, take_frame};
 use spool::sim::SimDisk;
 use spool::{
     BodyKind, Edit, Envelope, Group, Origin, Outcome, Recipient, RecoverError, Recovered, Recovery,
-    Ret, Routed, Routing, Settings, Source, SpoolId, Status, Submitter, ThreadState,
+    Ret, Routed, RoutedRecipients, Routing, Settings, Source, SpoolId, Status, Submitter,
+    ThreadState,
 };
 
 fn hex(text: &str) -> Vec<u8> {
@@ -119,7 +120,7 @@ fn routing() -> Routing {
                 insert: b"x\r\n".to_vec(),
             }],
         }],
-        recipients: vec![Routed {
+        recipients: RoutedRecipients::from_iter([Routed {
             of: 1,
             group: 0,
             hop: 0,
@@ -127,7 +128,7 @@ fn routing() -> Routing {
             notify: 4,
             orcpt: Some(b"r;c".as_slice().into()),
             user: b"u@h".as_slice().into(),
-        }],
+        }]),
     }
 }
 

@@ -3,5 +3,7 @@
 pub mod clock;
 pub mod credit;
 pub mod fast_map;
+pub mod records;
+pub mod sequence;
 pub mod slab;
 pub mod timers;

@@ -14,6 +14,7 @@ pub mod machine;
 pub mod message;
 pub mod next_hop;
 pub mod pattern;
+mod recipients;
 pub mod relation;
 mod remarks;
 pub mod request;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use crate::base::clock::Now;
 use crate::mail::edit::Edit;
 
+pub use recipients::Recipients;
 pub use remarks::Remarks;
 pub use table::{BadRoute, Table};
 
@@ -81,7 +83,7 @@ pub struct Routed {
     /// Sender and content.
     pub groups: Vec<Group>,
     /// What becomes of the addressees.
-    pub recipients: Vec<Recipient>,
+    pub recipients: Recipients,
     /// For the administrator.
     pub remarks: Remarks,
 }

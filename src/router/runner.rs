@@ -30,7 +30,13 @@ impl ScriptValue for Value {
     fn item(&self, index: usize) -> Option<Self> {
         match self {
             Self::Text(_) => None,
-            Self::List(list) => list.items().get(index).cloned(),
+            Self::List(list) => list.item(index),
+        }
+    }
+
+    fn release_before(&self, index: usize) {
+        if let Self::List(list) = self {
+            list.release_before(index);
         }
     }
 }

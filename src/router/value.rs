@@ -3,10 +3,14 @@
 //! Strings are immutable and cheap to copy. A list is shared by all who hold it (`b=$a` makes `lappend a x` show in
 //! `b`), as in the original. Both belong to one thread.
 
+mod packed;
+
 use std::cell::{Cell, Ref, RefCell};
 use std::fmt;
 use std::ops::Deref;
 use std::rc::Rc;
+
+pub use packed::Gathered;
 
 /// An immutable byte string; a copy costs a counter.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -67,19 +71,59 @@ impl fmt::Debug for Text {
 pub struct List(Rc<Items>);
 
 struct Items {
-    values: RefCell<Vec<Value>>,
+    store: RefCell<Store>,
     /// Belongs to the configuration: no message may change it.
     frozen: Cell<bool>,
+}
+
+/// The elements of a list.
+#[derive(Debug)]
+enum Store {
+    Plain(Vec<Value>),
+    Packed(Box<packed::Packed>),
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::Plain(Vec::new())
+    }
+}
+
+impl Store {
+    fn len(&self) -> usize {
+        match self {
+            Self::Plain(values) => values.len(),
+            Self::Packed(packed) => packed.len(),
+        }
+    }
+
+    fn packed_bytes(&self) -> Option<usize> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Packed(packed) => Some(packed.bytes()),
+        }
+    }
+
+    /// The elements as values, which they are from now on.
+    fn plain(&mut self) -> &mut Vec<Value> {
+        if let Self::Packed(packed) = self {
+            *self = Self::Plain(packed.unpack());
+        }
+        match self {
+            Self::Plain(values) => values,
+            Self::Packed(_) => unreachable!("it has just been unpacked"),
+        }
+    }
 }
 
 impl Drop for Items {
     /// Lists in lists are taken apart one after the other: however deep they are, the stack is not.
     fn drop(&mut self) {
         let mut todo = Todo::default();
-        todo.take_lists(self.values.get_mut());
+        todo.take_lists(self.store.get_mut());
         while let Some(list) = todo.pop() {
             if let Some(mut items) = Rc::into_inner(list.0) {
-                todo.take_lists(items.values.get_mut());
+                todo.take_lists(items.store.get_mut());
             }
         }
     }
@@ -93,7 +137,10 @@ struct Todo {
 }
 
 impl Todo {
-    fn take_lists(&mut self, values: &mut Vec<Value>) {
+    fn take_lists(&mut self, store: &mut Store) {
+        let Store::Plain(values) = store else {
+            return;
+        };
         for value in values.drain(..) {
             // One that has other holders stays.
             if let Value::List(list) = value
@@ -113,28 +160,78 @@ impl List {
     /// A list of its own.
     #[must_use]
     pub fn new(values: Vec<Value>) -> Self {
+        Self::of(Store::Plain(values))
+    }
+
+    fn of(store: Store) -> Self {
         Self(Rc::new(Items {
-            values: RefCell::new(values),
+            store: RefCell::new(store),
             frozen: Cell::new(false),
         }))
     }
 
-    /// The elements; must be given back before somebody changes the list.
+    /// The elements; must be given back before somebody changes the list. [`Self::item`] takes less memory of a
+    /// long list.
     #[must_use]
     pub fn items(&self) -> Ref<'_, Vec<Value>> {
-        self.0.values.borrow()
+        if self.packed_bytes().is_some() {
+            self.0.store.borrow_mut().plain();
+        }
+        Ref::map(self.0.store.borrow(), |store| match store {
+            Store::Plain(values) => values,
+            Store::Packed(_) => unreachable!("it has just been unpacked"),
+        })
+    }
+
+    /// An element.
+    #[must_use]
+    pub fn item(&self, index: usize) -> Option<Value> {
+        match &*self.0.store.borrow() {
+            Store::Plain(values) => values.get(index).cloned(),
+            Store::Packed(packed) => packed.get(index),
+        }
     }
 
     /// Number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.values.borrow().len()
+        self.0.store.borrow().len()
     }
 
     /// Whether it is `nil`.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.values.borrow().is_empty()
+        self.len() == 0
+    }
+
+    /// Bytes of its elements if they are packed: then none of them is shared with others.
+    #[must_use]
+    pub fn packed_bytes(&self) -> Option<usize> {
+        self.0.store.borrow().packed_bytes()
+    }
+
+    /// The caller asks for no element before this one again. Where nobody else can, they are given up.
+    pub fn release_before(&self, index: usize) {
+        if Rc::strong_count(&self.0) == 1
+            && let Store::Packed(packed) = &mut *self.0.store.borrow_mut()
+        {
+            packed.release_before(index);
+        }
+    }
+
+    /// The elements, one after the other; a list that nobody else holds becomes smaller meanwhile.
+    pub fn into_values(mut self) -> impl Iterator<Item = Value> {
+        let packed = self.packed_bytes().map_or(0, |_| self.len());
+        let plain = match Rc::get_mut(&mut self.0) {
+            _ if packed > 0 => Vec::new(),
+            Some(items) => std::mem::take(items.store.get_mut().plain()),
+            None => self.items().clone(),
+        };
+        let packed = (0..packed).filter_map(move |index| {
+            self.release_before(index);
+            self.item(index)
+        });
+        plain.into_iter().chain(packed)
     }
 
     /// Whether it belongs to the configuration and must be copied before it is changed.
@@ -146,7 +243,7 @@ impl List {
     /// Appends in place: all holders see it.
     pub fn extend(&self, values: impl IntoIterator<Item = Value>) {
         let values: Vec<Value> = values.into_iter().collect();
-        self.0.values.borrow_mut().extend(values);
+        self.0.store.borrow_mut().plain().extend(values);
     }
 
     /// A number that no other list has while this one lives.
@@ -242,11 +339,12 @@ fn grind_at(value: &Value, output: &mut Vec<u8>, depth: usize, end: usize) {
         Value::List(_) if depth == 0 => output.extend_from_slice(b"..."),
         Value::List(list) => {
             output.push(b'(');
-            for (index, item) in list.items().iter().enumerate() {
+            for index in 0..list.len() {
                 if index > 0 {
                     output.push(b' ');
                 }
-                grind_at(item, output, depth - 1, end);
+                let item = list.item(index).unwrap_or_else(Value::nil);
+                grind_at(&item, output, depth - 1, end);
                 if output.len() > end {
                     break;
                 }

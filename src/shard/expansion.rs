@@ -14,8 +14,8 @@ use crate::router::{Fate, Group, Recipient};
 pub(super) struct Expansion {
     replaced: Vec<u32>,
     routing: spool::Routing,
-    /// When each new recipient is due.
-    due_ms: Vec<u64>,
+    /// When new recipients are due: so many of them at that time.
+    due_ms: Vec<(u32, u64)>,
     /// Groups of the router's result.
     groups: Vec<Group>,
     /// Their numbers here, by group and by the group that a sender was taken from.
@@ -48,7 +48,7 @@ impl Expansion {
         &self.routing
     }
 
-    pub(super) fn into_parts(self) -> (spool::Routing, Vec<u64>) {
+    pub(super) fn into_parts(self) -> (spool::Routing, Vec<(u32, u64)>) {
         (self.routing, self.due_ms)
     }
 
@@ -77,7 +77,12 @@ impl Expansion {
     }
 
     /// Adds what comes in the place of a recipient.
-    pub(super) fn add(&mut self, envelope: &Envelope, asked: &Asked, results: Vec<Recipient>) {
+    pub(super) fn add(
+        &mut self,
+        envelope: &Envelope,
+        asked: &Asked,
+        results: impl IntoIterator<Item = Recipient>,
+    ) {
         self.replaced.extend(asked.numbers());
         let number = if asked.how == How::Held {
             asked.number
@@ -89,6 +94,7 @@ impl Expansion {
         };
         // Sender and changes of one that was on hold stay what they are, unless the result says otherwise.
         let inherited = known.group.filter(|_| asked.how == How::Held);
+        let before = self.routing.recipients.len();
         for result in results {
             let group = self.group(envelope, result.group, inherited);
             let (channel, host, user, privilege, notify, orcpt) = match result.fate {
@@ -98,11 +104,11 @@ impl Expansion {
                     quad.user,
                     quad.privilege,
                     quad.notify,
-                    quad.orcpt.map(Vec::into_boxed_slice),
+                    quad.orcpt,
                 ),
                 Fate::Hold { reason } => {
                     let user = known.address.to_vec();
-                    let orcpt = known.orcpt.map(Box::from);
+                    let orcpt = known.orcpt.map(<[u8]>::to_vec);
                     let host = short(&reason);
                     (
                         "hold".into(),
@@ -115,24 +121,25 @@ impl Expansion {
                 }
                 Fate::Fail { status, text } => {
                     let user = known.address.to_vec();
-                    let orcpt = known.orcpt.map(Box::from);
+                    let orcpt = known.orcpt.map(<[u8]>::to_vec);
                     let host = short(&format!("{status} {text}"));
                     ("error".into(), host, user, None, known.notify, orcpt)
                 }
                 Fate::Discard => continue,
             };
             let hop = self.hop(channel, host);
-            self.due_ms.push(asked.due_ms);
-            self.routing.recipients.push(spool::Routed {
+            self.routing.recipients.push(spool::RoutedRef {
                 of: asked.of,
                 group,
                 hop,
                 privilege,
                 notify,
-                orcpt,
-                user: user.into_boxed_slice(),
+                orcpt: orcpt.as_deref(),
+                user: &user,
             });
         }
+        let count = self.routing.recipients.len() - before;
+        self.due_ms.push((count as u32, asked.due_ms));
     }
 
     fn hop(&mut self, channel: Arc<str>, host: Arc<str>) -> u32 {
@@ -182,6 +189,29 @@ impl Expansion {
         self.numbers.insert((group, inherited), number);
         number
     }
+}
+
+/// What a result becomes whose recipients all change, and what they replace: what is recorded of a list.
+#[must_use]
+pub fn round_of(
+    envelope: &Envelope,
+    routed: crate::router::Routed,
+    generation: u64,
+) -> (Vec<u32>, spool::Routing) {
+    let mut expansion = Expansion::of(envelope, &routed.groups, generation);
+    let mut results = routed.recipients.into_iter().peekable();
+    for number in 0..envelope.recipients.len() as u32 {
+        let asked = Asked {
+            number,
+            others: Vec::new(),
+            of: number,
+            due_ms: 0,
+            how: How::First,
+        };
+        let mine = std::iter::from_fn(|| results.next_if(|result| result.of == number));
+        expansion.add(envelope, &asked, mine);
+    }
+    (expansion.replaced, expansion.routing)
 }
 
 /// A reason in the place of a next hop: one line, of bounded length.

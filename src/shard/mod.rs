@@ -58,6 +58,7 @@ use intake::{Live, Stalled, Waiting};
 use memory::Memory;
 use outbound::{Outbound, Thread};
 
+pub use expansion::round_of;
 pub use handoff::{Neighbours, neighbours};
 pub use reload::{MakeRouter, Reload};
 pub use settings::Settings;

@@ -33,9 +33,9 @@ pub(super) fn addressed(envelope: &Envelope, number: u32) -> Option<Addressed<'_
     let routing = envelope.routing.as_ref()?;
     let routed = routing.recipients.get(number as usize - count)?;
     Some(Addressed {
-        address: &routed.user,
+        address: routed.user,
         notify: routed.notify,
-        orcpt: routed.orcpt.as_deref(),
+        orcpt: routed.orcpt,
         of: routed.of,
         group: Some(routed.group),
         privilege: routed.privilege,

@@ -52,8 +52,8 @@ pub(super) struct Routes {
     /// Results that the spool had no room for.
     unrecorded: VecDeque<(MessageKey, Expansion)>,
     record_at_ns: u64,
-    /// Results of which not all is staged: the first number, and when the new recipients are due.
-    staging: FastMap<MessageKey, (u32, Vec<u64>)>,
+    /// Results of which not all is staged: the first number, and when so many of the new recipients are due.
+    staging: FastMap<MessageKey, (u32, Vec<(u32, u64)>)>,
     /// Messages with recipients that are on hold, by the wall time of their next turn.
     holds: BTreeSet<(u64, MessageKey)>,
 }
@@ -402,62 +402,58 @@ impl<D: Driver> Shard<D> {
             expansion: Expansion::of(&live.envelope, &routed.groups, self.generation),
             ..Decided::default()
         };
-        let mut results = routed.recipients;
-        results.sort_by_key(|result| result.of);
-        let mut results = results.into_iter().peekable();
+        let mut results = routed.recipients.into_iter().peekable();
         for (at, asked) in (0u32..).zip(asked) {
-            let mut mine: Vec<Recipient> = Vec::new();
-            while let Some(result) = results.next_if(|result| result.of <= at) {
-                if result.fate != Fate::Discard && result.of == at {
-                    mine.push(result);
+            let known = match asked.how {
+                How::Again => self.known(message, asked),
+                How::First | How::Held => BTreeSet::new(),
+            };
+            let mine = std::iter::from_fn(|| results.next_if(|result| result.of <= at));
+            let mut mine = mine.filter(|result| match &result.fate {
+                Fate::Deliver(quad) => !known.contains(&quad.user),
+                Fate::Discard => false,
+                Fate::Fail { .. } | Fate::Hold { .. } => true,
+            });
+            match (mine.next(), mine.next()) {
+                (None, _) => decided.dropped.extend(asked.numbers()),
+                (Some(result), None) => self.sort(message, asked, result, &mut decided),
+                (Some(first), Some(second)) => {
+                    let envelope = &self.live[&message].envelope;
+                    let results = [first, second].into_iter().chain(mine);
+                    decided.expansion.add(envelope, asked, results);
                 }
             }
-            if asked.how == How::Again {
-                self.leave_known(message, asked, &mut mine);
-            }
-            self.sort(message, asked, mine, &mut decided);
         }
         self.enact(message, decided);
     }
 
-    /// Of what a recipient of the envelope becomes, leaves out what others of the same have become before: they have
-    /// been delivered, or will be.
-    fn leave_known(&self, message: MessageKey, asked: &Asked, results: &mut Vec<Recipient>) {
+    /// What others of the same recipient of the envelope have become before: they have been delivered, or will be,
+    /// and are left out now.
+    fn known(&self, message: MessageKey, asked: &Asked) -> BTreeSet<Vec<u8>> {
         let Some(live) = self.live.get(&message) else {
-            return;
+            return BTreeSet::new();
         };
         let Some(routing) = &live.envelope.routing else {
-            return;
+            return BTreeSet::new();
         };
         let first = live.envelope.recipients.len() as u32;
         let again: BTreeSet<u32> = asked.numbers().collect();
-        let routed = (first..).zip(&routing.recipients);
-        let known: BTreeSet<&[u8]> = routed
+        (first..)
+            .zip(routing.recipients.iter())
             .filter(|(number, routed)| routed.of == asked.of && !again.contains(number))
-            .map(|(_, routed)| &*routed.user)
-            .collect();
-        results.retain(|result| match &result.fate {
-            Fate::Deliver(quad) => !known.contains(&quad.user[..]),
-            _ => true,
-        });
+            .map(|(_, routed)| routed.user.to_vec())
+            .collect()
     }
 
+    /// One result alone: what stays what it is has its place, anything else becomes a round.
     fn sort(
         &mut self,
         message: MessageKey,
         asked: &Asked,
-        results: Vec<Recipient>,
+        result: Recipient,
         decided: &mut Decided,
     ) {
         let envelope = &self.live[&message].envelope;
-        let [result] = results.as_slice() else {
-            if results.is_empty() {
-                decided.dropped.extend(asked.numbers());
-            } else {
-                decided.expansion.add(envelope, asked, results);
-            }
-            return;
-        };
         match &result.fate {
             Fate::Fail { status, text } => decided.failed.extend(
                 asked
@@ -473,7 +469,7 @@ impl<D: Driver> Shard<D> {
             Fate::Deliver(quad)
                 if asked.how != How::Held
                     && asked.number == asked.of
-                    && decided.expansion.is_plain(envelope, asked.of, result) =>
+                    && decided.expansion.is_plain(envelope, asked.of, &result) =>
             {
                 let (channel, host) = (Arc::clone(&quad.channel), Arc::clone(&quad.host));
                 let thread = self.scheduler.thread(&channel, &host);
@@ -486,7 +482,7 @@ impl<D: Driver> Shard<D> {
                     limit,
                 );
             }
-            _ => decided.expansion.add(envelope, asked, results),
+            _ => decided.expansion.add(envelope, asked, [result]),
         }
     }
 
@@ -598,9 +594,12 @@ impl<D: Driver> Shard<D> {
         self.maybe_rest(message, false);
     }
 
-    fn enter_routed(&mut self, message: MessageKey, first: u32, due_ms: &[u64]) {
-        let due = (first..).zip(due_ms).map(|(recipient, due_ms)| Due {
-            due_ms: *due_ms,
+    fn enter_routed(&mut self, message: MessageKey, first: u32, due_ms: &[(u32, u64)]) {
+        let times = due_ms
+            .iter()
+            .flat_map(|(count, due_ms)| (0..*count).map(|_| *due_ms));
+        let due = (first..).zip(times).map(|(recipient, due_ms)| Due {
+            due_ms,
             ..Due::now(recipient)
         });
         let mut decided = Decided::default();

@@ -6,11 +6,14 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+use std::iter::Peekable;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::base::clock::Now;
+use crate::base::sequence::Drain;
 use crate::control::maps::{Published, Versions};
 use crate::mail::target::{self, Target};
 use crate::router::loaded::{LoadError, Loaded};
@@ -232,9 +235,8 @@ impl Under {
             }
             Progress::Done(routed) => {
                 let remarks = self.remarks(&routed.events);
-                let mut routed = self.convert(routed);
+                let mut routed = self.done().convert(routed);
                 routed.remarks = remarks;
-                self.end();
                 Turn::Done(routed)
             }
         }
@@ -252,35 +254,92 @@ impl Under {
         self.shared.give_back(self.evaluation);
     }
 
+    /// What the script has used is given up before its result is taken over.
+    fn done(self: Box<Self>) -> Done {
+        let Self {
+            shared,
+            evaluation,
+            sender,
+            notaries,
+            named,
+            ..
+        } = *self;
+        shared.give_back(evaluation);
+        Done {
+            shared,
+            sender,
+            notaries,
+            named,
+        }
+    }
+
+    /// Nobody can say what the script asked for: all wait.
+    fn nothing_known(self: Box<Self>, reason: &str) -> Turn {
+        let recipients = (0..self.notaries.len() as u32).map(|of| Recipient {
+            of,
+            group: 0,
+            fate: Fate::Hold {
+                reason: reason.to_owned(),
+            },
+        });
+        let routed = Routed {
+            groups: vec![Group::default()],
+            recipients: recipients.collect(),
+            ..Routed::default()
+        };
+        Turn::Done(routed)
+    }
+}
+
+/// What the result of a message is made with, when the script has done its part.
+struct Done {
+    shared: Rc<Shared>,
+    sender: Vec<u8>,
+    notaries: Vec<(u8, Option<Vec<u8>>)>,
+    /// As in [`Under`].
+    named: Vec<bool>,
+}
+
+impl Done {
+    /// Recipients and problems, each group and the problems one behind the other, become one row by addressee. What
+    /// has been taken over is given up at once: of a long list there is never all of both.
     fn convert(&self, routed: message::Routed) -> Routed {
         let mut result = Routed::default();
+        let mut groups = Groups::default();
+        let mut rows = Vec::new();
         for group in routed.groups {
-            let mut common = Group {
+            let common = Group {
                 sender: (group.sender != self.sender).then_some(group.sender),
                 errors_to: group.errors_to,
                 detached: false,
                 edits: group.edits.to_vec(),
             };
-            // Members of a list that has taken the message over are a group of their own.
-            let mut numbers = [None; 2];
-            for recipient in group.recipients {
-                let detached = recipient.notary.as_ref();
-                let detached = detached.is_some_and(|notary| notary.detached);
-                let number = *numbers[usize::from(detached)].get_or_insert_with(|| {
-                    common.detached = detached;
-                    result.groups.push(common.clone());
-                    result.groups.len() as u32 - 1
-                });
-                result.recipients.push(Recipient {
-                    of: recipient.of,
-                    group: number,
-                    fate: self.fate(recipient),
-                });
+            groups.given.push((common, [None; 2]));
+            rows.push(group.recipients.into_iter().peekable());
+        }
+        let mut problems = self.problems(&routed.problems).into_iter().peekable();
+        if problems.peek().is_some() && rows.is_empty() {
+            groups.list.push(Group::default());
+        }
+        let first = |(number, row): (usize, &mut Row)| Some(Reverse((row.peek()?.of, number)));
+        let mut turns: BinaryHeap<_> = rows.iter_mut().enumerate().filter_map(first).collect();
+        while let Some(Reverse((_, number))) = turns.pop() {
+            let Some(recipient) = rows[number].next() else {
+                continue;
+            };
+            let of = recipient.of;
+            while let Some(problem) = problems.next_if(|problem| problem.of < of) {
+                result.recipients.push(problem);
             }
+            result.recipients.push(Recipient {
+                of,
+                group: groups.number(number, &recipient),
+                fate: self.fate(recipient),
+            });
+            turns.extend(first((number, &mut rows[number])));
         }
-        if !routed.problems.is_empty() {
-            self.add_problems(routed.problems, &mut result);
-        }
+        problems.for_each(|problem| result.recipients.push(problem));
+        result.groups = groups.list;
         result
     }
 
@@ -329,37 +388,48 @@ impl Under {
             && recipient.privilege == self.shared.settings.nobody
     }
 
-    fn add_problems(&self, problems: Vec<message::Problem>, result: &mut Routed) {
-        if result.groups.is_empty() {
-            result.groups.push(Group::default());
-        }
+    /// What comes of problems, by addressee.
+    fn problems(&self, problems: &[message::Problem]) -> Vec<Recipient> {
+        let mut results = Vec::new();
         for problem in problems {
-            let fate = fate_of(&problem);
+            let fate = fate_of(problem);
             let all = 0..self.notaries.len() as u32;
             let of = problem.of.map_or(all, |of| of..of + 1);
-            result.recipients.extend(of.map(|of| Recipient {
+            results.extend(of.map(|of| Recipient {
                 of,
                 group: 0,
                 fate: fate.clone(),
             }));
         }
+        results.sort_by_key(|result| result.of);
+        results
     }
+}
 
-    /// Nobody can say what the script asked for: all wait.
-    fn nothing_known(self: Box<Self>, reason: &str) -> Turn {
-        let recipients = (0..self.notaries.len() as u32).map(|of| Recipient {
-            of,
-            group: 0,
-            fate: Fate::Hold {
-                reason: reason.to_owned(),
-            },
-        });
-        let routed = Routed {
-            groups: vec![Group::default()],
-            recipients: recipients.collect(),
-            ..Routed::default()
-        };
-        Turn::Done(routed)
+/// Recipients of a group that have not been taken over.
+type Row = Peekable<Drain<message::Recipient>>;
+
+/// Groups of a result under way.
+#[derive(Default)]
+struct Groups {
+    /// Those of message processing, and what each has become: without and with members of a list that has taken the
+    /// message over, which are a group of their own.
+    given: Vec<(Group, [Option<u32>; 2])>,
+    list: Vec<Group>,
+}
+
+impl Groups {
+    fn number(&mut self, given: usize, recipient: &message::Recipient) -> u32 {
+        let notary = recipient.notary.as_ref();
+        let detached = notary.is_some_and(|notary| notary.detached);
+        let (common, numbers) = &mut self.given[given];
+        *numbers[usize::from(detached)].get_or_insert_with(|| {
+            self.list.push(Group {
+                detached,
+                ..common.clone()
+            });
+            self.list.len() as u32 - 1
+        })
     }
 }
 

@@ -158,14 +158,14 @@ impl<D: Driver> Shard<D> {
 /// later.
 fn refusal(routed: &Routed) -> Option<String> {
     let mut refusal = None;
-    for recipient in &routed.recipients {
-        match &recipient.fate {
+    for recipient in routed.recipients.iter() {
+        match recipient.fate {
             Fate::Deliver(_) | Fate::Discard => return None,
             Fate::Hold { reason } => {
-                refusal = Some(line("451", "4.4.3", reason));
+                refusal = Some(line("451", "4.4.3", &reason));
             }
             Fate::Fail { status, text } if refusal.is_none() => {
-                refusal = Some(line("550", status, text));
+                refusal = Some(line("550", &status, &text));
             }
             Fate::Fail { .. } => {}
         }

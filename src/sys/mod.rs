@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod allocator;
+pub mod counting;
 pub mod filesystem;
 pub mod interfaces;
 pub mod limits;

@@ -1,6 +1,7 @@
 //! `listexpand`: the addresses of a list, each routed.
 
 use super::{Flow, USAGE};
+use crate::base::records::Records;
 use crate::mail::address::{Member, members};
 use crate::router::machine::{Arguments, Evaluation, Expansion};
 use crate::router::value::Value;
@@ -21,6 +22,7 @@ pub(super) fn list_expand(machine: &mut Evaluation, arguments: Arguments) -> Flo
     };
     let text = machine.rest_of_input();
     let (mut addresses, bad) = addresses_of(&text);
+    drop(text);
     for line in &bad {
         machine.complain(&format!(
             "{}: line {line} holds what is no address",
@@ -31,7 +33,7 @@ pub(super) fn list_expand(machine: &mut Evaluation, arguments: Arguments) -> Flo
         let owner = options
             .error_address
             .unwrap_or_else(|| b"postmaster".to_vec());
-        addresses.push(owner);
+        addresses.push(&owner);
     }
     machine.expand(Expansion::new(addresses, operands, options.notary))
 }
@@ -74,8 +76,8 @@ impl Options {
 /// separates as a comma does; `#` begins a comment line; a `\` in front of an address is left out;
 /// `:include:/path` is an address of its own. A line that begins with `|` and is no list of addresses is a command as a
 /// whole, as people write it who leave the quotes out.
-fn addresses_of(text: &[u8]) -> (Vec<Vec<u8>>, Vec<usize>) {
-    let mut addresses = Vec::new();
+fn addresses_of(text: &[u8]) -> (Records, Vec<usize>) {
+    let mut addresses = Records::default();
     let mut bad = Vec::new();
     for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
         if line.first() == Some(&b'#') {
@@ -83,14 +85,14 @@ fn addresses_of(text: &[u8]) -> (Vec<Vec<u8>>, Vec<usize>) {
         }
         let line = line.trim_ascii();
         if is_plain(line) {
-            addresses.push(line.to_vec());
+            addresses.push(line);
             continue;
         }
         let line = without_backslashes(line);
         if let Some(rest) = line.strip_prefix(b":include:")
             && !rest.contains(&b',')
         {
-            addresses.push([b":include:", rest].concat());
+            addresses.push(&[b":include:", rest].concat());
             continue;
         }
         let members: Vec<Member> = members(&line).collect();
@@ -98,12 +100,12 @@ fn addresses_of(text: &[u8]) -> (Vec<Vec<u8>>, Vec<usize>) {
             .iter()
             .any(|member| matches!(member, Member::Bad(_)));
         if any_bad && line.first() == Some(&b'|') {
-            addresses.push(quoted(&line));
+            addresses.push(&quoted(&line));
             continue;
         }
         for member in members {
             match member {
-                Member::Address(address) => addresses.push(address.text(&line).into_owned()),
+                Member::Address(address) => addresses.push(&address.text(&line)),
                 Member::Bad(_) => bad.push(number + 1),
             }
         }
@@ -181,8 +183,8 @@ mod tests {
         let text = b"# comment\nann@x, Bob <bob@y>\n\\carol\n a, \\dave\n:include:/etc/list\n\n\"joe user\"@z\na b c\n";
         let (addresses, bad) = addresses_of(text);
         let addresses: Vec<String> = addresses
-            .into_iter()
-            .map(|a| String::from_utf8(a).unwrap())
+            .iter()
+            .map(|a| String::from_utf8(a.to_vec()).unwrap())
             .collect();
         assert_eq!(
             addresses,
@@ -200,8 +202,8 @@ mod tests {
         let text = b"|\"/path with space\" arg\n|/bin/x a\\b, c\n|plain, joe\n";
         let (addresses, bad) = addresses_of(text);
         let addresses: Vec<String> = addresses
-            .into_iter()
-            .map(|a| String::from_utf8(a).unwrap())
+            .iter()
+            .map(|a| String::from_utf8(a.to_vec()).unwrap())
             .collect();
         assert_eq!(
             addresses,

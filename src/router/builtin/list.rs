@@ -9,7 +9,7 @@ use crate::router::value::{List, Value};
 pub(super) fn first(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     let value = match machine.argument(arguments, 0) {
         None => None,
-        Some(Value::List(list)) => Some(list.items().first().cloned().unwrap_or_else(Value::nil)),
+        Some(Value::List(list)) => Some(list.item(0).unwrap_or_else(Value::nil)),
         Some(text) => Some(text.clone()),
     };
     machine.give(value)
@@ -30,10 +30,10 @@ pub(super) fn rest(machine: &mut Evaluation, arguments: Arguments) -> Flow {
 
 pub(super) fn last(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     let value = match machine.argument(arguments, 0) {
-        Some(Value::List(list)) => list
-            .items()
-            .last()
-            .map(|value| Value::list(vec![value.clone()])),
+        Some(Value::List(list)) => {
+            let last = list.len().checked_sub(1).and_then(|index| list.item(index));
+            last.map(|value| Value::list(vec![value]))
+        }
         _ => None,
     };
     machine.give(value)
@@ -103,7 +103,7 @@ pub(super) fn attributes(machine: &mut Evaluation, arguments: Arguments) -> Flow
 
 fn part(machine: &mut Evaluation, arguments: Arguments, index: usize) -> Flow {
     let value = match machine.argument(arguments, 0) {
-        Some(Value::List(list)) => list.items().get(index).cloned(),
+        Some(Value::List(list)) => list.item(index),
         _ => None,
     };
     machine.give(value)
@@ -130,6 +130,9 @@ pub(super) fn get(machine: &mut Evaluation, arguments: Arguments) -> Flow {
     let Value::Text(name) = name else {
         return machine.give(Some(Value::nil()));
     };
+    if let Some(value) = machine.member_attribute(&name, &key) {
+        return machine.give(Some(value));
+    }
     let symbol = machine.symbol(&name)?;
     let value = match machine.variable(symbol) {
         None => {
@@ -197,7 +200,8 @@ fn any_holds(values: &[Value], list: &List) -> bool {
             if own.is_same(list) {
                 return true;
             }
-            if seen.insert(own.identity()) {
+            // A packed one holds no list that others have.
+            if own.packed_bytes().is_none() && seen.insert(own.identity()) {
                 todo.extend(own.items().iter().cloned());
             }
         }

@@ -236,7 +236,7 @@ impl Evaluation {
         then(self, line)
     }
 
-    /// Everything that is left of the input.
+    /// Everything that is left of the input, which is given up.
     pub(in crate::router) fn rest_of_input(&mut self) -> Vec<u8> {
         match &mut self.inputs[self.io.input] {
             Input::Bytes { bytes, at } => {

@@ -2,51 +2,59 @@
 
 use std::rc::Rc;
 
-use super::{Evaluation, Flow, Pause};
+use super::{Evaluation, Flow, Limit, Pause, Turn, members};
+use crate::base::records::Records;
 use crate::router::code::{Code, Op};
 use crate::router::diagnostic::Source;
-use crate::router::value::{Text, Value};
+use crate::router::value::{Gathered, Text, Value};
 
 /// A list that is being expanded.
 #[derive(Debug)]
 pub struct Expansion {
-    addresses: std::vec::IntoIter<Vec<u8>>,
+    addresses: Records,
+    /// The first of them that has not been routed.
+    next: usize,
     /// Attributes, local part, original address, and perhaps tail and domain.
     operands: Vec<Value>,
     /// What stands in front of `ORCPT` in the `DSN` attribute; `-`: the attributes stay as they are.
     notary: Option<Vec<u8>>,
-    found: Vec<Value>,
+    found: Gathered,
 }
 
-/// Members of one list.
+/// Members of one list: the evaluation is stopped when there are more.
 pub(super) const MEMBERS_MAX: usize = 1_000_000;
 
 impl Expansion {
     /// Of these addresses.
     pub(in crate::router) fn new(
-        mut addresses: Vec<Vec<u8>>,
+        addresses: Records,
         operands: Vec<Value>,
         notary: Option<Vec<u8>>,
     ) -> Self {
-        addresses.truncate(MEMBERS_MAX);
         Self {
-            addresses: addresses.into_iter(),
+            addresses,
+            next: 0,
             operands,
             notary,
-            found: Vec::new(),
+            found: Gathered::default(),
         }
     }
-}
 
-impl Expansion {
     /// What the members found so far, and what they are called with.
     pub(super) fn values(&self) -> impl Iterator<Item = &Value> {
-        self.found.iter().chain(&self.operands)
+        self.found.values().iter().chain(&self.operands)
     }
 
-    /// Bytes of addresses that have not been routed.
+    /// Bytes of addresses that have not been routed, and of what was found for the others.
     pub(super) fn raw_bytes(&self) -> usize {
-        self.addresses.as_slice().iter().map(Vec::len).sum()
+        self.addresses.bytes() + self.found.packed_bytes()
+    }
+
+    fn next_address(&mut self) -> Option<Text> {
+        let address = Text::from(self.addresses.get(self.next)?);
+        self.next += 1;
+        self.addresses.release_before(self.next);
+        Some(address)
     }
 }
 
@@ -56,6 +64,9 @@ const ROUTER: &[u8] = b"rrouter";
 impl Evaluation {
     /// Routes the members one after the other; the value is the list of what came of all.
     pub(in crate::router) fn expand(&mut self, expansion: Expansion) -> Flow {
+        if expansion.addresses.len() > MEMBERS_MAX {
+            return Err(Pause::of(Turn::Stopped(Limit::Members(MEMBERS_MAX))));
+        }
         let code = match &self.expanding {
             Some(code) => Rc::clone(code),
             None => {
@@ -82,11 +93,12 @@ impl Evaluation {
             self.jump(end);
             return Ok(());
         };
-        let Some(address) = expansion.addresses.next() else {
+        let Some(address) = expansion.next_address() else {
             self.jump(end);
             return Ok(());
         };
-        let mut values = vec![Value::Text(self.new_text(&address))];
+        self.limits.allocate(address.len());
+        let mut values = vec![Value::Text(address.clone())];
         let attributes = self.member_attributes(&address)?;
         let Some(expansion) = self.expansions.last() else {
             return Ok(());
@@ -119,31 +131,23 @@ impl Evaluation {
         if expansion.notary.as_deref() == Some(b"-") {
             return Ok(base);
         }
-        let mut dsn = expansion.notary.clone().unwrap_or_default();
-        if !dsn.is_empty() {
-            dsn.push(b' ');
-        }
-        dsn.extend_from_slice(b"ORCPT=rfc822;");
-        for byte in address {
-            match byte {
-                b'!'..=b'~' if !b"+=".contains(byte) => dsn.push(*byte),
-                _ => dsn.extend_from_slice(format!("+{byte:02X}").as_bytes()),
-            }
-        }
+        let notary = expansion.notary.clone().unwrap_or_default();
         let symbol = self.symbol(base.bytes())?;
-        let others = match self.variable(symbol) {
-            Some(Value::List(list)) => list.items().clone(),
-            _ => Vec::new(),
+        let base = match self.variable(symbol) {
+            Some(Value::List(list)) => Some(list.clone()),
+            _ => None,
         };
-        let dsn = Value::Text(self.new_text(&dsn));
-        let mut items = vec![Value::Text(Text::from("DSN")), dsn];
-        for pair in others.chunks(2).filter(|pair| pair[0].bytes() != b"DSN") {
-            items.extend_from_slice(pair);
-        }
+        self.limits.allocate(address.len());
+        let number = self.state.gensym;
         let name = self.new_name();
-        let symbol = self.symbol(&name)?;
-        self.count_values(items.len());
-        self.set(symbol, Value::list(items));
+        match self.known_symbol(&name) {
+            None => self
+                .state
+                .members
+                .add(number, base.as_ref(), &notary, address),
+            // A script has used the name already.
+            Some(symbol) => self.set(symbol, members::list_of(base.as_ref(), &notary, address)),
+        }
         Ok(Value::Text(Text::from(name)))
     }
 
@@ -158,16 +162,17 @@ impl Evaluation {
         let Some(expansion) = self.expansions.last_mut() else {
             return;
         };
-        let items = list.items();
-        match items.first() {
-            // Dropped, for instance as a duplicate.
+        // None: it was dropped, for instance as a duplicate.
+        let is_quad = list.item(0).map(|first| first.text().is_some());
+        match is_quad {
             None => {}
-            Some(Value::List(_)) => expansion.found.extend(items.iter().cloned()),
-            // A quad alone.
-            Some(Value::Text(_)) => {
-                let quad = Value::list(vec![Value::List(list.clone())]);
+            Some(true) => {
+                let quad = Value::list(vec![Value::List(list)]);
                 expansion.found.push(quad);
             }
+            Some(false) => list
+                .into_values()
+                .for_each(|ways| expansion.found.push(ways)),
         }
     }
 
@@ -177,7 +182,6 @@ impl Evaluation {
             .pop()
             .map(|expansion| expansion.found)
             .unwrap_or_default();
-        self.count_values(found.len());
-        self.give((!found.is_empty()).then(|| Value::list(found)))
+        self.give((!found.is_empty()).then(|| Value::List(found.into_list())))
     }
 }

@@ -36,6 +36,8 @@ pub enum Limit {
     Bytes(usize),
     /// Names of variables and functions.
     Names,
+    /// Members of one list.
+    Members(usize),
 }
 
 impl Default for Limits {
@@ -59,6 +61,9 @@ const STEP_BYTES: usize = 64;
 
 /// What a text or an element costs besides its bytes.
 pub(super) const VALUE_BYTES: usize = 32;
+
+/// What a list costs besides that and its elements.
+pub(super) const LIST_BYTES: usize = 40;
 
 /// What a name costs besides its bytes, and besides its value.
 pub(super) const NAME_BYTES: usize = 96;
@@ -143,6 +148,7 @@ impl fmt::Display for Limit {
             Self::Steps(max) => write!(f, "more than {max} steps"),
             Self::Depth(max) => write!(f, "functions called more than {max} levels deep"),
             Self::Bytes(max) => write!(f, "more than {max} bytes of texts and lists"),
+            Self::Members(max) => write!(f, "a list of more than {max} members"),
             Self::Names => write!(f, "too many names of variables and functions"),
         }
     }

@@ -62,7 +62,8 @@ impl Evaluation {
             .map(|expansion| expansion.raw_bytes())
             .sum();
         let names = self.state.new_names() * limits::NAME_BYTES;
-        self.buffer.len() + self.changed_table_bytes() + addresses + names + parts
+        let members = self.state.members.bytes();
+        self.buffer.len() + self.changed_table_bytes() + addresses + members + names + parts
     }
 }
 
@@ -85,19 +86,19 @@ const LARGE_TEXT_BYTES: usize = 256;
 
 impl Counted {
     fn add(&mut self, value: &Value) {
-        self.one(value);
-        let mut todo: Vec<Value> = Vec::new();
-        if let Value::List(list) = value
-            && self.lists.insert(list.identity())
-        {
-            todo.extend(list.items().iter().cloned());
-        }
+        let mut todo: Vec<Value> = vec![value.clone()];
         while let Some(value) = todo.pop() {
             self.one(&value);
-            if let Value::List(list) = &value
-                && self.lists.insert(list.identity())
-            {
-                todo.extend(list.items().iter().cloned());
+            let Value::List(list) = &value else {
+                continue;
+            };
+            if !self.lists.insert(list.identity()) {
+                continue;
+            }
+            self.bytes += limits::LIST_BYTES;
+            match list.packed_bytes() {
+                Some(bytes) => self.bytes += bytes,
+                None => todo.extend(list.items().iter().cloned()),
             }
         }
     }

@@ -12,6 +12,7 @@ mod flow;
 mod frame;
 mod limits;
 mod living;
+mod members;
 mod output;
 mod parameter;
 mod redirect;
@@ -315,8 +316,10 @@ impl Evaluation {
     /// A variable, for who calls functions of the script.
     #[must_use]
     pub fn variable_named(&self, name: &[u8]) -> Option<Value> {
-        let symbol = self.state.symbols.lookup(name)?;
-        self.state.value(symbol).cloned()
+        match self.state.symbols.lookup(name) {
+            Some(symbol) => self.state.value(symbol).cloned(),
+            None => self.state.members.list(name),
+        }
     }
 
     /// Sets a variable. `false`: there are too many names.
@@ -462,12 +465,6 @@ impl Evaluation {
             self.state.grow();
         }
         symbol.ok_or_else(|| Pause::of(Turn::Stopped(Limit::Names)))
-    }
-
-    /// A text made by the script: it counts.
-    pub(super) fn new_text(&mut self, bytes: &[u8]) -> Text {
-        self.limits.allocate(bytes.len());
-        Text::from(bytes)
     }
 }
 

@@ -28,7 +28,7 @@ impl Evaluation {
             Param::Count => number(self.frame().map_or(0, |frame| frame.positionals.len())),
             Param::Indirect(symbol) => {
                 let name = self.state.value(symbol)?.text()?.clone();
-                let symbol = self.state.symbols.lookup(&name)?;
+                let symbol = self.state.symbol_in_use(&name)?;
                 self.state.copy(symbol)
             }
             Param::CountOf(symbol) => match self.state.value(symbol)? {

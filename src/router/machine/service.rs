@@ -7,7 +7,7 @@ use super::state::{Arguments, Callable};
 use super::{Evaluation, Flow, Limit, Pause, Turn};
 use crate::router::code::{Code, Op, Symbol};
 use crate::router::diagnostic::Source;
-use crate::router::value::{List, Value};
+use crate::router::value::{List, Text, Value};
 
 /// What scripts set for the router around them, and what it tells them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +92,11 @@ impl Evaluation {
 
     pub(in crate::router) fn variable(&self, symbol: Symbol) -> Option<&Value> {
         self.state.value(symbol)
+    }
+
+    /// What `get` says of the attributes of a member of a list; none: the name is that of any other variable.
+    pub(in crate::router) fn member_attribute(&mut self, name: &[u8], key: &Text) -> Option<Value> {
+        self.state.member_attribute(name, key)
     }
 
     /// Seconds since 1970.

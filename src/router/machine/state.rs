@@ -6,6 +6,7 @@
 
 use std::rc::Rc;
 
+use super::members::Members;
 use crate::router::builtin::{self, Builtin};
 use crate::router::code::{Function, Symbol, Symbols};
 use crate::router::value::{List, Value};
@@ -37,6 +38,7 @@ pub(in crate::router) struct State {
     /// Commands of `trap`, by signal number.
     pub(in crate::router) traps: Vec<(u32, Rc<[u8]>)>,
     pub(in crate::router) gensym: u64,
+    pub(super) members: Members,
     log: Log,
     kept: Kept,
     pub(super) known: Known,
@@ -136,6 +138,7 @@ impl State {
             environment: Rc::default(),
             traps: Vec::new(),
             gensym: 0,
+            members: Members::default(),
             log: Log::default(),
             kept: Kept::default(),
             known,
@@ -149,10 +152,19 @@ impl State {
     /// Makes room for all symbols.
     pub(super) fn grow(&mut self) {
         let count = self.symbols.len();
-        if count > self.variables.len() {
+        let known = self.variables.len();
+        if count > known {
             self.variables.resize(count, Variable::default());
+            self.set_members(known);
             self.callables.resize(count, None);
             self.builtins.resize(count, None);
+        }
+    }
+
+    /// Names from this number on are new to the variables: of members of lists they have values.
+    fn set_members(&mut self, from: usize) {
+        for (number, variable) in self.variables.iter_mut().enumerate().skip(from) {
+            variable.value = self.members.list(self.symbols.name(Symbol(number as u32)));
         }
     }
 
@@ -418,6 +430,7 @@ impl State {
             environment: Rc::clone(&self.environment),
             traps: Vec::new(),
             gensym: self.gensym,
+            members: Members::default(),
             log: self.log.clone(),
             kept: self.kept.clone(),
             known: self.known,
@@ -459,6 +472,7 @@ impl State {
     /// Names that were made since [`Self::keep`], for instance out of the text of a message.
     fn forget_names(&mut self) {
         let count = self.kept.names;
+        self.members = Members::default();
         self.symbols.truncate(count);
         self.variables.truncate(count);
         self.callables.truncate(count);
@@ -483,10 +497,12 @@ impl State {
     }
 
     pub(super) fn back_to(&mut self, snapshot: Snapshot) {
+        let count = snapshot.variables.len();
         let mut values = snapshot.variables.into_iter();
         for variable in &mut self.variables {
             (variable.value, variable.exported) = values.next().unwrap_or_default();
         }
+        self.set_members(count);
         self.environment = snapshot.environment;
         let count = self.callables.len();
         self.callables = snapshot.callables;

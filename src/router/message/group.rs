@@ -1,10 +1,11 @@
 //! Groups under way: recipients by sender, address for reports and rewriter.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::quad::Rewriter;
 use super::{Edit, Group, Recipient};
+use crate::base::sequence::Sequence;
 
 /// What the recipients of a group have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,7 +21,7 @@ pub(super) const REWRITERS_MAX: usize = 64;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    list: Vec<(Common, Vec<Recipient>)>,
+    list: Vec<(Common, Sequence<Recipient>)>,
     by_common: HashMap<Common, usize>,
     rewriters: Vec<Rewriter>,
     texts: Texts,
@@ -61,7 +62,7 @@ impl Groups {
             return true;
         }
         self.by_common.insert(common.clone(), self.list.len());
-        self.list.push((common, vec![recipient]));
+        self.list.push((common, Sequence::from_iter([recipient])));
         true
     }
 
@@ -98,7 +99,7 @@ impl Groups {
     /// The groups, each with the edits of its rewriter.
     pub(super) fn finish(&mut self, edits: &[Arc<[Edit]>]) -> Vec<Group> {
         let list = std::mem::take(&mut self.list);
-        let group = |(common, recipients): (Common, Vec<Recipient>)| Group {
+        let group = |(common, recipients): (Common, Sequence<Recipient>)| Group {
             sender: common.sender,
             errors_to: common.errors_to,
             edits: edits.get(common.rewriter).cloned().unwrap_or_default(),
@@ -108,28 +109,25 @@ impl Groups {
     }
 }
 
-/// Channels and hosts, each once.
+/// The latest channels and hosts.
 #[derive(Debug, Default)]
 struct Texts {
-    last: [Option<Arc<[u8]>>; 2],
-    all: HashSet<Arc<[u8]>>,
+    last: VecDeque<Arc<[u8]>>,
 }
+
+/// Texts that are remembered: a few next hops get most of a message.
+const TEXTS_MAX: usize = 8;
 
 impl Texts {
     fn shared(&mut self, text: &[u8]) -> Arc<[u8]> {
-        if let Some(known) = self.last.iter().flatten().find(|known| ***known == *text) {
+        if let Some(known) = self.last.iter().find(|known| ***known == *text) {
             return Arc::clone(known);
         }
-        let shared = match self.all.get(text) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let new: Arc<[u8]> = text.into();
-                self.all.insert(Arc::clone(&new));
-                new
-            }
-        };
-        self.last.rotate_left(1);
-        self.last[1] = Some(Arc::clone(&shared));
+        let shared: Arc<[u8]> = text.into();
+        if self.last.len() >= TEXTS_MAX {
+            self.last.pop_front();
+        }
+        self.last.push_back(Arc::clone(&shared));
         shared
     }
 }

@@ -21,6 +21,7 @@ mod head;
 mod header_function;
 mod probe;
 mod quad;
+mod recipient;
 mod rewrite;
 mod routing;
 mod script;
@@ -30,8 +31,12 @@ pub mod vis;
 
 use std::sync::Arc;
 
+use crate::base::sequence::Sequence;
+
 pub use crate::mail::edit::Edit;
 pub use probe::{Asked, Probe, Probed, Way};
+pub use recipient::Recipient;
+pub(super) use recipient::orcpt;
 pub use routing::{DELIVERIES_MAX, PROCESS, Progress, Routing};
 pub use script::{Call, Reply, Script, Side, Tree, Turn, Value};
 
@@ -193,25 +198,8 @@ pub struct Group {
     pub errors_to: Option<Vec<u8>>,
     /// What is different from the stored content: in order, not overlapping.
     pub edits: Arc<[Edit]>,
-    /// Who gets it.
-    pub recipients: Vec<Recipient>,
-}
-
-/// A delivery: a quad of the script, and the envelope recipient it comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recipient {
-    /// Which envelope recipient, from 0.
-    pub of: u32,
-    /// Channel.
-    pub channel: Arc<[u8]>,
-    /// Host; `-`: none.
-    pub host: Arc<[u8]>,
-    /// User: the recipient for the next hop.
-    pub user: Box<[u8]>,
-    /// The user whose rights it has: attribute `privilege`.
-    pub privilege: u32,
-    /// Attribute `DSN`, when the script changed it; none: as the envelope says.
-    pub notary: Option<Box<Notary>>,
+    /// Who gets it, by [`Recipient::of`].
+    pub recipients: Sequence<Recipient>,
 }
 
 /// Why there is no delivery.

@@ -97,6 +97,13 @@ impl<V: Value> Routes<V> {
         Quad::of(self.value.item(index)?.item(way)?)
     }
 
+    /// Nobody asks for deliveries before this one again.
+    pub(super) fn release_before(&self, index: usize) {
+        if !self.is_one {
+            self.value.release_before(index);
+        }
+    }
+
     /// The one that stands for the address: with no host to go to, if there is one.
     pub(super) fn nearest(&self) -> Option<Quad<V>> {
         let ways = (0..self.count()).filter_map(|index| self.way(index, 0));

@@ -15,6 +15,8 @@ pub trait Value: Clone {
     fn count(&self) -> Option<usize>;
     /// An item of a list, from 0.
     fn item(&self, index: usize) -> Option<Self>;
+    /// The caller asks for no item before this one again, so the memory of those may be given up.
+    fn release_before(&self, _index: usize) {}
 }
 
 /// Whether an address, or the header field it stands in, tells of the sender or of a recipient. The

@@ -4,7 +4,8 @@ use super::day::Day;
 use super::facts::{Facts, Note};
 use crate::id::SpoolId;
 use crate::recover::RecoveredMessage;
-use crate::routing::{Edit, Group, Routed, Routing, keep, replacement};
+use crate::routed::Routed;
+use crate::routing::{Edit, Group, Routing, keep, replacement};
 use crate::sim::rng::Rng;
 use crate::types::{Envelope, MessageKey, Outcome, Status};
 

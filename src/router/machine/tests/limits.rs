@@ -93,6 +93,18 @@ fn endless_recursion_stops() {
 }
 
 #[test]
+fn a_list_that_is_too_large_stops() {
+    let host = "h".repeat(100);
+    stops(
+        &format!(
+            "rrouter (a) {{ returns ((smtp {host} $a -)); }}\nA=()\nx='a@x,'\n\
+             for i in 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6; do x=$x$x; done\necho \"$x\" | listexpand A b c\n"
+        ),
+        BYTES,
+    );
+}
+
+#[test]
 fn giants_stop() {
     stops("x=aaaaaaaaaaaaaaaa\nwhile true; do x=$x$x; done\n", BYTES);
     // No command between the assignments.

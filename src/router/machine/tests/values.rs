@@ -219,3 +219,90 @@ fn what_a_pipe_returns_is_shown_once() {
         prints(&format!("{functions}{script}"), expected);
     }
 }
+
+/// The variables that `listexpand` sets are not made before they are needed, and nobody can tell.
+#[test]
+fn the_attributes_of_members_are_variables_like_any_other() {
+    let lists = "rrouter (address, origaddr, A, plustail, domain) { returns ((smtp - \"$address\" $A)); }\n\
+        A=(privilege 1 DSN old type x)\necho 'a@x, b+c@y, d@z' | listexpand -N NOTIFY=NEVER A joe orig > /dev/null\n";
+    let (a, b, d) = (
+        "(DSN 'NOTIFY=NEVER ORCPT=rfc822;a@x' privilege 1 type x)",
+        "(DSN 'NOTIFY=NEVER ORCPT=rfc822;b+2Bc@y' privilege 1 type x)",
+        "(DSN 'NOTIFY=NEVER ORCPT=rfc822;d@z' privilege 1 type x)",
+    );
+    let shows = |script: &str, expected: &str| prints(&format!("{lists}{script}\n"), expected);
+    shows(
+        "echo \"$(get g1 DSN) $(get g2 type)\"",
+        "NOTIFY=NEVER ORCPT=rfc822;b+2Bc@y x\n",
+    );
+    shows("grind $g0 $g1 $g2", &format!("{a} {b} {d}\n"));
+    shows(
+        "eval 'n=$g'1; grind $n; gensym; echo ${g3-unset}",
+        &format!("{b}\ng3\nunset\n"),
+    );
+    shows("n=g2; grind ${$n}; n=g7; echo ${$n}.", &format!("{d}\n.\n"));
+    shows(
+        "get g0 new > /dev/null; get g0 new > /dev/null; grind $g0 $g1",
+        &format!("{} {b}\n", a.replace("x)", "x new nil)")),
+    );
+    shows(
+        "lreplace g1 privilege 5; lappend g2 k v; grind $g0 $g1 $g2",
+        &format!(
+            "{a} {} {}\n",
+            b.replace('1', "5"),
+            d.replace("x)", "x k v)")
+        ),
+    );
+    shows(
+        "l=$g0; lappend l k v; grind $g0",
+        &format!("{}\n", a.replace("x)", "x k v)")),
+    );
+    shows(
+        "( lappend g0 k v; grind $g0 ); grind $g0",
+        &format!("{}\n{a}\n", a.replace("x)", "x k v)")),
+    );
+    shows(
+        "unset g0; echo ${g0-unset}; grind $g1",
+        &format!("unset\n{b}\n"),
+    );
+    shows(
+        "f () { local g0; g0=1; echo $g0; }; f; grind $g0",
+        &format!("1\n{a}\n"),
+    );
+    shows(
+        "echo \"${g-unset} ${g00-unset} ${g4-unset} ${g99999999999999999999-unset}\"",
+        "unset unset unset unset\n",
+    );
+}
+
+#[test]
+fn members_with_different_attributes_keep_them() {
+    let script = "rrouter (address, origaddr, A, plustail, domain) { gensym > /dev/null; lreplace A0 n \"$address\"; \
+        returns ((smtp - \"$address\" $A)); }\nA0=(n 0)\necho 'a, b, c' | listexpand A0 joe orig > /dev/null\n\
+        grind $g0 $g2 $g4; echo ${g1-unset} ${g3-unset}\n";
+    let expected =
+        "(DSN ORCPT=rfc822;a n 0) (DSN ORCPT=rfc822;b n a) (DSN ORCPT=rfc822;c n b)\nunset unset\n";
+    prints(script, expected);
+    // The name is in use.
+    let script = "g1=mine\nrrouter (address, origaddr, A, plustail, domain) { returns ((smtp - \"$address\" $A)); }\n\
+        A=(k v)\necho 'a, b, c' | listexpand A joe orig > /dev/null\ngrind $g0 $g1 $g2\n";
+    let expected = "(DSN ORCPT=rfc822;a k v) (DSN ORCPT=rfc822;b k v) (DSN ORCPT=rfc822;c k v)\n";
+    prints(script, expected);
+}
+
+#[test]
+fn a_long_list_of_routes_is_like_a_short_one() {
+    let router = "rrouter (address, origaddr, A, plustail, domain) { returns ((smtp - \"$address\" $A)); }\nA=()\n\
+        for a in 1 2 3 4 5 6 7 8 9 0; do for b in 1 2 3 4 5 6 7 8 9 0; do t=\"$t u$a$b\n,\"; done; done\n\
+        l=$(echo \"$t\" | listexpand -N - A joe orig)\n";
+    prints(
+        &format!("{router}length $l; grind $(first $l) $(last $l); grind $(first $(rest $l))\n"),
+        "100\n((smtp - u11 A)) (((smtp - u00 A)))\n((smtp - u12 A))\n",
+    );
+    prints(
+        &format!(
+            "{router}m=$l; lappend m (x); length $l; x=$(first $l); lappend x y; grind $(first $m)\n"
+        ),
+        "101\n((smtp - u11 A) y)\n",
+    );
+}

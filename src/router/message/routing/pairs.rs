@@ -86,6 +86,7 @@ impl<V: Value> Routing<V> {
             self.step = Step::Recipient(of + 1);
             return Next::Again;
         }
+        pair.routes.release_before(pair.delivery);
         let Some(to) = pair.routes.way(pair.delivery, pair.way) else {
             let of = pair.of;
             let is_none = pair.way == 0;
