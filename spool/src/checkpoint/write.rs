@@ -78,7 +78,7 @@ struct Writing {
     flying: Option<Token>,
     file: u8,
     header: Header,
-    /// Segments in use at the beginning, with their generations; and whether they are sealed.
+    /// Segments with commits at the beginning, with their generations; and whether they are sealed.
     before: HashMap<u32, (u64, bool)>,
     /// Resting messages below this key have been written.
     cursor: u64,
@@ -137,7 +137,13 @@ impl Log {
             let commit = self.in_flight.as_ref();
             commit.is_some_and(|commit| commit.writes_to(number))
         };
-        let before = self.order.iter().map(|number| {
+        // Nothing is needed of a segment without a commit: found in the middle of being made or recycled, it
+        // may have one good header only.
+        let holds = |number: &&u32| {
+            let segment = self.segments.get(number);
+            segment.is_some_and(|segment| segment.commits > 0)
+        };
+        let before = self.order.iter().filter(holds).map(|number| {
             let sealed = Some(*number) != self.active && !writing(*number);
             let sealed = sealed || self.settings.faulty(Fault::CheckpointSealsAll);
             (*number, (self.generation(*number), sealed))
