@@ -19,7 +19,6 @@ pub mod request;
 pub mod runner;
 pub mod stock;
 pub mod syntax;
-mod table;
 pub mod value;
 
 use std::borrow::Cow;
@@ -27,8 +26,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::mail::edit::Edit;
-
-pub use table::{BadRoute, Table};
 
 /// A message that is to be routed.
 #[derive(Clone, Copy)]
