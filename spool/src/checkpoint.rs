@@ -18,7 +18,7 @@ use crate::id::SpoolId;
 use crate::layout::aligned;
 use crate::log::{Location, Log, ThreadName};
 use crate::record::{self, DecodeError, Reader};
-use crate::rest::{RestRecipient, Standing};
+use crate::rest::{NO_GENERATION, RestRecipient, Standing};
 use crate::routing::Rounds;
 use crate::types::{Source, ThreadState};
 
@@ -167,6 +167,8 @@ pub(crate) struct Directory {
     /// Files that messages were taken from and that may still be there.
     pub(crate) sources: Vec<(u64, Source)>,
     pub(crate) chunks: Vec<Chunk>,
+    /// Configurations that routed messages, by number. Absent in checkpoints of older versions.
+    pub(crate) generations: Vec<u64>,
 }
 
 impl Directory {
@@ -215,6 +217,10 @@ impl Directory {
             out.extend_from_slice(&chunk.entries.to_le_bytes());
             out.extend_from_slice(&chunk.due_ms.to_le_bytes());
         }
+        count(&mut out, self.generations.len());
+        for generation in &self.generations {
+            out.extend_from_slice(&generation.to_le_bytes());
+        }
         out
     }
 
@@ -244,6 +250,11 @@ impl Directory {
                     due_ms: reader.u64()?,
                 })
             })?,
+            generations: if reader.0.is_empty() {
+                Vec::new()
+            } else {
+                many(reader, |reader| reader.u64())?
+            },
         };
         if reader.0.is_empty() {
             Ok(directory)
@@ -289,6 +300,8 @@ pub(crate) struct Entry {
     pub(crate) content_len: u64,
     pub(crate) arrival_s: u32,
     pub(crate) has_file: bool,
+    /// Number of the configuration that routed it; all ones: not known.
+    pub(crate) generation: u16,
     /// Of a message some of whose recipients routing has replaced.
     pub(crate) rounds: Rounds,
     /// Hops and replies by the numbers of the directory.
@@ -311,7 +324,12 @@ impl Entry {
         }
         out.extend_from_slice(&self.content_len.to_le_bytes());
         let is_routed = !self.rounds.is_empty();
-        out.push(u8::from(self.has_file) | u8::from(is_routed) << 1);
+        let by = Some(self.generation).filter(|number| *number != NO_GENERATION);
+        let flags = [by.is_some(), is_routed, self.has_file];
+        out.push(flags.iter().fold(0, |all, flag| all << 1 | u8::from(*flag)));
+        if let Some(number) = by {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
         if is_routed {
             out.extend_from_slice(&self.rounds.numbers.to_le_bytes());
             out.extend_from_slice(&(self.rounds.places.len() as u32).to_le_bytes());
@@ -346,11 +364,15 @@ impl Entry {
             arrival_s: reader.u32()?,
             content_len: reader.u64()?,
             has_file: false,
+            generation: NO_GENERATION,
             rounds: Rounds::default(),
             recipients: Vec::new(),
         };
         let flags = reader.u8()?;
         entry.has_file = flags & 1 != 0;
+        if flags & 4 != 0 {
+            entry.generation = reader.u16()?;
+        }
         if flags & 2 != 0 {
             entry.rounds.numbers = reader.u32()?;
             entry.rounds.places = many(reader, place)?;

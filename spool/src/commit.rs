@@ -580,6 +580,9 @@ impl Log {
                         && thread.version == *version
                     {
                         thread.segment = Some(header.segment);
+                        if thread.state.attempt == 0 {
+                            self.threads.remove(name);
+                        }
                     }
                 }
                 What::Void => {

@@ -47,7 +47,7 @@ pub(crate) enum Job {
 #[derive(Debug, Default)]
 pub(crate) struct Pauses {
     make_until: u64,
-    recycle_until: u64,
+    pub(crate) recycle_until: u64,
     /// For the messages that could not be read.
     pub(crate) copy_until: u64,
 }

@@ -420,17 +420,14 @@ impl Log {
         let version = self.thread_version;
         let what = What::Thread(name.clone(), version);
         self.staging.small(now, Kind::Thread, &payload, what);
-        if state.attempt == 0 {
-            self.threads.remove(&name);
-        } else {
-            let segment = None;
-            let place = ThreadPlace {
-                state,
-                version,
-                segment,
-            };
-            self.threads.insert(name, place);
-        }
+        // One that ends a state stays until it is on disk, for the segment with that state does so.
+        let segment = None;
+        let place = ThreadPlace {
+            state,
+            version,
+            segment,
+        };
+        self.threads.insert(name, place);
     }
 
     /// Sessions between DATA and their final dot.

@@ -31,6 +31,12 @@ const CODES_MAX: usize = 1 << 10;
 /// Runs of the daemon whose messages rest at the same time; those of further ones stay awake.
 const ORIGINS_MAX: usize = 1 << 16;
 
+/// Configurations that resting messages were routed by; of further ones it is not known.
+const GENERATIONS_MAX: usize = u16::MAX as usize;
+
+/// [`Rest::generation`] of a message of which it is not known.
+pub(crate) const NO_GENERATION: u16 = u16::MAX;
+
 /// Keys of one page.
 const PAGE_KEYS: u64 = 256;
 
@@ -146,6 +152,8 @@ pub(crate) struct Rest {
     /// Seconds since 1970.
     pub(crate) arrival_s: u32,
     pub(crate) has_file: bool,
+    /// Number of the configuration that routed it.
+    pub(crate) generation: u16,
     pub(crate) recipients: RestRecipients,
 }
 
@@ -191,6 +199,7 @@ pub(crate) struct Resting {
     filling: u64,
     /// Shard and epoch of ids.
     origins: Shared<(u16, u64)>,
+    generations: Shared<u64>,
     replies: Shared<Arc<[u8]>>,
     hops: Vec<ThreadName>,
     hop_numbers: BTreeMap<ThreadName, u32>,
@@ -373,6 +382,19 @@ impl Resting {
         Some(u64::from(origin) << SEQUENCE_BITS | id.sequence)
     }
 
+    /// The number of a configuration, of which 0 says that it is not known.
+    pub(crate) fn take_generation(&mut self, generation: u64) -> u16 {
+        let known = Some(generation).filter(|generation| *generation > 0);
+        let number = known.and_then(|known| self.generations.take(&known, GENERATIONS_MAX));
+        number.map_or(NO_GENERATION, |number| number as u16)
+    }
+
+    /// The configuration that routed a message; 0: it is not known.
+    pub(crate) fn generation(&self, rest: &Rest) -> u64 {
+        let known = self.generations.get(rest.generation.into());
+        known.copied().unwrap_or(0)
+    }
+
     /// The number of a next hop.
     pub(crate) fn hop(&mut self, channel: &[u8], host: &[u8]) -> Hop {
         let name = (channel.to_vec(), host.to_vec());
@@ -456,6 +478,7 @@ impl Resting {
     /// Gives back what a message that has been taken out shared with others.
     pub(crate) fn release(&mut self, rest: &Rest) {
         self.origins.give_back((rest.id >> SEQUENCE_BITS) as u32);
+        self.generations.give_back(rest.generation.into());
         for recipient in rest.recipients.as_slice() {
             self.replies.give_back(recipient.reply);
         }

@@ -327,7 +327,8 @@ impl Daemon {
             ));
         }
         // Before any shard takes them, so that all do.
-        let routing = RoutePlan::load_aside(&config, &self.watched)?;
+        let routing = RoutePlan::load_aside(&config, &self.watched)
+            .map_err(|error| format!("{error}\nthe old settings stay"))?;
         self.watched.watch(routing.sources());
         let generation = self.shared.next_generation(now_s());
         for mailbox in self.mailboxes.iter() {
@@ -374,8 +375,9 @@ impl control::Daemon for Daemon {
         self.shared.request_reopen();
         let reloaded = self.reload_settings();
         self.wake_all();
-        if reloaded.is_ok() {
-            tracing::info!("settings read again, mail logs opened again");
+        match &reloaded {
+            Ok(()) => tracing::info!("settings read again, mail logs opened again"),
+            Err(text) => tracing::error!("reload: {text}"),
         }
         reloaded
     }

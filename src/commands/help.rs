@@ -317,7 +317,8 @@ EXPRESSIONS:
 }
 
 pub(super) const QUEUE_LIST: &str = act!(
-    "Messages with their recipients: age, size, sender, state, attempts, last reply, next attempt.\n",
+    "Messages with their recipients: age, size, sender, state, attempts, last reply, next attempt. conf= is the\n\
+     configuration that routed the message last, as in the mail log; none: not routed since the start.\n",
     "  zmailer queue list --where 'domain = example.net' --limit 20
   zmailer queue list --json --where 'attempts > 3'"
 );
@@ -354,9 +355,12 @@ pub(super) const QUEUE_BOUNCE: &str = act!(
 );
 
 pub(super) const QUEUE_REROUTE: &str = act!(
-    "Asks the router again about recipients that have not been delivered, with the settings of now. What a\n\
-     recipient of the message becomes, and others of it have become before, is left out: nobody gets it twice.\n",
-    "  zmailer queue reroute --where 'host = old-gateway.example'"
+    "Asks the router again about recipients that wait, with the settings of now. Those that would go where they\n\
+     wait anyway stay there; the others go the new way at once. Of a list, who has been delivered or will be is\n\
+     left out: nobody gets it twice. Where the router cannot decide now, nothing is changed. With --dry-run it is\n\
+     asked as well, and each recipient that would change is named with its old and new way.\n",
+    "  zmailer queue reroute --where 'host = old-gateway.example' --dry-run
+  zmailer queue reroute --where 'host = old-gateway.example'"
 );
 
 pub(super) const MAILQ: &str = concat!(

@@ -127,7 +127,11 @@ pub(super) fn run(act: &Act) -> Result<ExitCode, ExitCode> {
     let now_ms = now_ms();
     let lists = matches!(act, Act::List(_)) || selection.dry_run;
     let mut shown = Shown::new(selection.json && lists);
+    let tries = matches!(act, Act::Reroute(_));
     let total = ask(&config, &request, |entry| {
+        if tries && !selection.json {
+            return shown.entry(entry, |out| show_changes(entry, out));
+        }
         shown.entry(entry, |out| show(entry, now_ms, usize::MAX, out))
     })?;
     let written = if selection.json {
@@ -204,6 +208,12 @@ fn conclusion(verb: &str, changes: bool, dry_run: bool, total: &Value) -> String
     if !changes {
         return format!("{what}, {} bytes", number("bytes"));
     }
+    if dry_run && verb == "reroute" {
+        let mut text = format!("reroute would change {} of {what}", number("acted"));
+        text.push_str(&undecided(number("undecided")));
+        text.push_str("; nothing has been done");
+        return text;
+    }
     if dry_run {
         let unbound = total["unbound"].as_bool().unwrap_or(false);
         let more = if unbound {
@@ -215,7 +225,10 @@ fn conclusion(verb: &str, changes: bool, dry_run: bool, total: &Value) -> String
     }
     let acted = number("acted");
     let mut text = format!("{verb}: {acted} of {what}");
-    if acted < recipients {
+    if verb == "reroute" && acted < recipients {
+        text.push_str(&format!("; {} stay where they are", recipients - acted));
+        text.push_str(&undecided(number("undecided")));
+    } else if acted < recipients {
         let left = recipients - acted;
         text.push_str(&format!(
             "; {left} left alone: being delivered, or nothing to {verb}"
@@ -231,6 +244,13 @@ fn conclusion(verb: &str, changes: bool, dry_run: bool, total: &Value) -> String
         )),
     }
     text
+}
+
+fn undecided(count: u64) -> String {
+    match count {
+        0 => String::new(),
+        count => format!("; about {count} the router cannot decide now"),
+    }
 }
 
 fn ask(
@@ -267,9 +287,13 @@ pub(super) fn show(
 ) -> io::Result<()> {
     let age = now_ms.saturating_sub(entry["arrival_ms"].as_u64().unwrap_or(now_ms));
     let sender = entry["sender"].as_str().unwrap_or_default();
+    let routed_by = match entry["generation"].as_u64() {
+        Some(generation) => format!(" conf={generation}"),
+        None => String::new(),
+    };
     writeln!(
         out,
-        "{} {} {} <{sender}>",
+        "{} {} {} <{sender}>{routed_by}",
         entry["id"].as_str().unwrap_or_default(),
         size(entry["size"].as_u64().unwrap_or(0)),
         span(age),
@@ -284,6 +308,26 @@ pub(super) fn show(
         0 => Ok(()),
         more => writeln!(out, "    and {more} more recipients"),
     }
+}
+
+/// What rerouting would change: old and new, a line for each recipient.
+fn show_changes(entry: &Value, out: &mut impl Write) -> io::Result<()> {
+    let recipients = entry["recipients"].as_array();
+    for recipient in recipients.map_or(&[][..], Vec::as_slice) {
+        let Some(becomes) = recipient["becomes"].as_str() else {
+            continue;
+        };
+        let text = |key: &str| recipient[key].as_str().unwrap_or_default();
+        writeln!(
+            out,
+            "{} <{}> {}/{} -> {becomes}",
+            entry["id"].as_str().unwrap_or_default(),
+            text("recipient"),
+            text("channel"),
+            text("host"),
+        )?;
+    }
+    Ok(())
 }
 
 fn line_of(recipient: &Value, now_ms: u64) -> String {

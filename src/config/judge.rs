@@ -1,8 +1,8 @@
 //! What is wrong with settings that are good one by one: their relations to each other, and what this
 //! version does not have yet.
 
+use super::route::{BadRoute, bad_routes};
 use super::{Config, Service};
-use crate::router::{BadRoute, Table};
 
 /// Segments are written in blocks of this.
 const BLOCK_BYTES: u64 = 4096;
@@ -50,13 +50,8 @@ impl Fault {
 
 /// All faults of a configuration.
 pub(super) fn faults(config: &Config) -> Vec<Fault> {
-    let routes = Table::new(&config.router.default_route, &config.router.routes);
-    let mut faults: Vec<Fault> = routes
-        .err()
-        .unwrap_or_default()
-        .into_iter()
-        .map(Fault::of_route)
-        .collect();
+    let routes = bad_routes(&config.router.default_route, &config.router.routes);
+    let mut faults: Vec<Fault> = routes.into_iter().map(Fault::of_route).collect();
     faults.extend(spool(config));
     faults.extend(to_come(config));
     faults

@@ -6,6 +6,7 @@ mod knob;
 mod knobs;
 mod parse;
 pub mod reference;
+mod route;
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -157,9 +157,8 @@ async fn serve(setup: Setup, requests: Arc<Requests>, socket: std::os::unix::net
         }));
     }
     let reload = |daemon: &dyn Daemon| {
-        if let Err(text) = daemon.reload() {
-            tracing::error!("the old settings stay: {text}");
-        }
+        // The log has what is wrong.
+        let _ = daemon.reload();
     };
     tokio_uring::spawn(watch_signal(
         SignalKind::hangup(),

@@ -49,6 +49,8 @@ pub struct Inquiry {
     pub filter: Arc<Filter>,
     /// What is done to them; none: nothing.
     pub act: Option<Act>,
+    /// It is only found out what would be done; [`Act::Reroute`] knows this.
+    pub dry: bool,
     /// Entries are wanted, not only counts.
     pub list: bool,
     /// Messages behind this one.
@@ -70,8 +72,10 @@ pub struct Page {
     pub recipients: u64,
     /// Content of those messages.
     pub bytes: u64,
-    /// Recipients to which something was done; the others are being delivered.
+    /// Recipients to which something was done, or would be; the others are being delivered.
     pub acted: u64,
+    /// Recipients that the router could not decide about: they stay where they are.
+    pub undecided: u64,
     /// Where the next page begins; none: this was the last.
     pub next: Option<u64>,
     /// The latest message there is.
@@ -112,6 +116,8 @@ pub struct EntryRecipient {
     pub next_ms: u64,
     /// The last reply.
     pub reply: Vec<u8>,
+    /// What it becomes when it is routed anew; none: it stays what it is, or nobody asked.
+    pub becomes: Option<String>,
 }
 
 impl Entry {
@@ -152,6 +158,10 @@ impl EntryRecipient {
         number(out, "next_ms", self.next_ms);
         out.push_str(",\"reply\":");
         text(out, &String::from_utf8_lossy(&self.reply));
+        if let Some(becomes) = &self.becomes {
+            out.push_str(",\"becomes\":");
+            text(out, becomes);
+        }
         out.push('}');
     }
 }

@@ -21,7 +21,6 @@ pub mod request;
 pub mod runner;
 pub mod stock;
 pub mod syntax;
-mod table;
 pub mod value;
 
 use std::borrow::Cow;
@@ -33,7 +32,6 @@ use crate::mail::edit::Edit;
 
 pub use recipients::Recipients;
 pub use remarks::Remarks;
-pub use table::{BadRoute, Table};
 
 /// A message that is to be routed.
 #[derive(Clone, Copy)]

@@ -13,8 +13,9 @@ use spool::{Envelope, MessageKey, Outcome, ReadError, RestingRecipient};
 use super::Shard;
 use super::queue::{Found, entry};
 use super::recipients::addressed;
+use super::reroute::{Matched, Reroutes};
 use super::rest::Why;
-use crate::control::queue::{Entry, EntryRecipient, Inquiry, Page};
+use crate::control::queue::{Act, Entry, EntryRecipient, Inquiry, Page};
 use crate::io::Driver;
 use crate::scheduler::Standing;
 use crate::scheduler::filter::Subject;
@@ -45,6 +46,8 @@ pub(super) struct Asking {
     reading_count: usize,
     /// Those that are being read or woken.
     pending: BTreeSet<MessageKey>,
+    /// What the router is asked about them.
+    pub(super) reroutes: Option<Reroutes>,
 }
 
 /// What is missing to answer for a message.
@@ -60,6 +63,7 @@ struct Rested {
     id: String,
     arrival_ms: u64,
     size_bytes: u64,
+    generation: Option<u64>,
     found: Vec<Found>,
 }
 
@@ -84,6 +88,7 @@ impl<D: Driver> Shard<D> {
                 to_read: VecDeque::new(),
                 reading_count: 0,
                 pending: BTreeSet::new(),
+                reroutes: None,
             });
             self.ask_on();
         }
@@ -194,7 +199,14 @@ impl<D: Driver> Shard<D> {
             .filter(|(_, need)| *need != Need::Nothing)
             .collect();
         if needs.is_empty() {
-            return self.answer_asked();
+            if asking.inquiry.act != Some(Act::Reroute) {
+                return self.answer_asked();
+            }
+            if asking.reroutes.is_none() {
+                let reroutes = self.to_reroute(asking);
+                self.begin_reroutes(reroutes);
+            }
+            return;
         }
         if let Some(asking) = &mut self.asking {
             asking.pending.extend(needs.iter().map(|(key, _)| *key));
@@ -230,10 +242,23 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn answer_asked(&mut self) {
-        let Some(asking) = self.asking.take() else {
+    /// The messages of a page that may be routed anew.
+    fn to_reroute(&self, asking: &Asking) -> Reroutes {
+        let mut matched = BTreeMap::new();
+        for key in &asking.keys {
+            let found = self.matching(*key, &asking.inquiry);
+            if let Some(entry) = self.entry_of(*key).filter(|_| !found.is_empty()) {
+                matched.insert(*key, Matched { entry, found });
+            }
+        }
+        Reroutes::new(asking.inquiry.dry, matched)
+    }
+
+    pub(super) fn answer_asked(&mut self) {
+        let Some(mut asking) = self.asking.take() else {
             return;
         };
+        let reroutes = asking.reroutes.take().unwrap_or_default();
         let newest = self.live.last_key_value().map(|(key, _)| key.0);
         let resting = self.log.resting_newest().map(|key| key.0);
         let mut page = Page {
@@ -243,13 +268,16 @@ impl<D: Driver> Shard<D> {
             ..Page::default()
         };
         for key in &asking.keys {
-            if self.live.contains_key(key) {
+            if reroutes.contains(*key) {
+                // It is told of as it was.
+            } else if self.live.contains_key(key) {
                 self.look(*key, &asking.inquiry, &mut page);
             } else {
                 let envelope = asking.envelopes.get(key);
                 self.look_resting(*key, envelope, &asking.inquiry, &mut page);
             }
         }
+        reroutes.tell(asking.inquiry.list, &mut page);
         if asking.inquiry.act.is_some() {
             for key in asking.keys {
                 self.maybe_rest(key, false);
@@ -260,14 +288,44 @@ impl<D: Driver> Shard<D> {
     }
 
     fn look(&mut self, message: MessageKey, inquiry: &Inquiry, page: &mut Page) {
-        let Some(live) = self.live.get(&message) else {
+        let found = self.matching(message, inquiry);
+        let Some(entry) = self.entry_of(message).filter(|_| !found.is_empty()) else {
             return;
+        };
+        count(page, &found, entry.size_bytes);
+        if inquiry.list {
+            page.entries.push(Entry {
+                recipients: found.iter().map(|found| found.entry.clone()).collect(),
+                ..entry
+            });
+        }
+        if let Some(act) = inquiry.act {
+            page.acted += self.act(message, act, &found);
+        }
+    }
+
+    /// A live message, without its recipients.
+    fn entry_of(&self, message: MessageKey) -> Option<Entry> {
+        let live = self.live.get(&message)?;
+        Some(Entry {
+            id: live.id.to_string(),
+            sender: live.envelope.sender.clone(),
+            generation: Some(live.generation).filter(|generation| *generation > 0),
+            arrival_ms: live.envelope.arrival_ms,
+            size_bytes: self.log.content_len(message).unwrap_or(0),
+            recipients: Vec::new(),
+        })
+    }
+
+    /// The recipients of a live message that are meant, by number.
+    fn matching(&self, message: MessageKey, inquiry: &Inquiry) -> Vec<Found> {
+        let Some(live) = self.live.get(&message) else {
+            return Vec::new();
         };
         let id = live.id.to_string();
         let age_ms = self.now.wall_ms.saturating_sub(live.envelope.arrival_ms);
         let size_bytes = self.log.content_len(message).unwrap_or(0);
         let mut found = self.queued(message);
-        let live = &self.live[&message];
         found.retain(|found| {
             inquiry.filter.matches(&Subject {
                 id: &id,
@@ -281,23 +339,7 @@ impl<D: Driver> Shard<D> {
                 attempts: found.entry.attempts.into(),
             })
         });
-        if found.is_empty() {
-            return;
-        }
-        count(page, &found, size_bytes);
-        if inquiry.list {
-            page.entries.push(Entry {
-                id,
-                sender: live.envelope.sender.clone(),
-                generation: Some(live.generation).filter(|generation| *generation > 0),
-                arrival_ms: live.envelope.arrival_ms,
-                size_bytes,
-                recipients: found.iter().map(|found| found.entry.clone()).collect(),
-            });
-        }
-        if let Some(act) = inquiry.act {
-            page.acted += self.act(message, act, &found);
-        }
+        found
     }
 
     fn look_resting(
@@ -320,9 +362,7 @@ impl<D: Driver> Shard<D> {
             page.entries.push(Entry {
                 id: rested.id,
                 sender: envelope.map_or_else(Vec::new, |envelope| envelope.sender.clone()),
-                generation: envelope
-                    .and_then(|envelope| envelope.routing.as_ref())
-                    .map(|routing| routing.generation),
+                generation: rested.generation,
                 arrival_ms: rested.arrival_ms,
                 size_bytes: rested.size_bytes,
                 recipients: found.into_iter().map(|found| found.entry).collect(),
@@ -360,6 +400,10 @@ impl<D: Driver> Shard<D> {
             id: view.id()?.to_string(),
             arrival_ms: envelope.map_or(view.arrival_ms(), |envelope| envelope.arrival_ms),
             size_bytes: view.content_len(),
+            generation: view.generation().or_else(|| {
+                let routing = envelope.and_then(|envelope| envelope.routing.as_ref());
+                routing.map(|routing| routing.generation)
+            }),
             found: recipients
                 .map(|mut recipient| {
                     // It is not tried before it can be read.
@@ -405,6 +449,7 @@ impl<D: Driver> Shard<D> {
                 attempts: recipient.attempt,
                 next_ms: recipient.next_ms,
                 reply: recipient.reply.to_vec(),
+                becomes: None,
             };
         };
         let standing = Standing {
@@ -424,7 +469,7 @@ impl<D: Driver> Shard<D> {
     }
 }
 
-fn count(page: &mut Page, found: &[Found], size_bytes: u64) {
+pub(super) fn count(page: &mut Page, found: &[Found], size_bytes: u64) {
     page.messages += 1;
     page.recipients += found.len() as u64;
     page.bytes += size_bytes;

@@ -110,6 +110,8 @@ impl Live {
             Some(outcome) => matches!(outcome.status, Status::Deferred | Status::Held),
         };
         let attempts = outcomes.iter();
+        let generation = envelope.routing.as_ref();
+        let generation = generation.map_or(0, |routing| routing.generation);
         Self {
             id,
             envelope,
@@ -123,7 +125,7 @@ impl Live {
                 .collect(),
             routing_count: 0,
             on_hold: Vec::new(),
-            generation: 0,
+            generation,
         }
     }
 }

@@ -11,8 +11,7 @@ use super::Shard;
 use super::bounce::Failure;
 use super::dispatch::{Due, Work};
 use super::intake::Live;
-use super::recipients::{self, addressed};
-use super::routing::{Asked, How};
+use super::recipients;
 use crate::base::slab::Key;
 use crate::control::queue::{Act, EntryRecipient};
 use crate::io::Driver;
@@ -22,6 +21,7 @@ use crate::scheduler::Standing;
 const HELD: &[u8] = b"held by the operator";
 
 /// A queued recipient that was found.
+#[derive(Debug)]
 pub(super) struct Found {
     pub(super) recipient: u32,
     /// The vertex it belongs to; none: it is held by an operator or the router.
@@ -86,6 +86,7 @@ impl<D: Driver> Shard<D> {
                     attempts: outcome.map_or(0, |outcome| outcome.attempt),
                     next_ms: *due_ms,
                     reply: outcome.map_or_else(Vec::new, |outcome| outcome.reply.clone()),
+                    becomes: None,
                 },
             });
         }
@@ -108,7 +109,9 @@ impl<D: Driver> Shard<D> {
             match (act, work) {
                 (Act::Retry, Some(work)) => self.hurry(work, recipients, &mut acted),
                 (Act::Release, Some(_)) => {}
-                (Act::Hold | Act::Delete | Act::Bounce | Act::Reroute, Some(work)) => {
+                // Once the router has answered: see `reroute`.
+                (Act::Reroute, _) => {}
+                (Act::Hold | Act::Delete | Act::Bounce, Some(work)) => {
                     self.withdraw(message, work, recipients, &mut acted);
                 }
                 (_, None) => self.take_held(message, act, &recipients, &mut acted),
@@ -154,7 +157,7 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Takes recipients out of their vertex; the others of it go on as a vertex of their own.
-    fn withdraw(
+    pub(super) fn withdraw(
         &mut self,
         message: MessageKey,
         work: Key,
@@ -193,7 +196,7 @@ impl<D: Driver> Shard<D> {
                 let due: Vec<Due> = on_hold.map(Due::now).collect();
                 self.route(message, due);
             }
-            Act::Reroute => self.reroute(message, recipients),
+            Act::Reroute => {}
             Act::Hold => {
                 for recipient in &recipients {
                     self.record_act(message, *recipient, Status::Held, HELD, "held");
@@ -241,30 +244,6 @@ impl<D: Driver> Shard<D> {
         live.work.iter().any(|work| {
             matches!(self.work.get(*work), Some(Work::Home(home)) if home.recipients.contains(&number))
         })
-    }
-
-    /// The router is asked again about recipients that have been taken out of where they waited.
-    fn reroute(&mut self, message: MessageKey, recipients: Vec<u32>) {
-        let Some(live) = self.live.get(&message) else {
-            return;
-        };
-        let mut by_original: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        for number in recipients {
-            if let Some(recipient) = addressed(&live.envelope, number) {
-                by_original.entry(recipient.of).or_default().push(number);
-            }
-        }
-        let asked = by_original.into_iter().map(|(of, mut numbers)| {
-            let number = numbers.remove(0);
-            Asked {
-                number,
-                others: numbers,
-                of,
-                due_ms: 0,
-                how: if number == of { How::First } else { How::Again },
-            }
-        });
-        self.evaluate(message, asked.collect());
     }
 
     fn record_act(
@@ -334,6 +313,7 @@ pub(super) fn entry(
         attempts: attempts.max(standing.thread_attempts),
         next_ms: standing.next_ms,
         reply,
+        becomes: None,
     }
 }
 

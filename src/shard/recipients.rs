@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use spool::Envelope;
 
+use crate::router;
+
 /// A recipient of a message as it is delivered to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Addressed<'a> {
@@ -84,6 +86,20 @@ pub(super) fn is_detached(envelope: &Envelope, group: Option<u32>) -> bool {
 /// The changes of the content for the members of a group.
 pub(super) fn edits(envelope: &Envelope, group: Option<u32>) -> &[spool::Edit] {
     group_of(envelope, group).map_or(&[], |group| &group.edits)
+}
+
+/// Whether the members of a group share just what a result says.
+pub(super) fn is_group(envelope: &Envelope, group: Option<u32>, result: &router::Group) -> bool {
+    let known = group_of(envelope, group);
+    let edits = edits(envelope, group);
+    let mut pairs = edits.iter().zip(&result.edits);
+    sender(envelope, group) == result.sender.as_deref().unwrap_or(&envelope.sender)
+        && known.and_then(|known| known.errors_to.as_ref()) == result.errors_to.as_ref()
+        && is_detached(envelope, group) == result.detached
+        && edits.len() == result.edits.len()
+        && pairs.all(|(old, new)| {
+            (old.at, old.remove, &old.insert) == (new.at, new.remove, &new.insert)
+        })
 }
 
 /// What the members of a group share; none: it is as in the envelope.

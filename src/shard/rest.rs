@@ -79,6 +79,8 @@ struct Wake {
     placed: Vec<(ThreadKey, usize)>,
     /// Where each of them waits.
     routes: Vec<(u32, ThreadKey)>,
+    /// The configuration that routed it.
+    generation: Option<u64>,
 }
 
 /// What a resting message waits for.
@@ -97,7 +99,7 @@ impl<D: Driver> Shard<D> {
         let Some(live) = self.live.get(&message) else {
             return;
         };
-        let arrival_ms = live.envelope.arrival_ms;
+        let (arrival_ms, generation) = (live.envelope.arrival_ms, live.generation);
         let mut open: Vec<(u32, Hop)> = live.held.iter().map(|held| (*held, Hop::NONE)).collect();
         if !live.on_hold.is_empty() {
             // A name for those who look; it never has a thread.
@@ -111,7 +113,7 @@ impl<D: Driver> Shard<D> {
                 open.extend(recipients.into_iter().map(|recipient| (recipient, hop)));
             }
         }
-        if !self.log.rest(message, arrival_ms, &open) {
+        if !self.log.rest(message, arrival_ms, generation, &open) {
             return;
         }
         let Some(live) = self.live.remove(&message) else {
@@ -284,12 +286,15 @@ impl<D: Driver> Shard<D> {
         self.leave_rest(message);
         let placed = self.placed(message);
         let routes = self.known_routes(message);
+        let view = self.log.resting(message);
+        let generation = view.and_then(|view| view.generation());
         self.rests.wakes.insert(
             message,
             Wake {
                 why,
                 placed,
                 routes,
+                generation,
             },
         );
         self.rests.queue.push_back(message);
@@ -359,6 +364,7 @@ impl<D: Driver> Shard<D> {
             why,
             placed,
             routes,
+            generation,
         }) = self.end_wake(message)
         else {
             return;
@@ -369,7 +375,7 @@ impl<D: Driver> Shard<D> {
                 for (thread, count) in placed {
                     self.count_left(thread, count);
                 }
-                self.revive(message, awake, &routes);
+                self.revive(message, awake, &routes, generation);
                 if let Why::Refused(thread, reply) = why {
                     self.refuse_message(message, thread, &reply);
                 }
@@ -385,7 +391,13 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Enters a message that was resting as a start does.
-    fn revive(&mut self, message: MessageKey, awake: Awake, routes: &[(u32, ThreadKey)]) {
+    fn revive(
+        &mut self,
+        message: MessageKey,
+        awake: Awake,
+        routes: &[(u32, ThreadKey)],
+        generation: Option<u64>,
+    ) {
         let Awake {
             envelope,
             content,
@@ -401,9 +413,11 @@ impl<D: Driver> Shard<D> {
             }
             spool::Content::Whole(_) | spool::Content::File(_) => None,
         };
+        let known = Live::known(id, envelope, content, &outcomes, held(&outcomes));
         let live = Live {
             has_file: self.log.has_source(message),
-            ..Live::known(id, envelope, content, &outcomes, held(&outcomes))
+            generation: generation.unwrap_or(known.generation),
+            ..known
         };
         let open_count = live.open_count;
         self.live.insert(message, live);

@@ -27,17 +27,15 @@ use crate::control::route::{RouteAnswer, RouteQuestion};
 use crate::io::Driver;
 use crate::mail::edit;
 use crate::router::message::{Origin, Owner};
-use crate::router::{Addressee, Answer, Fate, Mail, Need, Recipient, Routed, Routing, Turn};
-use crate::scheduler::ThreadKey;
+use crate::router::{
+    Addressee, Answer, Fate, Group, Mail, Need, Recipient, Recipients, Routed, Routing, Turn,
+};
 
 /// How long an answer from outside is waited for.
 const ANSWER_NS: u64 = 120_000_000_000;
 
 /// Results that the spool had no room for are offered again after this, and whenever a commit has ended.
 const RECORD_AGAIN_NS: u64 = 1_000_000_000;
-
-/// Bytes of a reason that are kept.
-const REASON_BYTES_MAX: usize = 400;
 
 /// What routing is waiting for.
 #[derive(Default)]
@@ -55,7 +53,7 @@ pub(super) struct Routes {
     /// Results of which not all is staged: the first number, and when so many of the new recipients are due.
     staging: FastMap<MessageKey, (u32, Vec<(u32, u64)>)>,
     /// Messages with recipients that are on hold, by the wall time of their next turn.
-    holds: BTreeSet<(u64, MessageKey)>,
+    pub(super) holds: BTreeSet<(u64, MessageKey)>,
 }
 
 /// Why a recipient is routed.
@@ -90,6 +88,8 @@ impl Asked {
 /// Who waits for a routing.
 pub(super) enum Waits {
     Message(MessageKey, Vec<Asked>),
+    /// An operator, about recipients that have a next hop.
+    Reroute(MessageKey, Vec<Asked>),
     /// A session, with what is remembered of the answer.
     Session(Key, super::verify::Asked),
 }
@@ -101,9 +101,18 @@ struct Suspended {
     routing: Box<dyn Routing>,
 }
 
+impl Waits {
+    fn message(&self) -> Option<MessageKey> {
+        match self {
+            Self::Message(message, _) | Self::Reroute(message, _) => Some(*message),
+            Self::Session(..) => None,
+        }
+    }
+}
+
 /// What a result comes to.
 #[derive(Default)]
-struct Decided {
+pub(super) struct Decided {
     placed: Vec<Placed>,
     held: Vec<(u32, String)>,
     dropped: Vec<u32>,
@@ -132,6 +141,35 @@ fn ret(ret: spool::Ret) -> &'static [u8] {
     }
 }
 
+impl Decided {
+    pub(super) fn of(envelope: &Envelope, groups: &[Group], generation: u64) -> Self {
+        Self {
+            expansion: Expansion::of(envelope, groups, generation),
+            ..Self::default()
+        }
+    }
+
+    /// Recipients stay what they are and go elsewhere; nothing else is to be done.
+    pub(super) fn is_plain(&self) -> bool {
+        let other = self.held.len() + self.dropped.len() + self.failed.len();
+        other == 0 && self.expansion.is_empty()
+    }
+}
+
+/// The results of each addressee, those that are discarded left out.
+pub(super) fn by_addressee(results: Recipients, count: usize) -> Vec<Vec<Recipient>> {
+    let mut all: Vec<Vec<Recipient>> = Vec::new();
+    all.resize_with(count, Vec::new);
+    for result in results {
+        if result.fate != Fate::Discard
+            && let Some(mine) = all.get_mut(result.of as usize)
+        {
+            mine.push(result);
+        }
+    }
+    all
+}
+
 impl<D: Driver> Shard<D> {
     /// Asks the router about recipients of a live message.
     pub(super) fn evaluate(&mut self, message: MessageKey, asked: Vec<Asked>) {
@@ -142,7 +180,14 @@ impl<D: Driver> Shard<D> {
             .iter()
             .map(|asked| asked.numbers().count())
             .sum::<usize>();
-        let live = &self.live[&message];
+        if let Some(turn) = self.ask_router(message, &asked) {
+            self.routed(Waits::Message(message, asked), turn);
+        }
+    }
+
+    /// What the router says about recipients of a live message, or needs to know.
+    pub(super) fn ask_router(&mut self, message: MessageKey, asked: &[Asked]) -> Option<Turn> {
+        let live = self.live.get(&message)?;
         let envelope = &live.envelope;
         let addressees: Vec<Addressee<'_>> = asked
             .iter()
@@ -176,8 +221,7 @@ impl<D: Driver> Shard<D> {
             size_bytes: self.log.content_len(message).unwrap_or(0),
             content: live.content.as_ref().map(|content| content.as_slice()),
         };
-        let turn = self.router.route(&mail);
-        self.routed(Waits::Message(message, asked), turn);
+        Some(self.router.route(&mail))
     }
 
     /// A routing has come to its end, or needs something.
@@ -206,6 +250,7 @@ impl<D: Driver> Shard<D> {
                 let numbers = asked.iter().flat_map(Asked::numbers).collect();
                 self.set_aside(message, numbers, &reason);
             }
+            (turn, Waits::Reroute(message, asked)) => self.rerouted(message, &asked, turn),
             (turn, Waits::Session(key, asked)) => self.verified(key, asked, turn),
         }
     }
@@ -245,16 +290,14 @@ impl<D: Driver> Shard<D> {
                     }
                     self.routes.backlog.push_back((message, asked));
                 }
+                Waits::Reroute(message, asked) => self.reroute_later(message, asked),
                 Waits::Session(key, _) => self.cannot_verify(key),
             }
             return;
         }
         self.question_next += 1;
         let token = self.question_next;
-        let message = match &waits {
-            Waits::Message(message, _) => Some(*message),
-            Waits::Session(..) => None,
-        };
+        let message = waits.message();
         let account = match &need {
             Need::Outside(request) => accounts::name(request).map(<[u8]>::to_vec),
             Need::Content => None,
@@ -301,12 +344,10 @@ impl<D: Driver> Shard<D> {
         let Some(Suspended { waits, routing, .. }) = self.routes.suspended.remove(&token) else {
             return;
         };
-        let message = match &waits {
-            Waits::Message(message, _) => Some(*message),
-            Waits::Session(..) => None,
-        };
+        let message = waits.message();
         let turn = routing.resume(answer);
         self.routed(waits, turn);
+        self.reroute_on();
         if let Some(message) = message {
             self.maybe_rest(message, false);
         }
@@ -321,6 +362,11 @@ impl<D: Driver> Shard<D> {
             routes.accounts.learn(account, reply, self.now.mono_ns);
         }
         self.resume(answer.token, Answer::Outside(answer.reply));
+    }
+
+    /// Routings that wait for an answer.
+    pub(super) fn routes_waiting(&self) -> usize {
+        self.routes.suspended.len()
     }
 
     /// Whether so much waits to be routed that new mail has to wait outside.
@@ -371,26 +417,8 @@ impl<D: Driver> Shard<D> {
                 self.maybe_rest(message, false);
             }
         }
+        self.reroute_on();
         self.hold_turn();
-    }
-
-    fn hold_turn(&mut self) {
-        while let Some((due_ms, message)) = self.routes.holds.first().copied() {
-            if due_ms > self.now.wall_ms {
-                return;
-            }
-            self.routes.holds.pop_first();
-            let Some(live) = self.live.get_mut(&message) else {
-                continue;
-            };
-            let now_ms = self.now.wall_ms;
-            let due = live.on_hold.extract_if(.., |(_, due_ms)| *due_ms <= now_ms);
-            let due: Vec<Due> = due.map(|(number, _)| Due::now(number)).collect();
-            if !due.is_empty() {
-                self.route(message, due);
-                self.maybe_rest(message, false);
-            }
-        }
     }
 
     /// Sorts a result: what stays what it is has its place, the rest becomes a round.
@@ -398,55 +426,63 @@ impl<D: Driver> Shard<D> {
         let Some(live) = self.live.get(&message) else {
             return;
         };
-        let mut decided = Decided {
-            expansion: Expansion::of(&live.envelope, &routed.groups, self.generation),
-            ..Decided::default()
-        };
+        let mut decided = Decided::of(&live.envelope, &routed.groups, self.generation);
         let mut results = routed.recipients.into_iter().peekable();
         for (at, asked) in (0u32..).zip(asked) {
-            let known = match asked.how {
-                How::Again => self.known(message, asked),
-                How::First | How::Held => BTreeSet::new(),
-            };
             let mine = std::iter::from_fn(|| results.next_if(|result| result.of <= at));
-            let mut mine = mine.filter(|result| match &result.fate {
-                Fate::Deliver(quad) => !known.contains(&quad.user),
-                Fate::Discard => false,
-                Fate::Fail { .. } | Fate::Hold { .. } => true,
-            });
-            match (mine.next(), mine.next()) {
-                (None, _) => decided.dropped.extend(asked.numbers()),
-                (Some(result), None) => self.sort(message, asked, result, &mut decided),
-                (Some(first), Some(second)) => {
-                    let envelope = &self.live[&message].envelope;
-                    let results = [first, second].into_iter().chain(mine);
-                    decided.expansion.add(envelope, asked, results);
-                }
-            }
+            let mine = mine.filter(|result| result.fate != Fate::Discard);
+            self.sort(message, asked, mine, &mut decided);
         }
         self.enact(message, decided);
     }
 
-    /// What others of the same recipient of the envelope have become before: they have been delivered, or will be,
-    /// and are left out now.
-    fn known(&self, message: MessageKey, asked: &Asked) -> BTreeSet<Vec<u8>> {
+    /// Of what a recipient of the envelope becomes, leaves out what others of the same have become before: they have
+    /// been delivered, or will be.
+    pub(super) fn leave_known(
+        &self,
+        message: MessageKey,
+        asked: &Asked,
+        results: &mut Vec<Recipient>,
+    ) {
         let Some(live) = self.live.get(&message) else {
-            return BTreeSet::new();
+            return;
         };
         let Some(routing) = &live.envelope.routing else {
-            return BTreeSet::new();
+            return;
         };
         let first = live.envelope.recipients.len() as u32;
         let again: BTreeSet<u32> = asked.numbers().collect();
-        (first..)
+        let known: BTreeSet<Vec<u8>> = (first..)
             .zip(routing.recipients.iter())
             .filter(|(number, routed)| routed.of == asked.of && !again.contains(number))
             .map(|(_, routed)| routed.user.to_vec())
-            .collect()
+            .collect();
+        results.retain(|result| match &result.fate {
+            Fate::Deliver(quad) => !known.contains(&quad.user),
+            _ => true,
+        });
     }
 
-    /// One result alone: what stays what it is has its place, anything else becomes a round.
-    fn sort(
+    /// What becomes of a recipient: what stays what it is has its place, anything else becomes a round.
+    pub(super) fn sort(
+        &mut self,
+        message: MessageKey,
+        asked: &Asked,
+        mut results: impl Iterator<Item = Recipient>,
+        decided: &mut Decided,
+    ) {
+        match (results.next(), results.next()) {
+            (None, _) => decided.dropped.extend(asked.numbers()),
+            (Some(result), None) => self.sort_one(message, asked, result, decided),
+            (Some(first), Some(second)) => {
+                let envelope = &self.live[&message].envelope;
+                let results = [first, second].into_iter().chain(results);
+                decided.expansion.add(envelope, asked, results);
+            }
+        }
+    }
+
+    fn sort_one(
         &mut self,
         message: MessageKey,
         asked: &Asked,
@@ -486,7 +522,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn enact(&mut self, message: MessageKey, decided: Decided) {
+    pub(super) fn enact(&mut self, message: MessageKey, decided: Decided) {
         let Decided {
             placed,
             held,
@@ -696,57 +732,6 @@ impl<D: Driver> Shard<D> {
         if !asked.is_empty() {
             self.evaluate(message, asked);
         }
-    }
-
-    /// The router cannot decide about a recipient now. It is asked again later, until it expires.
-    pub(super) fn hold(&mut self, message: MessageKey, number: u32, reason: &str) {
-        let Some(live) = self.live.get(&message) else {
-            return;
-        };
-        let arrival_ms = live.envelope.arrival_ms;
-        let reason: String = reason
-            .chars()
-            .map(|char| if char.is_control() { ' ' } else { char })
-            .collect();
-        let mut reply = format!("451 4.4.3 not routed yet: {reason}").into_bytes();
-        reply.truncate(REASON_BYTES_MAX);
-        let thread = self.hold_thread();
-        let rule = self.scheduler.rule(thread);
-        if self.now.wall_ms >= arrival_ms.saturating_add(rule.expiry_ms) {
-            let failure = Failure::expired(number, thread, None, reply);
-            self.fail(message, vec![failure]);
-            return;
-        }
-        let outcomes = self.log.outcomes(message);
-        let at = outcomes.binary_search_by_key(&number, |outcome| outcome.recipient);
-        let attempt = at.map_or(0, |at| outcomes[at].attempt) + 1;
-        let due_ms = self.now.wall_ms + rule.delay_ms(attempt);
-        self.shared.metrics(self.settings.shard).deferred();
-        self.log_result(message, thread, number, None, "deferred", &reply);
-        let outcome = Outcome {
-            recipient: number,
-            attempt,
-            status: Status::Deferred,
-            next_ms: due_ms,
-            reply,
-        };
-        self.log.outcome(self.now.mono_ns, message, outcome);
-        self.wait_on_hold(message, number, due_ms);
-    }
-
-    /// A recipient is routed at this time.
-    pub(super) fn wait_on_hold(&mut self, message: MessageKey, number: u32, due_ms: u64) {
-        if let Some(live) = self.live.get_mut(&message) {
-            live.on_hold.push((number, due_ms));
-            self.routes.holds.insert((due_ms, message));
-        }
-    }
-
-    /// What rules and the log call those that the router does not decide about.
-    pub(super) fn hold_thread(&mut self) -> ThreadKey {
-        let thread = self.scheduler.thread("hold", "router");
-        self.ensure_thread(thread);
-        thread
     }
 
     /// The router wants nothing to be done for these: they are finished.

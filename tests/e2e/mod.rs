@@ -32,6 +32,7 @@ mod pressure;
 mod programs;
 mod queue;
 mod relay;
+mod reroute;
 mod rest;
 mod retry;
 mod ring;

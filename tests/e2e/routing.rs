@@ -172,6 +172,8 @@ fn a_wrong_script_at_reload_leaves_the_old_one() {
         "{}",
         said(&output)
     );
+    let log = daemon.stderr();
+    assert!(log.contains("router.cf:3:1: 'fi' expected"), "{log}");
     Client::submit(daemon.address, "a@a.example", &["two@far.example"], LETTER);
     assert_eq!(recipients(&hop, 1), ["x@far.example", "y@far.example"]);
 

@@ -146,6 +146,7 @@ impl Look {
 
 fn inquiry(shard: usize, after: u64) -> Inquiry {
     Inquiry {
+        dry: false,
         token: shard as u64,
         filter: Arc::new(Filter::All),
         act: None,

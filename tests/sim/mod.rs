@@ -13,6 +13,7 @@ mod relay;
 mod routed;
 mod routed_site;
 mod run;
+mod scripts;
 mod sender;
 mod site;
 mod weather;

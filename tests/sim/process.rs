@@ -15,7 +15,6 @@ use zmailer::io::sim::{SimDriver, SimNet};
 use zmailer::observe::mail_log::MailLog;
 use zmailer::policy::Policy;
 use zmailer::protocol::{client, server};
-use zmailer::router::Table;
 use zmailer::scheduler::{self, Rule, Scheduler};
 use zmailer::shard::{Neighbours, Outside, Parts, Settings, Shard, Shared, neighbours};
 
@@ -224,7 +223,7 @@ impl Process {
             shared: Arc::clone(&self.shared),
             outside: self.control.outside(shard),
             scheduler,
-            router: Box::new(Table::new("error!nobody", &make.routes).unwrap()),
+            router: super::scripts::router("error!nobody", &make.routes),
             generation: 1,
             policies: vec![Policy::new(trusted, &[])],
             mail_log: MailLog::new(String::new(), 1 << 20),

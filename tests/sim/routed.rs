@@ -284,6 +284,101 @@ fn an_operator_has_recipients_routed_again() {
     assert_eq!(got, expected, "and nobody got it twice");
 }
 
+/// Recipients of an entry that would change, with what they become.
+fn changes(page: &zmailer::control::queue::Page) -> Vec<(String, String)> {
+    let all = page.entries.iter().flat_map(|entry| &entry.recipients);
+    let changed = all.filter_map(|recipient| {
+        let address = String::from_utf8_lossy(&recipient.address).into_owned();
+        Some((address, recipient.becomes.clone()?))
+    });
+    changed.collect()
+}
+
+#[test]
+fn a_dry_run_names_what_rerouting_would_change_and_changes_nothing() {
+    let mut site = Site::new();
+    let late: Vec<String> = (0..3).map(|n| format!("m{n}@member.example")).collect();
+    site.hop.defers.extend(late.iter().cloned());
+    site.hop.defers.insert("plain@x.example".to_owned());
+    site.send(&["list", "plain"], "text");
+    site.run("four are left", |site| site.queued() == 4);
+    let page = site.try_out("", Act::Reroute);
+    assert_eq!((page.recipients, page.acted), (4, 0), "nothing has changed");
+    assert_eq!(changes(&page), []);
+    site.tell.borrow_mut().other_hop = true;
+    let page = site.try_out("", Act::Reroute);
+    assert_eq!((page.recipients, page.acted), (4, 4));
+    let expected: Vec<(String, String)> = ["plain@x.example".to_owned()]
+        .iter()
+        .chain(&late)
+        .map(|address| (address.clone(), format!("smtp/{OTHER_HOP} <{address}>")))
+        .collect();
+    assert_eq!(changes(&page), expected);
+    let page = site.inquire("", None);
+    assert!(
+        page.entries[0]
+            .recipients
+            .iter()
+            .all(|recipient| recipient.host != OTHER_HOP),
+        "{page:?}"
+    );
+    site.hop.defers.clear();
+    site.wait(3);
+    assert!(site.drained(), "all have gone the old way");
+}
+
+#[test]
+fn rerouting_leaves_alone_what_stays_where_it_is() {
+    let mut site = Site::new();
+    let late: Vec<String> = (0..3).map(|n| format!("m{n}@member.example")).collect();
+    site.hop.defers.extend(late.iter().cloned());
+    site.hop.defers.insert("plain@x.example".to_owned());
+    site.send(&["list", "plain"], "text");
+    site.run("four are left", |site| site.queued() == 4);
+    site.wait(1);
+    let before = site.inquire("", None);
+    let rounds = |site: &Site| site.net.log(0).matches("event=routed").count();
+    assert_eq!(rounds(&site), 1, "the list");
+    let page = site.inquire("", Some(Act::Reroute));
+    assert_eq!((page.recipients, page.acted), (4, 0));
+    let after = site.inquire("", None);
+    let standing = |page: &zmailer::control::queue::Page| -> Vec<(Vec<u8>, u32, bool)> {
+        let all = page.entries.iter().flat_map(|entry| &entry.recipients);
+        all.map(|one| (one.address.clone(), one.attempts, one.next_ms > 0))
+            .collect()
+    };
+    assert_eq!(standing(&after), standing(&before));
+    assert_eq!(rounds(&site), 1, "nothing is recorded of what stays");
+    site.hop.defers.clear();
+    site.wait(3);
+    assert!(site.drained());
+    assert!(site.deliveries().values().all(|count| *count == 1));
+}
+
+#[test]
+fn rerouting_changes_nothing_that_the_router_cannot_decide() {
+    let mut site = Site::new();
+    site.tell.borrow_mut().decided = true;
+    for name in ["hold", "asked"] {
+        site.hop.defers.insert(format!("{name}@x.example"));
+    }
+    site.send(&["hold"], "text");
+    site.send(&["asked"], "text");
+    site.run("both have been tried", |site| {
+        site.net.log(0).matches("event=deferred").count() == 2
+    });
+    site.tell.borrow_mut().decided = false;
+    site.tell.borrow_mut().other_hop = true;
+    let page = site.try_out("", Act::Reroute);
+    assert_eq!((page.acted, page.undecided), (1, 1));
+    let page = site.inquire("", Some(Act::Reroute));
+    assert_eq!((page.acted, page.undecided), (1, 1));
+    let page = site.inquire("", None);
+    let hosts = page.entries.iter().flat_map(|entry| &entry.recipients);
+    let hosts: Vec<&str> = hosts.map(|recipient| &*recipient.host).collect();
+    assert_eq!(hosts, ["198.51.100.9:25", OTHER_HOP]);
+}
+
 #[test]
 fn the_front_door_asks_the_router() {
     let mut site = Site::new();

@@ -528,7 +528,17 @@ impl Site {
     }
 
     pub fn inquire(&mut self, filter: &str, act: Option<Act>) -> Page {
+        self.ask(filter, act, false)
+    }
+
+    /// What would be done.
+    pub fn try_out(&mut self, filter: &str, act: Act) -> Page {
+        self.ask(filter, Some(act), true)
+    }
+
+    fn ask(&mut self, filter: &str, act: Option<Act>, dry: bool) -> Page {
         let inquiry = Inquiry {
+            dry,
             token: 1,
             filter: Arc::new(Filter::parse(filter).unwrap()),
             act,

@@ -12,7 +12,6 @@ use zmailer::io::sim::{SimDriver, SimNet};
 use zmailer::observe::mail_log::MailLog;
 use zmailer::policy::Policy;
 use zmailer::protocol::{client, server};
-use zmailer::router::Table;
 use zmailer::scheduler::{self, Rule, Scheduler};
 use zmailer::shard::{Neighbours, Outside, Parts, Settings, Shard, Shared, neighbours};
 
@@ -114,7 +113,7 @@ fn parts(plan: &Plan, shard: usize, shared: &Arc<Shared>, neighbours: Neighbours
             page: Box::new(drop),
         },
         scheduler,
-        router: Box::new(Table::new(&format!("smtp!{HOP}"), &[]).unwrap()),
+        router: super::scripts::router(&format!("smtp!{HOP}"), &[]),
         generation: 1,
         policies: vec![Policy::new(trusted, &[])],
         mail_log: MailLog::new(String::new(), 1 << 20),

@@ -73,6 +73,7 @@ pub(crate) struct Loading {
     /// By the numbers of the entries.
     hops: Vec<Hop>,
     origins: Vec<(u16, u64)>,
+    generations: Vec<u64>,
     replies: Vec<Arc<[u8]>>,
     changes: HashMap<SpoolId, Change>,
     /// Files with content that no message has named so far.
@@ -105,6 +106,7 @@ impl Loading {
             chunks: chunks.into(),
             hops,
             origins: directory.origins,
+            generations: directory.generations,
             replies: directory.replies,
             changes,
             unclaimed,
@@ -255,6 +257,8 @@ impl Log {
             self.bytes_arrive(*place);
         }
         self.resting.insert_rounds(key, rounds);
+        let generation = loading.generations.get(usize::from(entry.generation));
+        let generation = generation.copied().unwrap_or(0);
         let rest = Rest {
             id: 0,
             segment: entry.segment,
@@ -263,6 +267,7 @@ impl Log {
             content_len: u32::try_from(entry.content_len).unwrap_or(u32::MAX),
             arrival_s: entry.arrival_s,
             has_file: entry.has_file,
+            generation: self.resting.take_generation(generation),
             recipients: RestRecipients::of(recipients),
         };
         let entered = self.enter_rest(key, id, rest);

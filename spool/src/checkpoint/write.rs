@@ -8,7 +8,7 @@ use crate::buffer::{ALIGN_BYTES, AlignedBuf};
 use crate::faults::Fault;
 use crate::log::{Live, Log, Place};
 use crate::op::{Completion, FileId, Op, Request, Token};
-use crate::rest::{Rest, RestRecipient, Standing};
+use crate::rest::{NO_GENERATION, Rest, RestRecipient, Standing};
 use crate::routing::Rounds;
 use crate::types::{Event, MessageKey};
 
@@ -78,7 +78,7 @@ struct Writing {
     flying: Option<Token>,
     file: u8,
     header: Header,
-    /// Segments in use at the beginning, with their generations; and whether they are sealed.
+    /// Segments with commits at the beginning, with their generations; and whether they are sealed.
     before: HashMap<u32, (u64, bool)>,
     /// Resting messages below this key have been written.
     cursor: u64,
@@ -89,6 +89,7 @@ struct Writing {
     offset: u64,
     directory: Directory,
     origins: HashMap<(u16, u64), u16>,
+    generations: HashMap<u64, u16>,
     replies: HashMap<Arc<[u8]>, u32>,
     /// The batch that has to be on disk before the header is written.
     batch: u64,
@@ -137,7 +138,13 @@ impl Log {
             let commit = self.in_flight.as_ref();
             commit.is_some_and(|commit| commit.writes_to(number))
         };
-        let before = self.order.iter().map(|number| {
+        // Nothing is needed of a segment without a commit: found in the middle of being made or recycled, it
+        // may have one good header only.
+        let holds = |number: &&u32| {
+            let segment = self.segments.get(number);
+            segment.is_some_and(|segment| segment.commits > 0)
+        };
+        let before = self.order.iter().filter(holds).map(|number| {
             let sealed = Some(*number) != self.active && !writing(*number);
             let sealed = sealed || self.settings.faulty(Fault::CheckpointSealsAll);
             (*number, (self.generation(*number), sealed))
@@ -166,6 +173,7 @@ impl Log {
             offset: ALIGN_BYTES as u64,
             directory: Directory::default(),
             origins: HashMap::new(),
+            generations: HashMap::new(),
             replies: HashMap::new(),
             batch: 0,
             waits: false,
@@ -277,6 +285,11 @@ impl Log {
             let origin = writing.origin((id.shard, id.epoch))?;
             let rounds = self.resting.rounds(key).cloned().unwrap_or_default();
             let id = (origin, id.sequence);
+            let rest = &Rest {
+                generation: writing.generation(self.resting.generation(rest)),
+                recipients: crate::rest::RestRecipients::Many(Box::default()),
+                ..*rest
+            };
             return Some(self.entry_of(key, id, rest, rounds, recipients));
         }
         let live = self.live.get(&key)?;
@@ -291,6 +304,8 @@ impl Log {
             content_len: u32::try_from(live.content_len).unwrap_or(u32::MAX),
             arrival_s: live.arrival_s,
             has_file: live.has_file,
+            // It is routed when it has come in.
+            generation: NO_GENERATION,
             recipients: crate::rest::RestRecipients::Many(Box::default()),
         };
         let recipients = recipients_of(live, writing);
@@ -318,6 +333,7 @@ impl Log {
             content_len: rest.content_len.into(),
             arrival_s: rest.arrival_s,
             has_file: rest.has_file,
+            generation: rest.generation,
             rounds: Rounds {
                 copied: 0,
                 ..rounds
@@ -476,6 +492,15 @@ impl Writing {
     fn origin(&mut self, origin: (u16, u64)) -> Option<u16> {
         let list = &mut self.directory.origins;
         number_of(&mut self.origins, list, &origin)
+    }
+
+    /// The number of a configuration; of too many, and of what is not known, there is none.
+    fn generation(&mut self, generation: u64) -> u16 {
+        if generation == 0 || self.directory.generations.len() >= usize::from(NO_GENERATION) {
+            return NO_GENERATION;
+        }
+        let list = &mut self.directory.generations;
+        number_of(&mut self.generations, list, &generation).unwrap_or(NO_GENERATION)
     }
 
     fn reply(&mut self, text: &[u8]) -> u32 {

@@ -6,7 +6,7 @@ use crate::checkpoint::load::Change;
 use crate::faults::Fault;
 use crate::id::SpoolId;
 use crate::log::{Live, Location, Log, Place, ThreadPlace};
-use crate::rest::{Hop, Rest, RestRecipients};
+use crate::rest::{Hop, NO_GENERATION, Rest, RestRecipients};
 use crate::routing::Rounds;
 use crate::segments::Segment;
 use crate::types::{Envelope, Event, MessageKey};
@@ -321,6 +321,7 @@ fn enter_resting(log: &mut Log, key: MessageKey, message: FoundMessage) -> Optio
         content_len: u32::try_from(message.content_len).unwrap_or(u32::MAX),
         arrival_s: message.arrival_s,
         has_file: message.has_file,
+        generation: NO_GENERATION,
         recipients: RestRecipients::of(recipients.collect()),
     };
     log.enter_rest(key, id, rest)

@@ -25,9 +25,16 @@ impl Log {
     }
 
     /// Lets a live message rest; `open` are its recipients that are not finished, with the next hop that
-    /// each of them waits for. False, and nothing is changed, when it cannot.
-    pub fn rest(&mut self, key: MessageKey, arrival_ms: u64, open: &[(u32, Hop)]) -> bool {
-        let Some(rest) = self.rest_of(key, arrival_ms, open) else {
+    /// each of them waits for, `generation` is the configuration that routed it, 0 when that is not known. False, and
+    /// nothing is changed, when it cannot.
+    pub fn rest(
+        &mut self,
+        key: MessageKey,
+        arrival_ms: u64,
+        generation: u64,
+        open: &[(u32, Hop)],
+    ) -> bool {
+        let Some(rest) = self.rest_of(key, arrival_ms, generation, open) else {
             return false;
         };
         self.resting.insert(key, rest);
@@ -41,7 +48,13 @@ impl Log {
         true
     }
 
-    fn rest_of(&mut self, key: MessageKey, arrival_ms: u64, open: &[(u32, Hop)]) -> Option<Rest> {
+    fn rest_of(
+        &mut self,
+        key: MessageKey,
+        arrival_ms: u64,
+        generation: u64,
+        open: &[(u32, Hop)],
+    ) -> Option<Rest> {
         let live = self.live.get(&key)?;
         let Place::Disk(place) = live.place else {
             return None;
@@ -63,6 +76,7 @@ impl Log {
             content_len,
             arrival_s,
             has_file: live.has_file,
+            generation: self.resting.take_generation(generation),
             recipients,
         })
     }

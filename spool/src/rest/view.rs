@@ -61,6 +61,13 @@ impl<'a> RestView<'a> {
         u64::from(self.rest.arrival_s) * 1000
     }
 
+    /// The configuration that routed it last; none: it is not known.
+    #[must_use]
+    pub fn generation(&self) -> Option<u64> {
+        let generation = self.all.generation(self.rest);
+        Some(generation).filter(|generation| *generation > 0)
+    }
+
     /// Its recipients, by number; those without an outcome among them only if they are open.
     pub fn recipients(&self) -> impl Iterator<Item = RestingRecipient<'a>> + use<'a> {
         let all = self.all;

@@ -42,7 +42,9 @@ fn stored(rig: &mut Rig, envelope: &Envelope, content: &[u8]) -> Accepted {
 fn rest(rig: &mut Rig, key: MessageKey, open: std::ops::Range<u32>) {
     let hop = rig.log.hop(b"smtp", b"b.example");
     let open: Vec<(u32, Hop)> = open.map(|number| (number, hop)).collect();
-    assert!(rig.log.rest(key, 1_234_567, &open));
+    assert!(rig.log.rest(key, 1_234_567, 7, &open));
+    let view = rig.log.resting(key).expect("it rests");
+    assert_eq!(view.generation(), Some(7));
 }
 
 fn wake(rig: &mut Rig, key: MessageKey) -> Result<Awake, ReadError> {
@@ -118,14 +120,14 @@ fn only_live_messages_on_disk_rest() {
     let mut rig = Rig::new(settings(7));
     let hop = rig.log.hop(b"smtp", b"b.example");
     let staged = rig.accept(10).expect("there is room").key;
-    assert!(!rig.log.rest(staged, 0, &[(0, hop)]), "not on disk");
+    assert!(!rig.log.rest(staged, 0, 7, &[(0, hop)]), "not on disk");
     rig.run(SECOND);
     rig.log.done(rig.now, staged);
-    assert!(!rig.log.rest(staged, 0, &[(0, hop)]), "done");
+    assert!(!rig.log.rest(staged, 0, 7, &[(0, hop)]), "done");
     let key = rig.accepted(10).key;
-    assert!(!rig.log.rest(key, 0, &[]), "nobody is open");
-    assert!(rig.log.rest(key, 0, &[(0, hop)]));
-    assert!(!rig.log.rest(key, 0, &[(0, hop)]), "it rests already");
+    assert!(!rig.log.rest(key, 0, 7, &[]), "nobody is open");
+    assert!(rig.log.rest(key, 0, 7, &[(0, hop)]));
+    assert!(!rig.log.rest(key, 0, 7, &[(0, hop)]), "it rests already");
     assert!(rig.log.wake(staged).is_none());
     assert_eq!(rig.log.resting_count(), 1);
     assert_eq!(rig.log.resting_newest(), Some(key));

@@ -75,7 +75,7 @@ fn wake(rig: &mut Rig, key: MessageKey) -> Awake {
 fn rest(rig: &mut Rig, key: MessageKey, open: std::ops::Range<u32>) {
     let hop = rig.log.hop(b"smtp", b"c.example");
     let open: Vec<(u32, Hop)> = open.map(|number| (number, hop)).collect();
-    assert!(rig.log.rest(key, 1, &open));
+    assert!(rig.log.rest(key, 1, 7, &open));
 }
 
 #[test]

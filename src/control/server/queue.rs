@@ -24,6 +24,9 @@ use crate::scheduler::filter::{Filter, Noted};
 /// How long a shard may take for a page.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Likewise when the router is asked, which may have to ask others: two minutes at most for one question.
+const REROUTE_PATIENCE: Duration = Duration::from_secs(150);
+
 /// How long a dry run binds the action that follows.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
@@ -67,18 +70,22 @@ impl Inquiries {
             *token
         };
         inquiry.token = token;
+        let patience = match inquiry.act {
+            Some(Act::Reroute) => REROUTE_PATIENCE,
+            _ => PATIENCE,
+        };
         let (sender, receiver) = oneshot::channel();
         self.waiting.borrow_mut().insert(token, sender);
         if !daemon.inquire(shard, inquiry) {
             self.waiting.borrow_mut().remove(&token);
             return Err(format!("shard {shard} has too many questions waiting"));
         }
-        let page = tokio::time::timeout(PATIENCE, receiver).await;
+        let page = tokio::time::timeout(patience, receiver).await;
         self.waiting.borrow_mut().remove(&token);
         match page {
             Ok(Ok(page)) => Ok(page),
             _ => Err(format!(
-                "shard {shard} did not answer within {PATIENCE:?}; after a start it first reads in what is queued"
+                "shard {shard} did not answer within {patience:?}; after a start it first reads in what is queued"
             )),
         }
     }
@@ -153,6 +160,11 @@ impl Wish {
         self.act.is_some() && !self.dry_run
     }
 
+    /// Whether shards find out what would be done, instead of only what matches.
+    fn tries(&self) -> bool {
+        self.act == Some(Act::Reroute) && self.dry_run
+    }
+
     /// Whether what matches is noted for the action that follows.
     fn notes(&self) -> bool {
         self.act.is_some() && self.dry_run
@@ -170,7 +182,9 @@ struct Total {
     messages: u64,
     recipients: u64,
     bytes: u64,
+    /// Of a dry run of `reroute`: recipients that would go elsewhere.
     acted: u64,
+    undecided: u64,
     /// Recipients that match and were not named by the dry run.
     newer: u64,
     /// Recipients that the dry run has named, when there was one.
@@ -196,6 +210,7 @@ pub(super) async fn serve(
             "recipients": total.recipients,
             "bytes": total.bytes,
             "acted": total.acted,
+            "undecided": total.undecided,
             "newer": total.newer,
             "named": total.named,
             "unbound": total.unbound,
@@ -273,7 +288,8 @@ impl Round<'_> {
             let mut after = Some(0);
             while let Some(from) = after {
                 let inquiry = Inquiry {
-                    act: self.wish.act.filter(|_| acting),
+                    act: self.wish.act.filter(|_| acting || self.wish.tries()),
+                    dry: !acting,
                     list: self.lists(),
                     after: from,
                     upto,
@@ -319,6 +335,7 @@ impl Round<'_> {
         self.total.recipients += page.recipients;
         self.total.bytes += page.bytes;
         self.total.acted += page.acted;
+        self.total.undecided += page.undecided;
         Ok(())
     }
 }
@@ -329,6 +346,7 @@ fn inquiry(filter: &Arc<Filter>) -> Inquiry {
         token: 0,
         filter: Arc::clone(filter),
         act: None,
+        dry: true,
         list: false,
         after: 0,
         upto: 0,

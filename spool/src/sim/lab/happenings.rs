@@ -98,7 +98,7 @@ impl Day {
                 (number, self.log.hop(b"smtp", host.as_bytes()))
             });
             let hops: Vec<_> = hops.collect();
-            if self.log.rest(key, arrival_ms, &hops) {
+            if self.log.rest(key, arrival_ms, 1 + key.0 % 3, &hops) {
                 self.say(|| format!("{id} rests"));
                 self.happened("rested");
             }
