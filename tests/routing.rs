@@ -120,6 +120,7 @@ impl Host {
         let path = String::from_utf8_lossy(path);
         self.files.get(&*path).cloned().ok_or_else(|| Failure {
             missing: true,
+            temporary: false,
             text: format!("{path}: No such file or directory"),
         })
     }
@@ -134,6 +135,7 @@ impl Host {
         if !may {
             return Err(Failure {
                 missing: false,
+                temporary: false,
                 text: "Permission denied".to_owned(),
             });
         }
@@ -145,6 +147,7 @@ impl Host {
         let file = self.file(&source.path)?;
         let map = relation::build(source, file.content, Vec::new()).map_err(|text| Failure {
             missing: false,
+            temporary: false,
             text,
         })?;
         let version = Version {

@@ -32,6 +32,7 @@ impl World {
     fn answer(&mut self, request: Request) -> Answer {
         let missing = || Failure {
             missing: true,
+            temporary: false,
             text: "no such file".to_owned(),
         };
         match request {

@@ -221,9 +221,10 @@ pub(super) fn oracle(config: &Config, watched: Arc<Watched>, rights: Option<Righ
                 Answer::Done(Err(refused("the daemon stays where it is".to_owned())))
             }
             Request::Umask(_) => Answer::Umask(0o077),
-            request => Local::of(&config, users.clone())
-                .with_rights(rights.clone())
-                .answer(request.clone()),
+            request => {
+                let mut local = Local::of(&config, users.clone()).with_rights(rights.clone());
+                known(local.answer(request.clone()))?
+            }
         })
     }))
 }
@@ -234,9 +235,45 @@ pub(super) fn users(config: &Config) -> Option<Arc<Users>> {
     (!config.mailboxes.is_empty()).then(users)
 }
 
+/// Mail does not go where it would if a file were not there, only because the file cannot be read now.
+///
+/// # Errors
+/// Why the mail has to wait.
+fn known(answer: Answer) -> Result<Answer, String> {
+    match answer {
+        Answer::File(Err(failure)) | Answer::Stat(Err(failure)) if failure.temporary => {
+            Err(failure.text)
+        }
+        answer => Ok(answer),
+    }
+}
+
 fn refused(text: String) -> Failure {
     Failure {
         missing: false,
+        temporary: false,
         text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_now_is_waited_for() {
+        let config = crate::config::from_text("", "test").unwrap();
+        let nobody = Rights::at(Path::new("no/such/socket"));
+        let read = |path: &[u8], user, rights| {
+            let mut local = Local::of(&config, None).with_rights(rights);
+            let path = path.to_vec();
+            known(local.answer(Request::Read { path, user }))
+        };
+        let waits = read(b"/users/joe/.forward", Some(1000), Some(nobody));
+        assert!(waits.unwrap_err().contains("the mailbox agent"));
+        for path in [&b"no/such/file"[..], b"/"] {
+            let answer = read(path, None, None).unwrap();
+            assert!(matches!(answer, Answer::File(Err(_))), "{answer:?}");
+        }
     }
 }

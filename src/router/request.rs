@@ -152,6 +152,8 @@ pub enum Answer {
 pub struct Failure {
     /// There is no such file: not a reason to try again.
     pub missing: bool,
+    /// It may be there later: who needs it has to wait.
+    pub temporary: bool,
     /// Text for people.
     pub text: String,
 }

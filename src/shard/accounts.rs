@@ -84,6 +84,7 @@ mod tests {
         let mut accounts = Accounts::default();
         let failure = crate::router::request::Failure {
             missing: false,
+            temporary: false,
             text: "no answer".to_owned(),
         };
         accounts.learn(b"joe".to_vec(), &Answer::Account(Err(failure)), 0);

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::control::script::failure;
 use crate::control::script::rights::{FILE_BYTES_MAX, Kind, Question};
 use crate::router::request::{Failure, Stat};
 use crate::sys::accounts;
@@ -24,13 +25,7 @@ pub(super) fn answer(question: &Question) -> Result<(Vec<u8>, Stat), Failure> {
         Kind::Stat => stat(path, question.user, false).map(|stat| (Vec::new(), stat)),
         Kind::Link => stat(path, question.user, true).map(|stat| (Vec::new(), stat)),
     };
-    found.map_err(|error| Failure {
-        missing: matches!(
-            error.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-        ),
-        text: format!("{}: {error}", path.display()),
-    })
+    found.map_err(|error| failure(&question.path, &error))
 }
 
 /// Acts as a user from now on; root and we ourselves stay who we are.

@@ -365,6 +365,7 @@ fn answer_file(held: &[u8], writer: &mut impl Write) -> Option<io::Result<()>> {
         Some(question) => files::answer(&question),
         None => Err(crate::router::request::Failure {
             missing: false,
+            temporary: false,
             text: "this is no question".to_owned(),
         }),
     };

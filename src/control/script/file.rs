@@ -14,14 +14,36 @@ use crate::router::request::{Failure, Stat};
 /// Largest file that a script reads.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
-pub(super) fn failure(path: &[u8], error: &io::Error) -> Failure {
+/// What cannot be done with a file.
+#[must_use]
+pub fn failure(path: &[u8], error: &io::Error) -> Failure {
     Failure {
         missing: matches!(
             error.kind(),
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
         ),
+        temporary: is_temporary(error),
         text: format!("{}: {error}", String::from_utf8_lossy(path)),
     }
+}
+
+/// Whether it is about the host, not about the file: want of resources, a disk or another host that does not answer.
+fn is_temporary(error: &io::Error) -> bool {
+    const ERRNOS: &[i32] = &[
+        libc::EAGAIN,
+        libc::EINTR,
+        libc::EIO,
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOLCK,
+        libc::ENOMEM,
+        libc::ESTALE,
+        libc::ETIMEDOUT,
+        libc::EHOSTDOWN,
+        libc::EHOSTUNREACH,
+    ];
+    let errno = error.raw_os_error();
+    errno.is_some_and(|errno| ERRNOS.contains(&errno))
 }
 
 fn path(bytes: &[u8]) -> &Path {

@@ -19,6 +19,7 @@ use crate::control::users::Users;
 use crate::router::request::{Answer, Failure, Request, Stat};
 use rights::{Kind, Question, Rights};
 
+pub use file::failure;
 pub use load::{Configuration, LoadError, load};
 pub use session::Session;
 

@@ -2,7 +2,7 @@
 //!
 //! A connection for each question: behind the greeting one line, `XFILE KIND USER PATH`: the path is xtext, the user a
 //! number or `-`, the kind `read`, `stat` or `link`. The answer is `OK` with nine numbers, the last one the length of
-//! the content behind the line, or `NO missing|other TEXT`.
+//! the content behind the line, or `NO missing|later|other TEXT`.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -112,7 +112,11 @@ pub fn write_answer(
             out.write_all(content)
         }
         Err(failure) => {
-            let kind = if failure.missing { "missing" } else { "other" };
+            let kind = match (failure.missing, failure.temporary) {
+                (true, _) => "missing",
+                (false, true) => "later",
+                (false, false) => "other",
+            };
             let text: String = failure.text.replace(['\r', '\n'], " ");
             writeln!(out, "NO {kind} {text}")
         }
@@ -128,6 +132,7 @@ fn read_answer(reader: &mut impl BufRead) -> io::Result<Result<(Vec<u8>, Stat), 
         let (kind, text) = refusal.split_once(' ').unwrap_or((refusal, ""));
         return Ok(Err(Failure {
             missing: kind == "missing",
+            temporary: kind == "later",
             text: text.to_owned(),
         }));
     }
@@ -188,6 +193,7 @@ impl Rights {
             let path = String::from_utf8_lossy(&question.path);
             Err(Failure {
                 missing: false,
+                temporary: true,
                 text: format!("{path}: the mailbox agent: {error}"),
             })
         })
@@ -241,11 +247,17 @@ mod tests {
             identity: (u64::MAX, 7),
             ..Stat::default()
         };
-        let missing = Failure {
-            missing: true,
+        let failure = |missing, temporary| Failure {
+            missing,
+            temporary,
             text: "x: not there".to_owned(),
         };
-        for answer in [Ok((b"a\nb".to_vec(), stat)), Err(missing)] {
+        for answer in [
+            Ok((b"a\nb".to_vec(), stat)),
+            Err(failure(true, false)),
+            Err(failure(false, true)),
+            Err(failure(false, false)),
+        ] {
             let mut bytes = Vec::new();
             write_answer(&mut bytes, &answer).unwrap();
             assert_eq!(read_answer(&mut bytes.as_slice()).unwrap(), answer);

@@ -100,6 +100,7 @@ impl Session {
             Request::Map(request) => {
                 Answer::Done(self.maps.obey(&request).map_err(|text| Failure {
                     missing: false,
+                    temporary: false,
                     text,
                 }))
             }

@@ -114,6 +114,7 @@ fn joe() -> Account {
 fn missing(path: &[u8]) -> Failure {
     Failure {
         missing: true,
+        temporary: false,
         text: format!("{}: no such file", String::from_utf8_lossy(path)),
     }
 }
