@@ -40,6 +40,13 @@ impl Expansion {
         self.replaced.is_empty()
     }
 
+    /// Nothing more is added: what was needed for that is given up.
+    pub(super) fn finish(&mut self) {
+        self.hops = HashMap::new();
+        self.numbers = HashMap::new();
+        self.groups = Vec::new();
+    }
+
     pub(super) fn replaced(&self) -> &[u32] {
         &self.replaced
     }
@@ -211,6 +218,7 @@ pub fn round_of(
         let mine = std::iter::from_fn(|| results.next_if(|result| result.of == number));
         expansion.add(envelope, &asked, mine);
     }
+    expansion.finish();
     (expansion.replaced, expansion.routing)
 }
 

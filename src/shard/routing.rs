@@ -528,7 +528,7 @@ impl<D: Driver> Shard<D> {
             held,
             dropped,
             failed,
-            expansion,
+            mut expansion,
         } = decided;
         if let Some(live) = self.live.get_mut(&message) {
             live.generation = self.generation;
@@ -540,6 +540,7 @@ impl<D: Driver> Shard<D> {
             self.hold(message, number, &reason);
         }
         if !expansion.is_empty() {
+            expansion.finish();
             self.record(message, expansion);
         }
         if !dropped.is_empty() {

@@ -297,12 +297,12 @@ fn a_long_list_of_routes_is_like_a_short_one() {
         l=$(echo \"$t\" | listexpand -N - A joe orig)\n";
     prints(
         &format!("{router}length $l; grind $(first $l) $(last $l); grind $(first $(rest $l))\n"),
-        "100\n((smtp - u11 A)) (((smtp - u00 A)))\n((smtp - u12 A))\n",
+        "100\n(smtp - u11 A) ((smtp - u00 A))\n(smtp - u12 A)\n",
     );
     prints(
         &format!(
             "{router}m=$l; lappend m (x); length $l; x=$(first $l); lappend x y; grind $(first $m)\n"
         ),
-        "101\n((smtp - u11 A) y)\n",
+        "101\n(smtp - u11 A y)\n",
     );
 }
