@@ -255,6 +255,7 @@ impl World {
 fn missing() -> Failure {
     Failure {
         missing: true,
+        temporary: false,
         text: "not there".to_owned(),
     }
 }

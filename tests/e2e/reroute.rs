@@ -127,10 +127,16 @@ fn waiting_mail_goes_the_new_way_and_the_rest_stays() {
     });
     let after = conf(&queue(&daemon, &["list"]));
     assert!(after > before, "{after} routed what was routed by {before}");
-    let life = said(&zmailer(&daemon, &["trace", &id]));
-    assert!(life.contains(&format!("event=routed id={id}")), "{life}");
-    assert!(life.lines().any(|line| line.contains("event=delivered")
-        && line.contains(&format!("conf={after}"))), "{life}");
+    // The log is written every second.
+    let by = format!("conf={after}");
+    let life = wait_for("the delivery in the log", || {
+        let life = said(&zmailer(&daemon, &["trace", &id]));
+        let mut lines = life.lines();
+        let delivered = lines.any(|line| line.contains("event=delivered") && line.contains(&by));
+        delivered.then_some(life)
+    });
+    let routed = format!("event=routed id={id}");
+    assert!(life.contains(&routed), "{life}");
     daemon.stop();
 }
 
