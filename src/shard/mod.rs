@@ -11,6 +11,7 @@
 mod accounts;
 mod aside;
 mod bounce;
+mod decided;
 mod dispatch;
 mod expansion;
 mod handoff;

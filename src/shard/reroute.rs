@@ -12,10 +12,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use spool::{Envelope, MessageKey};
 
 use super::Shard;
+use super::decided::{self, Decided};
 use super::dispatch::Work;
 use super::queue::Found;
 use super::recipients::{self, addressed};
-use super::routing::{Asked, Decided, How, Waits};
+use super::routing::{Asked, How, Waits};
 use crate::base::slab::Key;
 use crate::control::queue::{Entry, Page};
 use crate::io::Driver;
@@ -241,7 +242,7 @@ impl<D: Driver> Shard<D> {
         let groups = routed.groups;
         for (asked, results) in asked
             .iter()
-            .zip(super::routing::by_addressee(routed.recipients, asked.len()))
+            .zip(decided::by_addressee(routed.recipients, asked.len()))
         {
             let undecided = |result: &Recipient| matches!(result.fate, Fate::Hold { .. });
             if results.iter().any(undecided) {

@@ -159,7 +159,7 @@ fn output(descriptor: u8, bytes: &[u8]) -> Result<(), Failure> {
             out.write_all(bytes).and_then(|()| out.flush())
         }
     };
-    result.map_err(|error| file::failure(b"output", &error))
+    result.map_err(|error| failure(b"output", &error))
 }
 
 /// Longest line that `read` takes from the standard input.

@@ -42,33 +42,15 @@ impl Evaluation {
                 let text = code.texts[*text as usize].clone();
                 self.arguments.push(Value::Text(text));
             }
-            Op::ArgumentVariable { symbol, quoted } => match self.state.copy(*symbol) {
-                Some(Value::Text(text)) if text.is_empty() && !quoted => {}
-                Some(value) => self.arguments.push(value),
-                None => {
-                    let ended = self.unset_parameter(Param::Variable(*symbol));
-                    if *quoted && !ended {
-                        self.arguments.push(self.empty_text());
-                    }
-                }
-            },
-            Op::ArgumentParameter { parameter, quoted } => match self.parameter(*parameter) {
-                Some(Value::Text(text)) if text.is_empty() && !quoted => {}
-                Some(value) => self.arguments.push(value),
-                None => {
-                    let ended = self.unset_parameter(*parameter);
-                    if *quoted && !ended {
-                        self.arguments.push(self.empty_text());
-                    }
-                }
-            },
-            Op::ValueParameter(parameter) => {
-                let value = self.parameter(*parameter);
-                if value.is_some() || !self.unset_parameter(*parameter) {
-                    let value = value.unwrap_or_else(|| self.empty_text());
-                    self.push_value(value);
-                }
+            Op::ArgumentVariable { symbol, quoted } => {
+                let value = self.state.copy(*symbol);
+                self.push_argument(value, Param::Variable(*symbol), *quoted);
             }
+            Op::ArgumentParameter { parameter, quoted } => {
+                let value = self.parameter(*parameter);
+                self.push_argument(value, *parameter, *quoted);
+            }
+            Op::ValueParameter(parameter) => self.push_parameter(*parameter),
             Op::JumpIfUnset {
                 parameter,
                 colon,
@@ -113,6 +95,28 @@ impl Evaluation {
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// An argument that is one parameter: an empty text is none, unless it stands in quotes.
+    fn push_argument(&mut self, value: Option<Value>, parameter: Param, quoted: bool) {
+        match value {
+            Some(Value::Text(text)) if text.is_empty() && !quoted => {}
+            Some(value) => self.arguments.push(value),
+            None => {
+                let ended = self.unset_parameter(parameter);
+                if quoted && !ended {
+                    self.arguments.push(self.empty_text());
+                }
+            }
+        }
+    }
+
+    fn push_parameter(&mut self, parameter: Param) {
+        let value = self.parameter(parameter);
+        if value.is_some() || !self.unset_parameter(parameter) {
+            let value = value.unwrap_or_else(|| self.empty_text());
+            self.push_value(value);
+        }
     }
 
     /// The value of a variable; the empty text when it has none.
