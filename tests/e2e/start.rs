@@ -6,6 +6,7 @@ use std::process::Output;
 use crate::harness::client::Client;
 use crate::harness::daemon::{Setup, binary, free_address, scratch_dir};
 use crate::harness::hop::Hop;
+use crate::harness::wait_for;
 
 fn run_with(text: &str) -> (Output, String) {
     let dir = scratch_dir();
@@ -116,11 +117,11 @@ fn more_shards_then_fewer_then_more_lose_nothing() {
         let changed = text.replace(&format!("shards = {from}"), &format!("shards = {to}"));
         fs::write(daemon.config(), changed).unwrap();
         daemon.restart();
-        assert_eq!(
-            daemon.status()["queue"]["messages"].as_u64(),
-            Some(40),
-            "{from} to {to} shards"
-        );
+        // It listens before all of a checkpoint is in.
+        wait_for(&format!("all messages, {from} to {to} shards"), || {
+            let count = daemon.status()["queue"]["messages"].as_u64();
+            (count == Some(40)).then_some(())
+        });
     }
     let hop = Hop::start_on(address);
     hop.wait_for_mails(40);

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::wait_for;
+
 /// An ext4 file system in a file, mounted at `postoffice` below a directory.
 pub struct Mount {
     image: PathBuf,
@@ -56,7 +58,10 @@ impl Mount {
 
     /// Checks it and mounts it again.
     pub fn repair(&self) {
-        assert!(run("umount", &[self.point.as_ref()]), "in use");
+        // The agent of a daemon that was killed ends a moment after it.
+        wait_for("nobody to use the file system", || {
+            run("umount", &[self.point.as_ref()]).then_some(())
+        });
         // Its exit code says that there was something to repair.
         run("e2fsck", &["-fy".as_ref(), self.image.as_ref()]);
         assert!(self.mount(), "it does not mount again");
