@@ -299,7 +299,11 @@ impl Evaluation {
                 self.limits.steps_used += 1;
                 let op = &code.ops[self.place as usize];
                 self.place += 1;
-                if !(self.word_op(&code, op)? || self.flow_op(&code, op)? || self.io_op(op)?) {
+                if !(self.word_op(&code, op)
+                    || self.flow_op(&code, op)?
+                    || self.rarer_word_op(&code, op)
+                    || self.io_op(op)?)
+                {
                     unreachable!("{op:?} belongs to no part of the machine")
                 }
             }

@@ -182,7 +182,7 @@ impl State {
     }
 
     /// Its value, for whoever may keep it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn copy(&mut self, symbol: Symbol) -> Option<Value> {
         let value = self.variables[symbol.0 as usize].value.as_mut()?;
         if let Value::List(list) = value

@@ -1,8 +1,8 @@
 //! Words: what is opened by `Begin` becomes arguments or a value.
 
 use super::state::Callable;
-use super::{Evaluation, Limits, Pause};
-use crate::router::code::{Code, Op, Param, Symbol};
+use super::{Evaluation, Limits};
+use crate::router::code::{Code, Op, Param};
 use crate::router::value::{List, Text, Value};
 
 /// A word that is being built: its text lies in the machine's buffer.
@@ -23,34 +23,61 @@ pub(super) struct Builder {
 impl Evaluation {
     /// Operations about words; `false`: it is none.
     #[inline(always)]
-    pub(super) fn word_op(&mut self, code: &Code, op: &Op) -> Result<bool, Pause> {
+    pub(super) fn word_op(&mut self, code: &Code, op: &Op) -> bool {
         match op {
             Op::Begin => self.open_word(false),
             Op::BeginValue => self.open_word(true),
             Op::Literal(text) => self.add_text(&code.texts[*text as usize], true),
-            Op::Magic(text) => self.add_magic(&code.texts[*text as usize]),
             Op::Parameter { parameter, quoted } => self.add_parameter(*parameter, *quoted),
-            Op::Group(number) => self.add_group(*number),
-            Op::Keep => self.keep_word(),
             Op::EndArgument => self.end_argument(),
             Op::EndValue => self.end_value(),
             Op::ValueLiteral(text) => {
                 self.push_value(Value::Text(code.texts[*text as usize].clone()));
             }
-            Op::ValueVariable(symbol) => self.push_variable(*symbol),
+            Op::ValueVariable(symbol) => {
+                let value = self.state.copy(*symbol);
+                self.push_parameter(Param::Variable(*symbol), value);
+            }
             Op::ArgumentLiteral(text) => {
                 let text = code.texts[*text as usize].clone();
                 self.arguments.push(Value::Text(text));
             }
             Op::ArgumentVariable { symbol, quoted } => {
                 let value = self.state.copy(*symbol);
-                self.push_argument(value, Param::Variable(*symbol), *quoted);
+                self.push_argument(Param::Variable(*symbol), value, *quoted);
             }
+            Op::Mark => self.marks.push(self.arguments.len()),
+            Op::ListArgument => {
+                let list = self.take_list();
+                self.arguments.push(list);
+            }
+            Op::Capture => self.open_capture(),
+            Op::CaptureArgument { quoted } => self.capture_argument(*quoted),
+            Op::CaptureValue { quoted } => self.capture_value(*quoted),
+            Op::Assign(symbol) => {
+                let value = self.pop_value();
+                self.state.assign(*symbol, value);
+                self.sift_sees(*symbol);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Those that scripts need less often; `false`: it is none.
+    pub(super) fn rarer_word_op(&mut self, code: &Code, op: &Op) -> bool {
+        match op {
+            Op::Magic(text) => self.add_magic(&code.texts[*text as usize]),
+            Op::Group(number) => self.add_group(*number),
+            Op::Keep => self.keep_word(),
             Op::ArgumentParameter { parameter, quoted } => {
                 let value = self.parameter(*parameter);
-                self.push_argument(value, *parameter, *quoted);
+                self.push_argument(*parameter, value, *quoted);
             }
-            Op::ValueParameter(parameter) => self.push_parameter(*parameter),
+            Op::ValueParameter(parameter) => {
+                let value = self.parameter(*parameter);
+                self.push_parameter(*parameter, value);
+            }
             Op::JumpIfUnset {
                 parameter,
                 colon,
@@ -62,28 +89,15 @@ impl Evaluation {
             }
             Op::AssignDefault(parameter) => self.assign_default(*parameter),
             Op::Complain(parameter) => self.complain_unset(*parameter),
-            Op::Mark => self.marks.push(self.arguments.len()),
             Op::EndList => {
                 let list = self.take_list();
                 self.add_value(&list, true);
-            }
-            Op::ListArgument => {
-                let list = self.take_list();
-                self.arguments.push(list);
             }
             Op::ListValue => {
                 let list = self.take_list();
                 self.push_value(list);
             }
-            Op::Capture => self.open_capture(),
             Op::EndCapture { quoted } => self.end_capture(*quoted),
-            Op::CaptureArgument { quoted } => self.capture_argument(*quoted),
-            Op::CaptureValue { quoted } => self.capture_value(*quoted),
-            Op::Assign(symbol) => {
-                let value = self.pop_value();
-                self.state.assign(*symbol, value);
-                self.sift_sees(*symbol);
-            }
             Op::AssignTemporary(symbol) => {
                 let value = self.pop_value();
                 self.state.assign_temporary(*symbol, value);
@@ -92,13 +106,14 @@ impl Evaluation {
             Op::EndTemporary(count) => {
                 self.state.end_temporaries(*count as usize);
             }
-            _ => return Ok(false),
+            _ => return false,
         }
-        Ok(true)
+        true
     }
 
-    /// An argument that is one parameter: an empty text is none, unless it stands in quotes.
-    fn push_argument(&mut self, value: Option<Value>, parameter: Param, quoted: bool) {
+    /// An argument that is one parameter; an empty one stays when it is quoted.
+    #[inline(always)]
+    fn push_argument(&mut self, parameter: Param, value: Option<Value>, quoted: bool) {
         match value {
             Some(Value::Text(text)) if text.is_empty() && !quoted => {}
             Some(value) => self.arguments.push(value),
@@ -111,19 +126,11 @@ impl Evaluation {
         }
     }
 
-    fn push_parameter(&mut self, parameter: Param) {
-        let value = self.parameter(parameter);
-        if value.is_some() || !self.unset_parameter(parameter) {
-            let value = value.unwrap_or_else(|| self.empty_text());
-            self.push_value(value);
-        }
-    }
-
-    /// The value of a variable; the empty text when it has none.
-    fn push_variable(&mut self, symbol: Symbol) {
+    /// A value that is one parameter; the empty text when it has none.
+    #[inline(always)]
+    fn push_parameter(&mut self, parameter: Param, value: Option<Value>) {
         self.magic.clear();
-        let value = self.state.copy(symbol);
-        if value.is_none() && self.unset_parameter(Param::Variable(symbol)) {
+        if value.is_none() && self.unset_parameter(parameter) {
             return;
         }
         self.values.push(value.unwrap_or_else(|| self.empty_text()));
