@@ -62,12 +62,18 @@ impl Local {
         self
     }
 
+    /// With the rights of root nothing is read that we may not read ourselves, but what the agent thinks fit.
     fn read(&self, path: Vec<u8>, user: Option<u32>) -> Result<(Vec<u8>, Stat), Failure> {
-        let kind = Kind::Read;
-        match (&self.rights, user) {
-            (Some(rights), Some(_)) => rights.ask(&Question { kind, user, path }),
-            _ => file::read(&path, user),
+        let (Some(rights), Some(of)) = (&self.rights, user) else {
+            return file::read(&path, user);
+        };
+        if of == 0
+            && let Ok(found) = file::read(&path, None)
+        {
+            return Ok(found);
         }
+        let kind = Kind::Read;
+        rights.ask(&Question { kind, user, path })
     }
 
     /// Our own eyes first: most files are open to all.
