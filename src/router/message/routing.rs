@@ -50,6 +50,8 @@ pub struct Routing<V> {
     groups: Groups,
     /// Envelope recipients from whom a delivery or a problem came.
     answered: Vec<bool>,
+    /// An address that the recipient of now leads to, and that leads back to itself.
+    looped: Option<Vec<u8>>,
     result: Routed,
 }
 
@@ -114,6 +116,7 @@ impl<V: Value> Routing<V> {
             recipients,
             groups: Groups::default(),
             answered: Vec::new(),
+            looped: None,
             result: Routed::default(),
         }
     }

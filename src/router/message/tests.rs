@@ -136,6 +136,12 @@ fn router(_: &mut Fake, arguments: &[Tree]) -> Option<Tree> {
         ("gone", "here") => one("error", "moved to the coast", &address, attributes),
         ("later", "here") => one("hold", "NS:x/mx", &address, attributes),
         ("sink", "here") => one("bitbucket", "-", &address, attributes),
+        ("circle", "here") => one(
+            "bitbucket",
+            "duplicate-circle-aliases",
+            &address,
+            attributes,
+        ),
         ("bad", "here") => text("nonsense"),
         ("none", "here") => return None,
         ("list", "here") => {

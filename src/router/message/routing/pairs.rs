@@ -8,6 +8,9 @@ use super::super::script::{Reply, Script, Value};
 use super::super::{Problem, Recipient};
 use super::{CROSSBAR, DEFER, DELIVERIES_MAX, Next, Pair, ROUTER, Routing, Step};
 
+/// How the host begins when an address is dropped because it has been expanded before.
+const DUPLICATE: &[u8] = b"duplicate-";
+
 impl<V: Value> Routing<V> {
     pub(super) fn call_recipient<S: Script<Value = V>>(
         &mut self,
@@ -28,6 +31,7 @@ impl<V: Value> Routing<V> {
 
     /// `router` has returned.
     pub(super) fn routed<S: Script<Value = V>>(&mut self, script: &S, at: usize, reply: Reply<V>) {
+        self.looped = None;
         let routes = reply.value.filter(|_| reply.status == 0);
         if let Some(routes) = routes.and_then(Routes::of) {
             self.step = Step::Pair(Pair {
@@ -80,9 +84,7 @@ impl<V: Value> Routing<V> {
         };
         if pair.delivery >= pair.routes.count() {
             let of = pair.of;
-            if self.answered.get(of) == Some(&false) {
-                self.result.dropped.extend(u32::try_from(of).ok());
-            }
+            self.came_to_nothing(of);
             self.step = Step::Recipient(of + 1);
             return Next::Again;
         }
@@ -158,6 +160,21 @@ impl<V: Value> Routing<V> {
         }
     }
 
+    /// All deliveries of a recipient are settled: somebody whose mail all went to channel `bitbucket` gets none, and
+    /// nobody is told, unless that is a mistake: aliases that lead to each other and to nobody else.
+    fn came_to_nothing(&mut self, of: usize) {
+        if self.answered.get(of) != Some(&false) {
+            return;
+        }
+        match self.looped.take() {
+            Some(address) => {
+                let text = b"aliases lead back to this address and to nobody else".to_vec();
+                self.problem(of, address, false, ("5.4.6", text));
+            }
+            None => self.result.dropped.extend(u32::try_from(of).ok()),
+        }
+    }
+
     /// A pair is settled: a delivery, or a reason why there is none.
     pub(super) fn deliver<S: Script<Value = V>>(
         &mut self,
@@ -167,6 +184,9 @@ impl<V: Value> Routing<V> {
     ) -> Result<(), String> {
         let to = &crossed.to;
         if to.is_channel(b"bitbucket") {
+            if to.host().starts_with(DUPLICATE) {
+                self.looped = Some(to.user());
+            }
             return Ok(());
         }
         if to.is_channel(b"error") {

@@ -39,6 +39,17 @@ fn relayed_mail_is_not_looked_at() {
     );
 }
 
+/// Nobody would notice that the mail is gone.
+#[test]
+fn aliases_that_lead_to_themselves_only_are_a_failure() {
+    let result = routed(facts(&["sink", "circle", "bob@far"]), "");
+    assert_eq!(result.dropped, [0]);
+    let problem = &result.problems[0];
+    assert_eq!(result.problems.len(), 1);
+    assert_eq!((problem.of, problem.status), (Some(1), "5.4.6"));
+    assert!(!problem.is_temporary && problem.address == b"circle");
+}
+
 #[test]
 fn what_cannot_be_routed_is_said() {
     let names = [
