@@ -436,7 +436,7 @@ fn a_crash_during_pick_up_neither_loses_nor_doubles() {
 /// Many large files wait: they are read one by one. All at a time would be 320 MiB and more.
 #[test]
 fn large_files_are_read_one_at_a_time() {
-    const FILES: usize = 8;
+    const FILES: usize = 16;
     let hop = Hop::start();
     hop.script.lock().unwrap().forget_content = true;
     let mut daemon = Setup::relay_to(hop.address)
@@ -460,5 +460,7 @@ fn large_files_are_read_one_at_a_time() {
         .find_map(|line| line.strip_prefix("VmHWM:"))
         .unwrap();
     let peak_kib: usize = peak.trim().trim_end_matches(" kB").parse().unwrap();
-    assert!(peak_kib < 256 << 10, "{peak_kib} KiB at the most");
+    // One is read and one is on its way to the spool, each as it was and as it is sent, and the allocator keeps some of
+    // those before: far less than all of them.
+    assert!(peak_kib < 384 << 10, "{peak_kib} KiB at the most");
 }
