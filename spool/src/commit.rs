@@ -13,6 +13,9 @@ use crate::types::{Event, MessageKey};
 /// Bounds of the first size of a staging buffer: two batches.
 const STAGING_BYTES: (usize, usize) = (64 << 10, 512 << 10);
 
+/// A buffer that has grown is kept up to so many times its first size.
+const KEPT_FACTOR: usize = 8;
+
 /// Latencies kept for the median.
 const LATENCIES: usize = 31;
 
@@ -284,11 +287,16 @@ impl Staging {
         self.has_piece = false;
         self.first_message_at = u64::MAX;
         self.first_small_at = u64::MAX;
-        (buf, std::mem::take(&mut self.entries), used, batch)
+        let like_this = Vec::with_capacity(self.entries.len());
+        let entries = std::mem::replace(&mut self.entries, like_this);
+        (buf, entries, used, batch)
     }
 
+    /// Takes back the buffer of a batch that has ended: fresh memory costs more than all that is done with it. One
+    /// that has grown beyond all use is given up.
     fn reuse(&mut self, buf: AlignedBuf) {
-        if buf.capacity() == self.first_bytes {
+        let kept = self.first_bytes..=KEPT_FACTOR * self.first_bytes;
+        if kept.contains(&buf.capacity()) {
             self.spare = Some(buf);
         }
     }

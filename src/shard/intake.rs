@@ -398,9 +398,13 @@ impl<D: Driver> Shard<D> {
         let open_count = envelope.recipients.len() as u32;
         self.queued.open(open_count);
         let has_file = envelope.source.is_some();
-        let content = match content {
-            Content::Memory(content) if self.memory.cache(content.len()) => Some(Arc::new(content)),
-            Content::Memory(_) | Content::File => None,
+        // The router may want to see it: what the budget has no room for is dropped behind that.
+        let (content, fits) = match content {
+            Content::Memory(content) => {
+                let fits = self.memory.cache_or_exceed(content.len());
+                (Some(Arc::new(content)), fits)
+            }
+            Content::File => (None, true),
         };
         self.live.insert(
             key,
@@ -420,6 +424,9 @@ impl<D: Driver> Shard<D> {
         );
         let recipients = (0..open_count).map(dispatch::Due::now);
         self.route(key, recipients.collect());
+        if !fits {
+            self.uncache(key);
+        }
         self.maybe_rest(key, true);
     }
 }

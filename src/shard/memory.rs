@@ -145,6 +145,16 @@ impl Memory {
         fits
     }
 
+    /// Counts content of `bytes` that is kept for a moment although there may be no room for it; says whether there
+    /// was.
+    pub(super) fn cache_or_exceed(&mut self, bytes: usize) -> bool {
+        let fits = self.cache(bytes);
+        if !fits {
+            self.cached_bytes += bytes;
+        }
+        fits
+    }
+
     /// Content of `bytes` that was cached has been dropped.
     pub(super) fn uncache(&mut self, bytes: usize) {
         self.cached_bytes -= bytes;

@@ -93,12 +93,17 @@ struct Triggers {
 impl<D: Driver> Shard<D> {
     /// Lets a message rest if nothing of it can be tried now. `is_new`: it never rested before.
     pub(super) fn maybe_rest(&mut self, message: MessageKey, is_new: bool) {
-        if !self.can_rest(message, is_new) {
+        if !self.is_idle(message, is_new) {
             return;
         }
         let Some(live) = self.live.get(&message) else {
             return;
         };
+        if live.has_file {
+            // It stays here until its file is gone, but nobody sends it soon.
+            self.uncache(message);
+            return;
+        }
         let (arrival_ms, generation) = (live.envelope.arrival_ms, live.generation);
         let mut open: Vec<(u32, Hop)> = live.held.iter().map(|held| (*held, Hop::NONE)).collect();
         if !live.on_hold.is_empty() {
@@ -132,12 +137,12 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn can_rest(&self, message: MessageKey, is_new: bool) -> bool {
+    /// Whether nothing of a message can be tried now.
+    fn is_idle(&self, message: MessageKey, is_new: bool) -> bool {
         let Some(live) = self.live.get(&message) else {
             return false;
         };
-        let busy = live.has_file || live.routing_count > 0;
-        if busy || live.open_count == 0 || self.is_asked_for(message) {
+        if live.routing_count > 0 || live.open_count == 0 || self.is_asked_for(message) {
             return false;
         }
         let mut count = live.held.len() + live.on_hold.len();

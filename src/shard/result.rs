@@ -256,16 +256,18 @@ impl<D: Driver> Shard<D> {
     /// Ends a message whose last recipient is finished and whose file, if it had one, is gone. Another
     /// rests if it can.
     pub(super) fn end_if_finished(&mut self, message: MessageKey) {
-        if self
-            .live
-            .get(&message)
-            .is_some_and(|live| live.open_count == 0 && !live.has_file)
-        {
-            self.uncache(message);
+        let Some(live) = self.live.get(&message) else {
+            return;
+        };
+        let (is_finished, has_file) = (live.open_count == 0, live.has_file);
+        if !is_finished {
+            self.maybe_rest(message, false);
+            return;
+        }
+        self.uncache(message);
+        if !has_file {
             self.live.remove(&message);
             self.log.done(self.now.mono_ns, message);
-        } else {
-            self.maybe_rest(message, false);
         }
     }
 

@@ -10,6 +10,7 @@
 //! asked for again at times that the rule for `hold/router` names, until it expires.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use spool::{Envelope, MessageKey};
 
@@ -180,7 +181,8 @@ impl<D: Driver> Shard<D> {
 
     /// A routing has come to its end, or needs something.
     pub(super) fn routed(&mut self, waits: Waits, turn: Turn) {
-        match (self.answer_what_is_known(turn), waits) {
+        let turn = self.answer_what_is_known(waits.message(), turn);
+        match (turn, waits) {
             (Turn::Need(routing, need), waits) => self.suspend(waits, routing, need),
             (Turn::Done(mut routed), Waits::Message(message, asked)) => {
                 self.not_routing(message, &asked);
@@ -209,19 +211,29 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Goes on with a routing as long as it needs what this shard remembers.
-    fn answer_what_is_known(&self, mut turn: Turn) -> Turn {
+    /// Goes on with a routing as long as it needs what this shard has or remembers.
+    fn answer_what_is_known(&self, message: Option<MessageKey>, mut turn: Turn) -> Turn {
+        let content = message
+            .and_then(|message| self.live.get(&message))
+            .and_then(|live| live.content.as_ref());
         loop {
-            match turn {
-                Turn::Need(routing, Need::Outside(request)) => {
-                    let accounts = &self.routes.accounts;
-                    let Some(answer) = accounts.answer(&request, self.now.mono_ns) else {
-                        return Turn::Need(routing, Need::Outside(request));
-                    };
-                    turn = routing.resume(Answer::Outside(Ok(answer)));
-                }
+            let (routing, need) = match turn {
+                Turn::Need(routing, need) => (routing, need),
                 turn => return turn,
-            }
+            };
+            let known = match &need {
+                Need::Outside(request) => {
+                    let accounts = &self.routes.accounts;
+                    accounts
+                        .answer(request, self.now.mono_ns)
+                        .map(|answer| Answer::Outside(Ok(answer)))
+                }
+                Need::Content => content.map(|content| Answer::Content(Some(Arc::clone(content)))),
+            };
+            let Some(answer) = known else {
+                return Turn::Need(routing, need);
+            };
+            turn = routing.resume(answer);
         }
     }
 
@@ -277,19 +289,11 @@ impl<D: Driver> Shard<D> {
                 }
             }
             Need::Content => match message {
-                Some(message) => self.content_for(message, token),
+                Some(message) => {
+                    self.load(message, Load::Routing { token });
+                }
                 None => self.resume(token, Answer::Content(None)),
             },
-        }
-    }
-
-    fn content_for(&mut self, message: MessageKey, token: u64) {
-        let live = self.live.get(&message);
-        match live.and_then(|live| live.content.clone()) {
-            Some(content) => self.resume(token, Answer::Content(Some(content))),
-            None => {
-                self.load(message, Load::Routing { token });
-            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use spool::Source;
 const YOUNG: Duration = Duration::from_secs(2);
 
 /// Bytes read at a time.
-const PIECE_BYTES: usize = 64 << 10;
+const PIECE_BYTES: u64 = 64 << 10;
 
 /// A file as it was found.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(super) struct Opened {
     pub(super) uid: u32,
     /// When it was written last, in milliseconds since 1970.
     pub(super) modified_ms: u64,
+    /// Bytes of it that have not been read.
+    rest_bytes: u64,
 }
 
 /// What tells a file from another under its name, and stays when its mode or owner is changed. The time
@@ -125,15 +127,22 @@ impl Opened {
             identity: Identity::of(&metadata),
             uid: metadata.uid(),
             modified_ms: nanoseconds(metadata.mtime(), metadata.mtime_nsec()) / 1_000_000,
+            rest_bytes: metadata.len(),
         })
     }
 
-    /// Appends the next bytes, as many as there are up to a limit; false at the end.
+    /// Appends the next bytes, up to a limit; false when there are no more behind them. What has come to the file since
+    /// it was opened is not read: [`Self::check_unchanged`] sees it.
     pub(super) fn piece(&mut self, out: &mut Vec<u8>) -> Result<bool, Odd> {
-        out.reserve(PIECE_BYTES);
-        let mut limited = (&mut self.file).take(PIECE_BYTES as u64);
-        let count = limited.read_to_end(out).map_err(Odd::Unreadable)?;
-        Ok(count > 0)
+        let wanted = self.rest_bytes.min(PIECE_BYTES) as usize;
+        out.reserve(wanted);
+        let read = || rustix::io::read(&self.file, rustix::buffer::spare_capacity(out));
+        let count = rustix::io::retry_on_intr(read).map_err(|errno| Odd::Unreadable(errno.into()))?;
+        self.rest_bytes = match count {
+            0 => 0,
+            _ => self.rest_bytes.saturating_sub(count as u64),
+        };
+        Ok(self.rest_bytes > 0)
     }
 
     /// Whether it was written a moment ago.

@@ -408,7 +408,7 @@ impl Pickup {
             self.scan_at = now;
         }
         // Taken from the back: oldest names first, as far as inodes tell.
-        found.sort_unstable_by(|one: &PathBuf, other| other.cmp(one));
+        found.sort_unstable_by(|one: &PathBuf, other| other.as_os_str().cmp(one.as_os_str()));
         self.names = found;
         if now >= self.sweep_at {
             self.sweep_at = now + SWEEP;

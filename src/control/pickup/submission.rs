@@ -191,6 +191,7 @@ impl Text {
                     let binary = |body: &[u8]| body.eq_ignore_ascii_case(b"BINARYMIME");
                     self.binary = file.body_type.as_deref().is_some_and(binary);
                     self.ends = (!self.binary).then(ToWire::default);
+                    self.make_room(self.raw.len());
                     return Ok(file);
                 }
                 // Twice as much each time, so reading again from the start costs little.
@@ -250,10 +251,13 @@ impl Text {
             // A body without a header: the Received field in front of it must not go on in it.
             self.content.splice(0..0, *b"\r\n");
         }
-        // Lines of sixteen bytes and more fit without moving all of it.
         let file_bytes = usize::try_from(file_bytes).unwrap_or(0);
-        let rest = file_bytes.saturating_sub(self.content.len());
-        self.content.reserve(rest + rest / 16 + RECEIVED_BYTES);
+        self.make_room(file_bytes.saturating_sub(self.content.len()));
+    }
+
+    /// Lines of sixteen bytes and more fit without moving all of it.
+    fn make_room(&mut self, bytes: usize) {
+        self.content.reserve(bytes + bytes / 16 + RECEIVED_BYTES);
     }
 
     fn body(&mut self, opened: &mut Opened, bytes_max: u64) -> Result<(), Odd> {
