@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use spool::{Accepted, Envelope, Event, MessageKey, Outcome, Refusal, SpoolId, Status};
 
+use super::Shard;
 use super::inbound::Phase;
-use super::{Shard, dispatch};
+use super::routing::Early;
 use crate::base::slab::Key;
 use crate::io::Driver;
 use crate::observe::mail_log;
@@ -32,6 +33,8 @@ pub(super) struct Waiting {
     origin: Origin,
     key: MessageKey,
     message: Message,
+    /// What the router says of it, as far as that is known.
+    routed: Option<Early>,
 }
 
 /// A complete message that the spool has not taken yet, because its staging memory was full.
@@ -218,11 +221,13 @@ impl<D: Driver> Shard<D> {
         };
         match accepted {
             Ok(Accepted { key, batch, .. }) => {
+                let routed = self.route_early(key, &message);
                 self.waiting.push_back(Waiting {
                     batch,
                     origin,
                     key,
                     message,
+                    routed,
                 });
                 None
             }
@@ -276,6 +281,7 @@ impl<D: Driver> Shard<D> {
                 origin,
                 key,
                 message,
+                routed,
                 ..
             }) = self.waiting.pop_front()
             else {
@@ -286,7 +292,7 @@ impl<D: Driver> Shard<D> {
             self.log_accepted(&id, &message.envelope, size_bytes);
             self.shared.metrics(self.settings.shard).accepted();
             self.uncount(&message);
-            self.make_live(key, message);
+            self.make_live(key, message, routed);
             match origin {
                 Origin::File(token) => self.imported(token, Ok(key)),
                 _ => self.answer(origin, Stored::Accepted { id: &id }),
@@ -388,7 +394,7 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Enters a committed message and routes it.
-    fn make_live(&mut self, key: MessageKey, message: Message) {
+    fn make_live(&mut self, key: MessageKey, message: Message, routed: Option<Early>) {
         let Message {
             id,
             envelope,
@@ -422,8 +428,7 @@ impl<D: Driver> Shard<D> {
                 generation: 0,
             },
         );
-        let recipients = (0..open_count).map(dispatch::Due::now);
-        self.route(key, recipients.collect());
+        self.route_new(key, routed);
         if !fits {
             self.uncache(key);
         }

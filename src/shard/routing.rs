@@ -12,21 +12,23 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use spool::{Envelope, MessageKey};
+use spool::{Envelope, MessageKey, SpoolId};
 
 use super::Shard;
 use super::accounts::{self, Accounts};
 use super::decided::Decided;
 use super::dispatch::{Due, Load};
 use super::expansion::Expansion;
+use super::intake::{Content, Message};
 use super::recipients::addressed;
+use crate::base::clock::Now;
 use crate::base::fast_map::FastMap;
 use crate::base::slab::Key;
 use crate::control::route::{RouteAnswer, RouteQuestion};
 use crate::io::Driver;
 use crate::mail::edit;
 use crate::router::message::{Origin, Owner};
-use crate::router::{Addressee, Answer, Mail, Need, Routing, Turn};
+use crate::router::{Addressee, Answer, Mail, Need, Routed, Router, Routing, Turn};
 
 /// How long an answer from outside is waited for.
 const ANSWER_NS: u64 = 120_000_000_000;
@@ -74,6 +76,22 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// One of the envelope that has not been routed.
+    fn first(number: u32, due_ms: u64) -> Self {
+        Self {
+            number,
+            others: Vec::new(),
+            of: number,
+            due_ms,
+            how: How::First,
+        }
+    }
+
+    fn all(envelope: &Envelope) -> Vec<Self> {
+        let numbers = 0..envelope.recipients.len() as u32;
+        numbers.map(|number| Self::first(number, 0)).collect()
+    }
+
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
         std::iter::once(self.number).chain(self.others.iter().copied())
     }
@@ -125,25 +143,18 @@ fn ret(ret: spool::Ret) -> &'static [u8] {
     }
 }
 
-impl<D: Driver> Shard<D> {
-    /// Asks the router about recipients of a live message.
-    pub(super) fn evaluate(&mut self, message: MessageKey, asked: Vec<Asked>) {
-        let Some(live) = self.live.get_mut(&message) else {
-            return;
-        };
-        live.routing_count += asked
-            .iter()
-            .map(|asked| asked.numbers().count())
-            .sum::<usize>();
-        if let Some(turn) = self.ask_router(message, &asked) {
-            self.routed(Waits::Message(message, asked), turn);
-        }
-    }
+/// What the router is told of a message besides its recipients.
+struct About<'a> {
+    id: &'a SpoolId,
+    envelope: &'a Envelope,
+    content: Option<&'a [u8]>,
+    size_bytes: u64,
+    now: Now,
+}
 
-    /// What the router says about recipients of a live message, or needs to know.
-    pub(super) fn ask_router(&mut self, message: MessageKey, asked: &[Asked]) -> Option<Turn> {
-        let live = self.live.get(&message)?;
-        let envelope = &live.envelope;
+impl About<'_> {
+    fn ask(&self, router: &mut dyn Router, asked: &[Asked]) -> Turn {
+        let envelope = self.envelope;
         let addressees: Vec<Addressee<'_>> = asked
             .iter()
             .filter_map(|asked| {
@@ -161,8 +172,8 @@ impl<D: Driver> Shard<D> {
             })
             .collect();
         let origin = origin_of(envelope);
-        let mail = Mail {
-            id: &live.id,
+        router.route(&Mail {
+            id: self.id,
             sender: &envelope.sender,
             recipients: &addressees,
             ret: envelope.ret.map(ret),
@@ -173,15 +184,89 @@ impl<D: Driver> Shard<D> {
             origin: &origin,
             arrival_ms: envelope.arrival_ms,
             now: self.now,
-            size_bytes: self.log.content_len(message).unwrap_or(0),
-            content: live.content.as_ref().map(|content| content.as_slice()),
+            size_bytes: self.size_bytes,
+            content: self.content,
+        })
+    }
+}
+
+/// A result that was found while the message was on its way to the disk.
+#[derive(Debug)]
+pub(super) struct Early {
+    /// The configuration that it comes from: that of another is not used.
+    generation: u64,
+    routed: Routed,
+}
+
+impl<D: Driver> Shard<D> {
+    /// Routes a message that is on its way to the disk: that time is there anyway, and behind its commit it has a
+    /// result at hand. Nothing is waited for: what needs an answer from outside is routed when it is on disk.
+    pub(super) fn route_early(&mut self, message: MessageKey, staged: &Message) -> Option<Early> {
+        let Content::Memory(content) = &staged.content else {
+            return None;
         };
-        Some(self.router.route(&mail))
+        let about = About {
+            id: &staged.id,
+            envelope: &staged.envelope,
+            content: Some(content),
+            size_bytes: self.log.content_len(message).unwrap_or(0),
+            now: self.now,
+        };
+        let turn = about.ask(&mut *self.router, &Asked::all(&staged.envelope));
+        match self.answer_what_is_known(None, turn) {
+            Turn::Done(routed) => Some(Early {
+                generation: self.generation,
+                routed,
+            }),
+            Turn::Need(..) | Turn::Stopped(_) => None,
+        }
+    }
+
+    /// Routes a message that has come to the disk.
+    pub(super) fn route_new(&mut self, message: MessageKey, known: Option<Early>) {
+        if let Some(live) = self.live.get(&message) {
+            let asked = Asked::all(&live.envelope);
+            self.evaluate(message, asked, known);
+        }
+    }
+
+    /// Asks the router about recipients of a live message, unless its result is known.
+    fn evaluate(&mut self, message: MessageKey, asked: Vec<Asked>, known: Option<Early>) {
+        let Some(live) = self.live.get_mut(&message) else {
+            return;
+        };
+        live.routing_count += asked
+            .iter()
+            .map(|asked| asked.numbers().count())
+            .sum::<usize>();
+        let known = known.filter(|early| early.generation == self.generation);
+        let turn = match known {
+            Some(early) => Some(Turn::Done(early.routed)),
+            None => self.ask_router(message, &asked),
+        };
+        if let Some(turn) = turn {
+            self.routed(Waits::Message(message, asked), turn);
+        }
+    }
+
+    /// What the router says about recipients of a live message, or needs to know.
+    pub(super) fn ask_router(&mut self, message: MessageKey, asked: &[Asked]) -> Option<Turn> {
+        let live = self.live.get(&message)?;
+        let about = About {
+            id: &live.id,
+            envelope: &live.envelope,
+            content: live.content.as_ref().map(|content| content.as_slice()),
+            size_bytes: self.log.content_len(message).unwrap_or(0),
+            now: self.now,
+        };
+        Some(about.ask(&mut *self.router, asked))
     }
 
     /// A routing has come to its end, or needs something.
     pub(super) fn routed(&mut self, waits: Waits, turn: Turn) {
-        let turn = self.answer_what_is_known(waits.message(), turn);
+        let live = waits.message().and_then(|message| self.live.get(&message));
+        let content = live.and_then(|live| live.content.as_ref());
+        let turn = self.answer_what_is_known(content, turn);
         match (turn, waits) {
             (Turn::Need(routing, need), waits) => self.suspend(waits, routing, need),
             (Turn::Done(mut routed), Waits::Message(message, asked)) => {
@@ -212,10 +297,7 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Goes on with a routing as long as it needs what this shard has or remembers.
-    fn answer_what_is_known(&self, message: Option<MessageKey>, mut turn: Turn) -> Turn {
-        let content = message
-            .and_then(|message| self.live.get(&message))
-            .and_then(|live| live.content.as_ref());
+    fn answer_what_is_known(&self, content: Option<&Arc<Vec<u8>>>, mut turn: Turn) -> Turn {
         loop {
             let (routing, need) = match turn {
                 Turn::Need(routing, need) => (routing, need),
@@ -371,7 +453,7 @@ impl<D: Driver> Shard<D> {
             };
             if let Some(live) = self.live.get_mut(&message) {
                 live.routing_count = live.routing_count.saturating_sub(1);
-                self.evaluate(message, asked);
+                self.evaluate(message, asked, None);
                 self.maybe_rest(message, false);
             }
         }
@@ -396,18 +478,12 @@ impl<D: Driver> Shard<D> {
                 let placed = &mut decided.placed;
                 super::dispatch::place(placed, (thread, None), due.due_ms, number, limit);
             } else {
-                asked.push(Asked {
-                    number,
-                    others: Vec::new(),
-                    of: number,
-                    due_ms: due.due_ms,
-                    how: How::First,
-                });
+                asked.push(Asked::first(number, due.due_ms));
             }
         }
         self.enact_placed(message, decided);
         if !asked.is_empty() {
-            self.evaluate(message, asked);
+            self.evaluate(message, asked, None);
         }
     }
 }

@@ -137,7 +137,8 @@ impl Opened {
         let wanted = self.rest_bytes.min(PIECE_BYTES) as usize;
         out.reserve(wanted);
         let read = || rustix::io::read(&self.file, rustix::buffer::spare_capacity(out));
-        let count = rustix::io::retry_on_intr(read).map_err(|errno| Odd::Unreadable(errno.into()))?;
+        let count =
+            rustix::io::retry_on_intr(read).map_err(|errno| Odd::Unreadable(errno.into()))?;
         self.rest_bytes = match count {
             0 => 0,
             _ => self.rest_bytes.saturating_sub(count as u64),
