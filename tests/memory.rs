@@ -15,11 +15,9 @@ use std::time::Duration;
 use spool::op::{Completion, Op, Request as DiskRequest};
 use spool::{Envelope, Log, MessageKey, Recovery};
 use zmailer::base::clock::Now;
-use zmailer::control::maps::{Published, Versions};
+use zmailer::control::maps::Versions;
 use zmailer::control::script::{Configuration, Local, Permission, Session, load};
-use zmailer::router::loaded::Loaded;
 use zmailer::router::message;
-use zmailer::router::relation::{MapId, Maps};
 use zmailer::router::{Addressee, Answer, Mail, Need, Routed, Router, Turn};
 use zmailer::shard::round_of;
 use zmailer::shard::scripted::{FrontDoor, Scripted};
@@ -65,20 +63,6 @@ fn files(directory: &Path, members: usize) {
     }
 }
 
-/// The versions of maps that loading has seen.
-fn versions(loaded: &Loaded, maps: &dyn Maps) -> Versions {
-    let mut versions = Versions::new(loaded.maps.clone());
-    for (number, source) in (0..).zip(&loaded.maps) {
-        if let Ok(held) = maps.map(MapId(number)) {
-            versions.take(&Published {
-                source: Arc::new(source.clone()),
-                version: held.version().clone(),
-            });
-        }
-    }
-    versions
-}
-
 struct Site {
     session: Session,
     router: Scripted,
@@ -98,7 +82,7 @@ impl Site {
             ..Configuration::default()
         };
         let (loaded, _) = load(&configuration, &mut session).expect("the shipped scripts");
-        let versions = versions(&loaded, session.maps());
+        let versions = Versions::seen_in(session.maps(), &loaded.maps);
         let settings = Arc::new(message::Settings::default());
         let router = Scripted::new(&loaded, versions, settings, FrontDoor::default());
         Self {

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use zmailer::mail::address::members;
@@ -15,7 +16,7 @@ use zmailer::mail::edit::Editor;
 use zmailer::mail::line_ends::ToWire;
 use zmailer::mail::{header, message_file};
 use zmailer::router::message::{
-    Call, EnvelopeRecipient, Facts, Origin, Owner, Progress, Reply, Routed, Routing, Script,
+    Basis, Call, EnvelopeRecipient, Facts, Origin, Owner, Progress, Reply, Routed, Routing, Script,
     Settings, Side, Tree, Turn,
 };
 
@@ -428,7 +429,7 @@ fn routed(name: &str, kind: &str, uid: &str, args: &str) -> (Vec<u8>, Routed) {
         hostname: HOST.to_owned(),
         ..Settings::default()
     });
-    let mut routing = Routing::new(facts, settings);
+    let mut routing = Routing::new(facts, Rc::new(Basis::new(settings)));
     let mut script = Host::default();
     match routing.run(&mut script, Some(&content)) {
         Progress::Done(routed) => (content, routed),

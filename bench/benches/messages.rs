@@ -9,7 +9,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use zmailer::mail::address::members;
 use zmailer::mail::edit::Editor;
 use zmailer::router::message::{
-    Call, EnvelopeRecipient, Facts, Progress, Reply, Routed, Routing, Script, Settings, Turn, Value,
+    Basis, Call, EnvelopeRecipient, Facts, Progress, Reply, Routed, Routing, Script, Settings,
+    Turn, Value,
 };
 
 /// A value as the language has them: copies cost a counter.
@@ -140,10 +141,10 @@ fn facts(recipients: usize) -> Facts {
 fn route(
     script: &mut Constant,
     facts: Facts,
-    settings: &Arc<Settings>,
+    basis: &Rc<Basis<Shared>>,
     content: Option<&[u8]>,
 ) -> Routed {
-    let mut routing = Routing::new(facts, Arc::clone(settings));
+    let mut routing = Routing::new(facts, Rc::clone(basis));
     match routing.run(script, content) {
         Progress::Done(routed) => routed,
         _ => panic!("nothing has to be waited for"),
@@ -171,7 +172,7 @@ fn message() -> Vec<u8> {
 }
 
 fn routing(c: &mut Criterion) {
-    let settings = Arc::new(Settings::default());
+    let basis = Rc::new(Basis::new(Arc::new(Settings::default())));
     let content = message();
     let mut group = c.benchmark_group("message");
     for recipients in [1, 100] {
@@ -179,28 +180,28 @@ fn routing(c: &mut Criterion) {
         let mut script = Constant::new("null", 1);
         let facts = facts(recipients);
         group.bench_function(format!("relayed, {recipients} recipients"), |b| {
-            b.iter(|| route(&mut script, black_box(facts.clone()), &settings, None));
+            b.iter(|| route(&mut script, black_box(facts.clone()), &basis, None));
         });
     }
     group.throughput(Throughput::Elements(1));
     let mut script = Constant::new("internet", 1);
     group.bench_function("header rewritten", |b| {
-        b.iter(|| route(&mut script, facts(1), &settings, Some(black_box(&content))));
+        b.iter(|| route(&mut script, facts(1), &basis, Some(black_box(&content))));
     });
     let mut script = Constant::new("null", 100_000);
     group.throughput(Throughput::Elements(100_000));
     group.sample_size(20);
     group.bench_function("list of 100,000", |b| {
-        b.iter(|| route(&mut script, facts(1), &settings, None));
+        b.iter(|| route(&mut script, facts(1), &basis, None));
     });
     group.finish();
 }
 
 fn content(c: &mut Criterion) {
-    let settings = Arc::new(Settings::default());
+    let basis = Rc::new(Basis::new(Arc::new(Settings::default())));
     let content = message();
     let mut script = Constant::new("internet", 1);
-    let routed = route(&mut script, facts(1), &settings, Some(&content));
+    let routed = route(&mut script, facts(1), &basis, Some(&content));
     let edits = &routed.groups[0].edits;
     assert_eq!(edits.len(), 5);
     let mut out = Vec::with_capacity(2 * content.len());

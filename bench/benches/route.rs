@@ -4,15 +4,20 @@ use std::fmt::Write as _;
 use std::fs;
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use zmailer::base::clock::Now;
+use zmailer::control::maps::Versions;
 use zmailer::control::script::{Configuration, Local, Permission, Session, load};
 use zmailer::router::diagnostic::Source;
 use zmailer::router::machine::{Evaluation, Limits, Turn};
+use zmailer::router::message;
 use zmailer::router::relation::NoMaps;
 use zmailer::router::value::Value;
+use zmailer::router::{Addressee, Mail, Router, Turn as RouterTurn};
+use zmailer::shard::scripted::{FrontDoor, Scripted};
 
 const MEMBERS: usize = 100_000;
 
@@ -57,16 +62,19 @@ fn session() -> Session {
     Session::for_tool(local).expect("a session")
 }
 
-/// The shipped scripts.
-fn stock(directory: &Path, session: &mut Session) -> Evaluation {
-    let configuration = Configuration {
+fn configuration(directory: &Path) -> Configuration {
+    Configuration {
         directory: directory.to_owned(),
         hostname: "mx.example.org".to_owned(),
         default_route: "smtp!relay.example.net".to_owned(),
         limits: Limits::default(),
         ..Configuration::default()
-    };
-    let (_, evaluation) = load(&configuration, session).expect("the shipped scripts");
+    }
+}
+
+/// The shipped scripts.
+fn stock(directory: &Path, session: &mut Session) -> Evaluation {
+    let (_, evaluation) = load(&configuration(directory), session).expect("the shipped scripts");
     evaluation
 }
 
@@ -77,6 +85,50 @@ fn route(evaluation: &mut Evaluation, session: &mut Session, address: &str) -> O
     evaluation.take_printed();
     evaluation.reset();
     route
+}
+
+/// A message that another host brings, from its envelope to what is recorded of it: sender, recipient, `crossbar`.
+fn relayed(c: &mut Criterion) {
+    let directory = directory();
+    let mut session = session();
+    let (loaded, _) = load(&configuration(&directory), &mut session).expect("the shipped scripts");
+    let versions = Versions::seen_in(session.maps(), &loaded.maps);
+    let settings = message::Settings {
+        tells_keywords: false,
+        ..message::Settings::default()
+    };
+    let router = Scripted::new(&loaded, versions, Arc::new(settings), FrontDoor::default());
+    let mut router = router.expect("loaded before");
+    let recipients = [Addressee {
+        address: b"b@sink.example",
+        notify: 0,
+        orcpt: None,
+    }];
+    let mail = Mail {
+        id: &"1A2B3C4D5E6F",
+        sender: b"a@source.example",
+        recipients: &recipients,
+        ret: None,
+        envid: None,
+        client: b"192.0.2.1",
+        helo: b"source.example",
+        protocol: b"ESMTP",
+        origin: &message::Origin::Relay,
+        now: NOW,
+        arrival_ms: 0,
+        size_bytes: 4096,
+        content: None,
+    };
+    let mut group = c.benchmark_group("route");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("relayed_message", |b| {
+        b.iter(|| match router.route(black_box(&mail)) {
+            RouterTurn::Done(routed) => routed,
+            RouterTurn::Need(..) | RouterTurn::Stopped(_) => panic!("it is not done"),
+        });
+    });
+    group.finish();
+    fs::remove_dir_all(&directory).expect("the benchmark's own directory");
 }
 
 fn addresses(c: &mut Criterion) {
@@ -167,5 +219,5 @@ fn machine(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, addresses, machine);
+criterion_group!(benches, addresses, relayed, machine);
 criterion_main!(benches);

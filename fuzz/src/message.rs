@@ -1,5 +1,6 @@
 //! Tokens, address lists and message processing.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use zmailer::mail::address::{Member, members, plain};
@@ -7,8 +8,8 @@ use zmailer::mail::edit::{Editor, are_ordered, edited_len};
 use zmailer::mail::token::tokens;
 use zmailer::mail::{header, quote};
 use zmailer::router::message::{
-    Call, EnvelopeRecipient, Facts, Origin, Owner, Progress, Reply, Routing, Script, Settings,
-    Tree, Turn,
+    Basis, Call, EnvelopeRecipient, Facts, Origin, Owner, Progress, Reply, Routing, Script,
+    Settings, Tree, Turn,
 };
 
 /// Tokens cover the text; members of a list stand in order, and each address is one by itself; quotes are
@@ -69,7 +70,7 @@ pub fn message(data: &[u8]) {
         content_len: content.len() as u64,
         ..Facts::default()
     };
-    let mut routing = Routing::new(facts, Arc::new(Settings::default()));
+    let mut routing = Routing::new(facts, Rc::new(Basis::new(Arc::new(Settings::default()))));
     let mut script = Echo {
         given: Tree::Text(given.to_vec()),
         call: None,

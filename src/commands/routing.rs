@@ -15,7 +15,7 @@ use crate::control::users::Users;
 use crate::router::loaded::Loaded;
 use crate::router::machine::MapRequest;
 use crate::router::message;
-use crate::router::relation::{MapId, Maps, Source, Version};
+use crate::router::relation::{MapId, Source, Version};
 use crate::router::request::{Answer, Failure, Request};
 use crate::shard::MakeRouter;
 use crate::shard::scripted::{FrontDoor, Scripted};
@@ -52,7 +52,7 @@ impl RoutePlan {
             .iter()
             .map(|domain| domain.to_ascii_lowercase().into_bytes());
         Ok(Self {
-            versions: versions(&loaded, session.maps()),
+            versions: Versions::seen_in(session.maps(), &loaded.maps),
             settings: Arc::new(message::Settings {
                 hostname,
                 // What was taken has a field of this host besides.
@@ -107,20 +107,6 @@ fn has_aliases(directory: &Path) -> bool {
     ["aliases", "aliases.cdb", "db/aliases", "db/aliases.cdb"]
         .iter()
         .any(|name| directory.join(name).exists())
-}
-
-/// The versions that loading has seen.
-fn versions(loaded: &Loaded, maps: &dyn Maps) -> Versions {
-    let mut versions = Versions::new(loaded.maps.clone());
-    for (number, source) in (0..).zip(&loaded.maps) {
-        if let Ok(held) = maps.map(MapId(number)) {
-            versions.take(&Published {
-                source: Arc::new(source.clone()),
-                version: held.version().clone(),
-            });
-        }
-    }
-    versions
 }
 
 /// The maps of the running configuration, for who watches them and for who is asked about them by number.

@@ -35,7 +35,7 @@ struct Shared {
     template: Evaluation,
     idle: RefCell<Vec<Evaluation>>,
     maps: RefCell<Versions>,
-    settings: Arc<message::Settings>,
+    basis: Rc<message::Basis<Value>>,
     front_door: FrontDoor,
     names: RefCell<Vec<Arc<str>>>,
 }
@@ -67,7 +67,7 @@ impl Scripted {
             template: loaded.again()?,
             idle: RefCell::default(),
             maps: RefCell::new(maps),
-            settings,
+            basis: Rc::new(message::Basis::new(settings)),
             front_door,
             names: RefCell::default(),
         };
@@ -94,23 +94,13 @@ impl Scripted {
         let routing = Under {
             shared: Rc::clone(&self.shared),
             evaluation: self.shared.evaluation(),
-            routing: message::Routing::new(facts, Arc::clone(&self.shared.settings)),
-            sender: mail.sender.to_vec(),
-            notaries: mail.recipients.iter().map(notary).collect(),
-            named: mail
-                .recipients
-                .iter()
-                .map(|addressee| target::is_named(addressee.address))
-                .collect(),
+            routing: message::Routing::new(facts, Rc::clone(&self.shared.basis)),
+            recipients_count: mail.recipients.len() as u32,
             content: None,
             now: mail.now,
         };
         Box::new(routing).go(mail.content)
     }
-}
-
-fn notary(addressee: &Addressee<'_>) -> (u8, Option<Vec<u8>>) {
-    (addressee.notify, addressee.orcpt.map(<[u8]>::to_vec))
 }
 
 fn envelope_recipient(addressee: &Addressee<'_>) -> EnvelopeRecipient {
@@ -168,7 +158,7 @@ impl Shared {
 
     /// What the envelope says besides, where somebody may ask for it.
     fn keywords(&self, mail: &Mail<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
-        if !self.settings.tells_keywords && !mail.sender.is_empty() {
+        if !self.basis.settings().tells_keywords && !mail.sender.is_empty() {
             return Vec::new();
         }
         let received = [mail.helo, b" ([", mail.client, b"])"].concat();
@@ -205,10 +195,7 @@ struct Under {
     shared: Rc<Shared>,
     evaluation: Evaluation,
     routing: message::Routing<Value>,
-    sender: Vec<u8>,
-    notaries: Vec<(u8, Option<Vec<u8>>)>,
-    /// Which recipients of the envelope are written as programs or files.
-    named: Vec<bool>,
+    recipients_count: u32,
     content: Option<Arc<Vec<u8>>>,
     now: Now,
 }
@@ -259,23 +246,19 @@ impl Under {
         let Self {
             shared,
             evaluation,
-            sender,
-            notaries,
-            named,
+            routing,
             ..
         } = *self;
         shared.give_back(evaluation);
         Done {
             shared,
-            sender,
-            notaries,
-            named,
+            facts: routing.into_facts(),
         }
     }
 
     /// Nobody can say what the script asked for: all wait.
     fn nothing_known(self: Box<Self>, reason: &str) -> Turn {
-        let recipients = (0..self.notaries.len() as u32).map(|of| Recipient {
+        let recipients = (0..self.recipients_count).map(|of| Recipient {
             of,
             group: 0,
             fate: Fate::Hold {
@@ -294,10 +277,7 @@ impl Under {
 /// What the result of a message is made with, when the script has done its part.
 struct Done {
     shared: Rc<Shared>,
-    sender: Vec<u8>,
-    notaries: Vec<(u8, Option<Vec<u8>>)>,
-    /// As in [`Under`].
-    named: Vec<bool>,
+    facts: Facts,
 }
 
 impl Done {
@@ -309,7 +289,7 @@ impl Done {
         let mut rows = Vec::new();
         for group in routed.groups {
             let common = Group {
-                sender: (group.sender != self.sender).then_some(group.sender),
+                sender: (group.sender != self.facts.sender).then_some(group.sender),
                 errors_to: group.errors_to,
                 detached: false,
                 edits: group.edits.to_vec(),
@@ -361,11 +341,7 @@ impl Done {
         };
         let (notify, orcpt) = match recipient.notary {
             Some(notary) => (notary.notify, notary.orcpt),
-            None => self
-                .notaries
-                .get(recipient.of as usize)
-                .cloned()
-                .unwrap_or_default(),
+            None => self.asked(recipient.of),
         };
         let local = &*channel == LOCAL;
         Fate::Deliver(Quad {
@@ -378,14 +354,21 @@ impl Done {
         })
     }
 
+    /// What the envelope says of reports to a recipient.
+    fn asked(&self, of: u32) -> (u8, Option<Vec<u8>>) {
+        let recipient = self.facts.recipients.get(of as usize);
+        let notary = recipient.map(|recipient| &recipient.notary);
+        notary.map_or((0, None), |notary| (notary.notify, notary.orcpt.clone()))
+    }
+
     /// Whether a program or a file comes from the envelope itself, from somebody without rights. What files of this
     /// host name is theirs, even where it has nobody's rights.
     fn is_strangers(&self, recipient: &message::Recipient) -> bool {
-        let named = self.named.get(recipient.of as usize);
-        named == Some(&true)
-            && *recipient.channel == *LOCAL.as_bytes()
+        let given = self.facts.recipients.get(recipient.of as usize);
+        *recipient.channel == *LOCAL.as_bytes()
             && target::is_named(&recipient.user)
-            && recipient.privilege == self.shared.settings.nobody
+            && recipient.privilege == self.shared.basis.settings().nobody
+            && given.is_some_and(|given| target::is_named(&given.address))
     }
 
     /// What comes of problems, by addressee.
@@ -393,7 +376,7 @@ impl Done {
         let mut results = Vec::new();
         for problem in problems {
             let fate = fate_of(problem);
-            let all = 0..self.notaries.len() as u32;
+            let all = 0..self.facts.recipients.len() as u32;
             let of = problem.of.map_or(all, |of| of..of + 1);
             results.extend(of.map(|of| Recipient {
                 of,

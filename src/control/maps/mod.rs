@@ -53,6 +53,19 @@ impl Versions {
         }
     }
 
+    /// The versions that `maps` has of a script's sources.
+    #[must_use]
+    pub fn seen_in(maps: &dyn Maps, sources: &[Source]) -> Self {
+        let version = |number| Some(maps.map(MapId(number)).ok()?.version().clone());
+        Self {
+            versions: (0..)
+                .zip(sources)
+                .map(|(number, _)| version(number))
+                .collect(),
+            sources: sources.to_vec(),
+        }
+    }
+
     /// Takes a new version. False: the script does not use it.
     pub fn take(&mut self, published: &Published) -> bool {
         let mut used = false;

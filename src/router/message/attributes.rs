@@ -54,47 +54,82 @@ impl Attributes {
     }
 }
 
+/// Texts that every message needs: made once, a copy costs a counter.
+#[derive(Clone, Debug)]
+pub(super) struct Words<V> {
+    pub(super) nothing: V,
+    pub(super) sender: V,
+    pub(super) recipient: V,
+    nobody: (u32, V),
+    privilege: V,
+    kind: V,
+    dsn: V,
+    ret: V,
+    envid: V,
+}
+
+impl<V: Value> Words<V> {
+    /// `nobody`: the user whose privilege most lists have.
+    pub(super) fn new(nobody: u32) -> Self {
+        Self {
+            nothing: V::of_text(b""),
+            sender: V::of_text(b"sender"),
+            recipient: V::of_text(b"recipient"),
+            nobody: (nobody, V::of_text(nobody.to_string().as_bytes())),
+            privilege: V::of_text(b"privilege"),
+            kind: V::of_text(b"type"),
+            dsn: V::of_text(b"DSN"),
+            ret: V::of_text(b"DSNr"),
+            envid: V::of_text(b"DSNe"),
+        }
+    }
+}
+
 /// Makes attribute lists for calls of `router`.
 #[derive(Clone, Debug)]
 pub(super) struct Maker<V> {
-    /// What they all begin with.
-    common: Vec<V>,
-    /// `DSNr` and `DSNe`.
-    envelope: Vec<V>,
-    dsn_key: V,
+    privilege: V,
+    kind: V,
+    ret: Option<V>,
+    envid: Option<V>,
 }
 
 impl<V: Value> Maker<V> {
     /// For lists of this privilege and type. There is no `sender` among them: a script sets it where
     /// failures go to somebody else than the sender.
-    pub(super) fn new(privilege: u32, kind: &[u8], facts: &Facts) -> Self {
-        let pair = |key: &[u8], value: &[u8]| [V::of_text(key), V::of_text(value)];
-        let mut common = Vec::new();
-        common.extend(pair(b"privilege", privilege.to_string().as_bytes()));
-        common.extend(pair(b"type", kind));
-        let mut envelope = Vec::new();
-        if let Some(ret) = &facts.ret {
-            envelope.extend(pair(b"DSNr", ret));
-        }
-        if let Some(envid) = &facts.envid {
-            envelope.extend(pair(b"DSNe", envid));
-        }
+    pub(super) fn new(words: &Words<V>, privilege: u32, kind: &V, facts: &Facts) -> Self {
+        let text = |value: &Option<Vec<u8>>| value.as_deref().map(V::of_text);
         Self {
-            common,
-            envelope,
-            dsn_key: V::of_text(b"DSN"),
+            privilege: match &words.nobody {
+                (nobody, text) if *nobody == privilege => text.clone(),
+                _ => V::of_text(privilege.to_string().as_bytes()),
+            },
+            kind: kind.clone(),
+            ret: text(&facts.ret),
+            envid: text(&facts.envid),
         }
     }
 
     /// Sets a new variable to a new list and gives the variable's name.
-    pub(super) fn make<S: Script<Value = V>>(&self, script: &mut S, dsn: Option<&[u8]>) -> Vec<u8> {
-        let mut items = Vec::with_capacity(12);
-        items.extend_from_slice(&self.common);
+    pub(super) fn make<S: Script<Value = V>>(
+        &self,
+        words: &Words<V>,
+        script: &mut S,
+        dsn: Option<&[u8]>,
+    ) -> Vec<u8> {
+        let mut items = Vec::with_capacity(10);
+        let mut add = |key: &V, value: V| items.extend([key.clone(), value]);
+        add(&words.privilege, self.privilege.clone());
+        add(&words.kind, self.kind.clone());
         if let Some(dsn) = dsn {
-            items.push(self.dsn_key.clone());
-            items.push(V::of_text(dsn));
+            add(&words.dsn, V::of_text(dsn));
         }
-        items.extend_from_slice(&self.envelope);
+        if let Some(ret) = &self.ret {
+            add(&words.ret, ret.clone());
+        }
+        if let Some(envid) = &self.envid {
+            add(&words.envid, envid.clone());
+        }
         let name = script.fresh_name();
         script.assign(&name, V::of_list(items));
         name
@@ -102,7 +137,7 @@ impl<V: Value> Maker<V> {
 
     /// Whether lists have `DSNr` or `DSNe`.
     pub(super) fn has_envelope(&self) -> bool {
-        !self.envelope.is_empty()
+        self.ret.is_some() || self.envid.is_some()
     }
 }
 

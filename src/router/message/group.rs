@@ -18,11 +18,15 @@ struct Common {
 /// Different rewriters in one message; each of them rewrites the header once.
 pub(super) const REWRITERS_MAX: usize = 64;
 
+/// Most messages have one group or two.
+const LOOKED_AT_MAX: usize = 8;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     list: Vec<(Common, Sequence<Recipient>)>,
-    by_common: HashMap<Common, usize>,
+    /// Those behind the first [`LOOKED_AT_MAX`].
+    others: HashMap<Common, usize>,
     rewriters: Vec<Rewriter>,
     texts: Texts,
     count: usize,
@@ -46,24 +50,25 @@ impl Groups {
             errors_to,
         };
         self.count += 1;
-        // Members of a list come one behind the other.
-        if let Some((last, recipients)) = self.list.last_mut()
-            && *last == common
-        {
-            recipients.push(recipient);
-            return true;
+        match self.known(&common) {
+            Some(at) => self.list[at].1.push(recipient),
+            None => {
+                if self.list.len() >= LOOKED_AT_MAX {
+                    self.others.insert(common.clone(), self.list.len());
+                }
+                self.list.push((common, Sequence::from_iter([recipient])));
+            }
         }
-        if let Some((_, recipients)) = self
-            .by_common
-            .get(&common)
-            .and_then(|at| self.list.get_mut(*at))
-        {
-            recipients.push(recipient);
-            return true;
-        }
-        self.by_common.insert(common.clone(), self.list.len());
-        self.list.push((common, Sequence::from_iter([recipient])));
         true
+    }
+
+    fn known(&self, common: &Common) -> Option<usize> {
+        // Members of a list come one behind the other.
+        let last = self.list.len().checked_sub(1);
+        let last = last.filter(|at| self.list[*at].0 == *common);
+        let mut first = self.list.iter().take(LOOKED_AT_MAX);
+        last.or_else(|| first.position(|(known, _)| known == common))
+            .or_else(|| self.others.get(common).copied())
     }
 
     /// Rewriters that change nothing are one.

@@ -37,7 +37,7 @@ pub use crate::mail::edit::Edit;
 pub use probe::{Asked, Probe, Probed, Way};
 pub use recipient::Recipient;
 pub(super) use recipient::orcpt;
-pub use routing::{DELIVERIES_MAX, PROCESS, Progress, Routing};
+pub use routing::{Basis, DELIVERIES_MAX, PROCESS, Progress, Routing};
 pub use script::{Call, Reply, Script, Side, Tree, Turn, Value};
 
 /// What is known of a message before it is routed.

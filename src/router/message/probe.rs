@@ -5,7 +5,7 @@
 //! channels `error`, `hold` and `bitbucket` is told like everything else.
 
 use super::Facts;
-use super::attributes::Maker;
+use super::attributes::{Maker, Words};
 use super::quad::{CHANNEL, Crossed, Quad, Rewriter, Routes, is_nothing};
 use super::script::{Call, Reply, Script, Turn, Value};
 
@@ -108,15 +108,22 @@ impl<V: Value> Probe<V> {
         match self.asked.sender.clone() {
             Some(sender) if !sender.is_empty() => {
                 self.step = Step::Sender;
-                let attributes = self.attributes(b"sender").make(script, None);
+                let attributes = self.attributes(script, |words| &words.sender);
                 self.call(script, b"router", [&sender, &attributes]);
             }
             _ => self.ask_recipient(script),
         }
     }
 
-    fn attributes(&self, kind: &[u8]) -> Maker<V> {
-        Maker::new(self.asked.nobody, kind, &Facts::default())
+    /// A new attribute list of this type, by its name.
+    fn attributes<S: Script<Value = V>>(
+        &self,
+        script: &mut S,
+        kind: impl Fn(&Words<V>) -> &V,
+    ) -> Vec<u8> {
+        let (words, nobody) = (Words::new(self.asked.nobody), self.asked.nobody);
+        let maker = Maker::new(&words, nobody, kind(&words), &Facts::default());
+        maker.make(&words, script, None)
     }
 
     fn call<S: Script<Value = V>>(&self, script: &mut S, function: &[u8], words: [&[u8]; 2]) {
@@ -135,7 +142,7 @@ impl<V: Value> Probe<V> {
 
     fn ask_recipient<S: Script<Value = V>>(&mut self, script: &mut S) {
         self.step = Step::Recipient;
-        let name = self.attributes(b"recipient").make(script, None);
+        let name = self.attributes(script, |words| &words.recipient);
         self.call(script, b"router", [&self.asked.address, &name]);
     }
 

@@ -4,11 +4,12 @@ mod header;
 mod pairs;
 mod sender;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use header::view;
 
-use super::attributes::Maker;
+use super::attributes::{Maker, Words};
 use super::complete::{Claim, Plan, Verdict};
 use super::group::Groups;
 use super::head::Head;
@@ -33,12 +34,38 @@ pub enum Progress<N> {
     Stopped(String),
 }
 
+/// What all messages of a configuration are processed with.
+#[derive(Debug)]
+pub struct Basis<V> {
+    settings: Arc<Settings>,
+    words: Words<V>,
+    no_sender: Quad<V>,
+}
+
+impl<V: Value> Basis<V> {
+    /// From the administrator's settings.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>) -> Self {
+        Self {
+            words: Words::new(settings.nobody),
+            no_sender: Quad::new(b"error", b"-", b"<>", b""),
+            settings,
+        }
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
 /// One message under way through the script. It may wait for days: it holds what it needs, but for the
 /// content.
 #[derive(Debug)]
 pub struct Routing<V> {
     facts: Facts,
-    settings: Arc<Settings>,
+    basis: Rc<Basis<V>>,
     head: Option<Head>,
     plan: Plan,
     verdict: Verdict,
@@ -102,17 +129,18 @@ enum Next {
 impl<V: Value> Routing<V> {
     /// A message that nothing has been done for.
     #[must_use]
-    pub fn new(facts: Facts, settings: Arc<Settings>) -> Self {
-        let recipients = Maker::new(settings.nobody, b"recipient", &facts);
+    pub fn new(facts: Facts, basis: Rc<Basis<V>>) -> Self {
+        let (words, nobody) = (&basis.words, basis.settings.nobody);
+        let recipients = Maker::new(words, nobody, &words.recipient, &facts);
         Self {
             facts,
-            settings,
+            sender: basis.no_sender.clone(),
+            basis,
             head: None,
             plan: Plan::default(),
             verdict: Verdict::Right,
             step: Step::Begin,
             is_calling: false,
-            sender: Quad::new(b"error", b"-", b"<>", b""),
             recipients,
             groups: Groups::default(),
             answered: Vec::new(),
@@ -152,6 +180,12 @@ impl<V: Value> Routing<V> {
         }
     }
 
+    /// What is known of the message, when nothing more is done for it.
+    #[must_use]
+    pub fn into_facts(self) -> Facts {
+        self.facts
+    }
+
     fn advance<S: Script<Value = V>>(&mut self, script: &mut S, content: Option<&[u8]>) -> Next {
         match &self.step {
             Step::Begin => self.begin(script, content),
@@ -162,7 +196,7 @@ impl<V: Value> Routing<V> {
                     return Next::Again;
                 };
                 let address = address.clone();
-                self.call_router(script, &address, b"sender")
+                self.call_router(script, &address)
             }
             Step::Recipient(at) => self.call_recipient(script, *at, content),
             Step::Pair(_) => self.call_crossbar(script),

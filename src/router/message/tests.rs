@@ -7,6 +7,7 @@ mod machine;
 mod rewriting;
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::*;
@@ -222,7 +223,7 @@ fn settings() -> Arc<Settings> {
 
 /// Runs to the end; the content is only given when it is asked for.
 fn finish(script: &mut Fake, facts: Facts, content: &str) -> (Result<Routed, String>, bool) {
-    let mut routing = Routing::new(facts, settings());
+    let mut routing = Routing::new(facts, Rc::new(Basis::new(settings())));
     let mut given = None;
     loop {
         match routing.run(script, given) {

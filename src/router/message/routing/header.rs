@@ -31,7 +31,7 @@ impl<V: Value> Routing<V> {
             head,
             content,
             facts: &self.facts,
-            settings: &self.settings,
+            settings: &self.basis.settings,
             verdict: self.verdict,
         };
         self.plan = completion.plan(&mut self.result.events);

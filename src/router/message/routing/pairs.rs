@@ -22,7 +22,9 @@ impl<V: Value> Routing<V> {
             return self.after_recipients(content);
         };
         let dsn = dsn_text(recipient);
-        let attributes = self.recipients.make(script, dsn.as_deref());
+        let attributes = self
+            .recipients
+            .make(&self.basis.words, script, dsn.as_deref());
         let arguments = [&recipient.address, &attributes];
         let arguments = arguments.map(|text| V::of_text(text)).to_vec();
         self.call(script, ROUTER, arguments);
@@ -236,7 +238,7 @@ impl<V: Value> Routing<V> {
             channel: to.with(CHANNEL, |text| self.groups.text(text)),
             host: to.with(HOST, |text| self.groups.text(text)),
             user: to.user().into(),
-            privilege: attributes.privilege.unwrap_or(self.settings.nobody),
+            privilege: attributes.privilege.unwrap_or(self.basis.settings.nobody),
             notary,
         }
     }

@@ -17,12 +17,12 @@ impl<V: Value> Routing<V> {
     ) -> Next {
         let relayed = self.facts.origin == Origin::Relay;
         let is_open = self.facts.recipients.is_empty();
-        if !relayed || is_open || self.settings.kill_in_relayed {
+        if !relayed || is_open || self.basis.settings.kill_in_relayed {
             let Some(content) = content else {
                 return Next::Content;
             };
             let head = Head::read(content, self.facts.content_len, !relayed);
-            if head.received > self.settings.received_max {
+            if head.received > self.basis.settings.received_max {
                 return self.fail_all(
                     "5.4.6",
                     "too many Received fields: the message goes in circles",
@@ -130,21 +130,18 @@ impl<V: Value> Routing<V> {
             return Next::Again;
         }
         let address = self.facts.sender.clone();
-        self.call_router(script, &address, b"sender")
+        self.call_router(script, &address)
     }
 
     /// Calls `router` for an address of the sender.
-    pub(super) fn call_router<S: Script<Value = V>>(
-        &self,
-        script: &mut S,
-        address: &[u8],
-        kind: &[u8],
-    ) -> Next {
+    pub(super) fn call_router<S: Script<Value = V>>(&self, script: &mut S, address: &[u8]) -> Next {
         let privilege = match &self.facts.origin {
             Origin::User(owner) => owner.uid,
-            Origin::Relay | Origin::Submission => self.settings.nobody,
+            Origin::Relay | Origin::Submission => self.basis.settings.nobody,
         };
-        let attributes = Maker::new(privilege, kind, &self.facts).make(script, None);
+        let words = &self.basis.words;
+        let maker = Maker::new(words, privilege, &words.sender, &self.facts);
+        let attributes = maker.make(words, script, None);
         self.call(
             script,
             ROUTER,
@@ -159,7 +156,7 @@ impl<V: Value> Routing<V> {
         function: &[u8],
         arguments: Vec<V>,
     ) {
-        script.assign(DEFER, V::of_text(b""));
+        script.assign(DEFER, self.basis.words.nothing.clone());
         script.begin(Call {
             function,
             arguments,
@@ -188,9 +185,10 @@ impl<V: Value> Routing<V> {
     pub(super) fn after_sender(&mut self, content: Option<&[u8]>) {
         let privilege = match &self.facts.origin {
             Origin::User(owner) if !owner.trusted => owner.uid,
-            _ => self.settings.nobody,
+            _ => self.basis.settings.nobody,
         };
-        self.recipients = Maker::new(privilege, b"recipient", &self.facts);
+        let words = &self.basis.words;
+        self.recipients = Maker::new(words, privilege, &words.recipient, &self.facts);
         self.step = Step::Recipient(0);
         let (Some(owner), Some(head)) = (untrusted(&self.facts.origin), &self.head) else {
             return;
@@ -201,7 +199,7 @@ impl<V: Value> Routing<V> {
         let claim = Claim::of(head, content, &self.facts);
         match &claim {
             Claim::Address(_, said) if said.is_empty() => {}
-            Claim::Address(_, said) if is_plainly(owner, said, &self.settings.hostname) => {}
+            Claim::Address(_, said) if is_plainly(owner, said, &self.basis.settings.hostname) => {}
             Claim::Address(..) => self.step = Step::Owner(claim),
             Claim::Other(_) => self.verdict = claim.wrong(head, content),
         }
@@ -232,7 +230,7 @@ impl<V: Value> Routing<V> {
         let mut add = |key: &[u8], value: &[u8]| items.extend([key, value].map(V::of_text));
         let (uid, trusted) = match &facts.origin {
             Origin::User(owner) => (owner.uid, owner.trusted),
-            Origin::Relay | Origin::Submission => (self.settings.nobody, false),
+            Origin::Relay | Origin::Submission => (self.basis.settings.nobody, false),
         };
         let delay_ms = facts.now_ms.saturating_sub(facts.arrival_ms);
         let yes_no = |yes| if yes { &b"yes"[..] } else { b"no" };

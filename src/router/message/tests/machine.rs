@@ -54,7 +54,7 @@ fn run(facts: Facts, content: &str) -> Routed {
         matches!(&loaded, Turn::Done(reply) if reply.status == 0),
         "{loaded:?}"
     );
-    let mut routing = Routing::new(facts, settings());
+    let mut routing = Routing::new(facts, Rc::new(Basis::new(settings())));
     match routing.run(&mut runner, Some(content.as_bytes())) {
         Progress::Done(routed) => routed,
         other => panic!("{other:?}"),
