@@ -53,7 +53,7 @@ impl Default for Settings {
             segment_bytes: 16 << 20,
             segments_max: 1024,
             reserve_segments: 2,
-            batch_messages: 32,
+            batch_messages: 24,
             batch_bytes: 256 << 10,
             commit_delay_ns: None,
             outcome_delay_ns: 100_000_000,

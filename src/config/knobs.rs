@@ -121,7 +121,7 @@ pub(super) const KNOBS: &[Knob] = &[
         "spool",
         "batch_messages",
         Count { min: 1, max: 4096 },
-        "32",
+        "24",
         "Messages that make a commit full.",
     ),
     knob(
