@@ -344,10 +344,16 @@ impl Done {
             None => self.asked(recipient.of),
         };
         let local = &*channel == LOCAL;
+        let mut user = recipient.user.into_vec();
+        if local && &*host == MAILBOXES && !user.contains(&b'@') {
+            // A name without a domain is one of this host; the agent is told addresses.
+            user.push(b'@');
+            user.extend_from_slice(self.shared.basis.settings().hostname.as_bytes());
+        }
         Fate::Deliver(Quad {
             channel,
             host,
-            user: recipient.user.into_vec(),
+            user,
             privilege: local.then_some(recipient.privilege),
             notify,
             orcpt,

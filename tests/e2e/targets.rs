@@ -392,3 +392,25 @@ fn without_roots_rights_the_programs_of_others_wait() {
             .then_some(())
     });
 }
+
+/// What could be lost: the copy for somebody's own mailbox, which the original takes for a circle.
+#[test]
+fn a_name_among_its_own_addresses_is_the_mailbox() {
+    let aliases =
+        "zmjoe: \\zmjoe, far@far.example\nzmrob: zmrob, near@far.example\nstaff: \\zmjoe\n";
+    let Some(site) = with_aliases(aliases) else {
+        return;
+    };
+    site.send(&["zmjoe", "zmrob"], LETTER);
+    site.send(&["staff"], LETTER);
+    wait_for("the members elsewhere", || {
+        let mails = site.hop.mails();
+        let recipients = mails.iter().flat_map(|mail| &mail.recipients);
+        let mut recipients: Vec<&str> = recipients.map(String::as_str).collect();
+        recipients.sort_unstable();
+        (recipients == ["far@far.example", "near@far.example"]).then_some(())
+    });
+    site.daemon.wait_until_empty();
+    assert_eq!(site.mails("zmrob").len(), 1);
+    assert_eq!(site.mails("zmjoe").len(), 2, "one as himself, one of staff");
+}

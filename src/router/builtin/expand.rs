@@ -21,7 +21,7 @@ pub(super) fn list_expand(machine: &mut Evaluation, arguments: Arguments) -> Flo
         }
     };
     let text = machine.rest_of_input();
-    let (mut addresses, bad) = addresses_of(&text);
+    let (mut addresses, bad) = addresses_of(&text, options.keeps_backslash);
     drop(text);
     for line in &bad {
         machine.complain(&format!(
@@ -43,6 +43,8 @@ struct Options {
     comment: String,
     error_address: Option<Vec<u8>>,
     notary: Option<Vec<u8>>,
+    /// `-k backslash`, which the original does not know: a `\` in front of an address goes along with it.
+    keeps_backslash: bool,
 }
 
 impl Options {
@@ -62,6 +64,7 @@ impl Options {
                 b'c' => self.comment = String::from_utf8_lossy(&value).into_owned(),
                 b'e' => self.error_address = Some(value),
                 b'N' => self.notary = Some(value),
+                b'k' if value == b"backslash" => self.keeps_backslash = true,
                 // Privilege and Errors-To go with the attributes.
                 b'p' | b'E' => {}
                 _ => return false,
@@ -73,10 +76,10 @@ impl Options {
 }
 
 /// The addresses of a list file, an alias or a `.forward`, and the lines that hold something else. A newline
-/// separates as a comma does; `#` begins a comment line; a `\` in front of an address is left out;
+/// separates as a comma does; `#` begins a comment line; a `\` in front of an address is left out unless it is kept;
 /// `:include:/path` is an address of its own. A line that begins with `|` and is no list of addresses is a command as a
 /// whole, as people write it who leave the quotes out.
-fn addresses_of(text: &[u8]) -> (Records, Vec<usize>) {
+fn addresses_of(text: &[u8], keeps_backslash: bool) -> (Records, Vec<usize>) {
     let mut addresses = Records::default();
     let mut bad = Vec::new();
     for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
@@ -88,7 +91,7 @@ fn addresses_of(text: &[u8]) -> (Records, Vec<usize>) {
             addresses.push(line);
             continue;
         }
-        let line = without_backslashes(line);
+        let (line, mut backslashes) = without_backslashes(line);
         if let Some(rest) = line.strip_prefix(b":include:")
             && !rest.contains(&b',')
         {
@@ -105,7 +108,16 @@ fn addresses_of(text: &[u8]) -> (Records, Vec<usize>) {
         }
         for member in members {
             match member {
-                Member::Address(address) => addresses.push(&address.text(&line)),
+                Member::Address(address) => {
+                    let text = address.text(&line);
+                    let before = backslashes
+                        .iter()
+                        .take_while(|at| **at < address.whole.start);
+                    match backslashes.drain(..before.count()).next() {
+                        Some(_) if keeps_backslash => addresses.push(&[b"\\", &*text].concat()),
+                        _ => addresses.push(&text),
+                    }
+                }
                 Member::Bad(_) => bad.push(number + 1),
             }
         }
@@ -142,14 +154,16 @@ fn quoted(line: &[u8]) -> Vec<u8> {
     text
 }
 
-/// `\user` and `a, \user`: the backslash becomes a blank.
-fn without_backslashes(line: &[u8]) -> Vec<u8> {
+/// `\user` and `a, \user`: the backslash becomes a blank; where there was one.
+fn without_backslashes(line: &[u8]) -> (Vec<u8>, Vec<usize>) {
     let mut result = line.to_vec();
+    let mut places = Vec::new();
     let mut start = true;
-    for byte in &mut result {
+    for (at, byte) in result.iter_mut().enumerate() {
         match *byte {
             b'\\' if start => {
                 *byte = b' ';
+                places.push(at);
                 start = false;
             }
             b',' => start = true,
@@ -157,7 +171,7 @@ fn without_backslashes(line: &[u8]) -> Vec<u8> {
             _ => start = false,
         }
     }
-    result
+    (result, places)
 }
 
 #[cfg(test)]
@@ -181,13 +195,15 @@ mod tests {
     #[test]
     fn lists_as_people_write_them() {
         let text = b"# comment\nann@x, Bob <bob@y>\n\\carol\n a, \\dave\n:include:/etc/list\n\n\"joe user\"@z\na b c\n";
-        let (addresses, bad) = addresses_of(text);
-        let addresses: Vec<String> = addresses
-            .iter()
-            .map(|a| String::from_utf8(a.to_vec()).unwrap())
-            .collect();
+        let texts = |addresses: &Records| -> Vec<String> {
+            let text = |address: &[u8]| String::from_utf8(address.to_vec()).unwrap();
+            addresses.iter().map(text).collect()
+        };
+        let (kept, _) = addresses_of(text, true);
+        assert_eq!(texts(&kept)[2..5], ["\\carol", "a", "\\dave"]);
+        let (addresses, bad) = addresses_of(text, false);
         assert_eq!(
-            addresses,
+            texts(&addresses),
             [
                 "ann@x",
                 "bob@y",
@@ -200,7 +216,7 @@ mod tests {
         );
         assert_eq!(bad, [8]);
         let text = b"|\"/path with space\" arg\n|/bin/x a\\b, c\n|plain, joe\n";
-        let (addresses, bad) = addresses_of(text);
+        let (addresses, bad) = addresses_of(text, false);
         let addresses: Vec<String> = addresses
             .iter()
             .map(|a| String::from_utf8(a.to_vec()).unwrap())

@@ -98,7 +98,7 @@ table! {
 
     "relation" "[-T] -t TYPE[,SUBTYPE] [-f FILE] [-C CONFIG] [-d DRIVER] [-e SECONDS] [-s ENTRIES] [-bilmnNpu%:] NAME" "Makes NAME a command that looks things up; see Databases." relation::relation;
     "db" "add|remove|flush|owner|print|count|toc [NAME [KEY [VALUE]]]" "Works on a relation." relation::database;
-    "listexpand" "[-c COMMENT] [-e ADDRESS] [-E ADDRESS] [-p UID] [-N NOTARY] ATTRIBUTES LOCAL ORIGINAL [TAIL [DOMAIN]]" "Routes each address of the list that it reads, by the function rrouter; the quads of all." expand::list_expand;
+    "listexpand" "[-c COMMENT] [-e ADDRESS] [-E ADDRESS] [-p UID] [-N NOTARY] [-k backslash] ATTRIBUTES LOCAL ORIGINAL [TAIL [DOMAIN]]" "Routes each address of the list that it reads, by the function rrouter; the quads of all." expand::list_expand;
     "basename" "PATH [SUFFIX]" "The last part of a path." text::basename;
     "recase" "-u|-l|-p -- TEXT" "The text in upper case, lower case, or with capitals." text::recase;
     "dequote" "[-s TEXT] TEXT" "The text without RFC 822 quotes; with -s blanks are replaced." address::dequote;
