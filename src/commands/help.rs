@@ -151,6 +151,28 @@ pub(super) const THAW: &str = concat!(
   zmailer thaw && zmailer start"
 );
 
+pub(super) const RESUBMIT: &str = "\
+A message whose routing was stopped at a limit of the script leaves the queue as a file in deferred/, with the
+reason in its envelope. When what was wrong has been put right, it goes back here; with its files go their
+owners, and what the envelope says of who brought it. Works while the daemon is down, too.
+
+FILES:
+  POSTOFFICE/deferred/ID.NUMBER   the message, its envelope in front
+  POSTOFFICE/router/              where the daemon takes it from
+
+EXIT STATUS:
+  0    every message is in router/; their names are printed
+  64   wrong arguments
+  66   there is no such message in deferred/; the others have been moved
+  69   there is no deferred/
+  74   a file cannot be moved
+  77   the directories are not this user's
+  78   the settings are wrong; every mistake is named
+
+EXAMPLES:
+  zmailer resubmit
+  zmailer resubmit 000GcPyOtviJtKHIZfSK1Z";
+
 pub(super) const RELOAD: &str = concat!(
     "\
 Routes, limits of sessions, trusted networks and scheduler rules change at once, for new sessions and new

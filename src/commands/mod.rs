@@ -11,6 +11,7 @@ mod help;
 mod kill;
 mod listen;
 mod queue;
+mod resubmit;
 mod route;
 mod routing;
 mod run;
@@ -111,6 +112,15 @@ enum Command {
         config: ConfigArgument,
         /// A message id, or an address.
         wanted: String,
+    },
+    /// Give messages whose routing was stopped to the router again.
+    #[command(after_long_help = help::RESUBMIT)]
+    Resubmit {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// Ids of messages, or names of files in deferred/; none: all.
+        #[arg(value_name = "ID")]
+        ids: Vec<String>,
     },
     /// Compile a source of `key value` or `name: value` lines into a map.
     #[command(after_long_help = database::MAKEDB)]
@@ -222,6 +232,7 @@ pub fn main() -> ExitCode {
             | Command::Queue(_)
             | Command::Mailq(_)
             | Command::Spool(_)
+            | Command::Resubmit { .. }
             | Command::Trace { .. }
     );
     if shows {
@@ -286,6 +297,7 @@ fn dispatch(command: Command) -> Result<ExitCode, ExitCode> {
         Command::Mailq(arguments) => queue::mailq(&arguments)?,
         Command::Spool(act) => spool::run(&act)?,
         Command::Trace { config, wanted } => trace::run(&config.load()?, &wanted)?,
+        Command::Resubmit { config, ids } => resubmit::run(&config.load()?, &ids)?,
         Command::Route(arguments) => route::run(&arguments)?,
         Command::Zmsh(arguments) => zmsh::run(&arguments)?,
         Command::Makedb(arguments) => database::makedb(&arguments),

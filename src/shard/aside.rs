@@ -1,5 +1,5 @@
 //! Messages whose routing was stopped at a limit: a file in `deferred/` with the reason. An operator looks at it, and
-//! moves it to `router/` when what was wrong has been put right.
+//! gives it back by `zmailer resubmit` when what was wrong has been put right.
 
 use spool::{Envelope, MessageKey, Status};
 

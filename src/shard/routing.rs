@@ -195,7 +195,8 @@ impl About<'_> {
 pub(super) struct Early {
     /// The configuration that it comes from: that of another is not used.
     generation: u64,
-    routed: Routed,
+    /// Or why the script was stopped.
+    result: Result<Routed, String>,
 }
 
 impl<D: Driver> Shard<D> {
@@ -214,12 +215,14 @@ impl<D: Driver> Shard<D> {
         };
         let turn = about.ask(&mut *self.router, &Asked::all(&staged.envelope));
         match self.answer_what_is_known(None, turn) {
-            Turn::Done(routed) => Some(Early {
-                generation: self.generation,
-                routed,
-            }),
-            Turn::Need(..) | Turn::Stopped(_) => None,
+            Turn::Done(routed) => Some(Ok(routed)),
+            Turn::Stopped(why) => Some(Err(why)),
+            Turn::Need(..) => None,
         }
+        .map(|result| Early {
+            generation: self.generation,
+            result,
+        })
     }
 
     /// Routes a message that has come to the disk.
@@ -241,7 +244,7 @@ impl<D: Driver> Shard<D> {
             .sum::<usize>();
         let known = known.filter(|early| early.generation == self.generation);
         let turn = match known {
-            Some(early) => Some(Turn::Done(early.routed)),
+            Some(early) => Some(early.result.map_or_else(Turn::Stopped, Turn::Done)),
             None => self.ask_router(message, &asked),
         };
         if let Some(turn) = turn {

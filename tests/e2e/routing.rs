@@ -150,6 +150,31 @@ fn a_script_that_runs_away_is_stopped_and_the_rest_flows_on() {
         "{all}"
     );
     daemon.wait_until_empty();
+
+    let output = zmailer(&daemon, &["resubmit", "nosuchid"]);
+    assert_eq!(output.status.code(), Some(66), "{}", said(&output));
+    let healed = "router (address, attributes) {\n\treturns (((smtp \"HOP\" \"$address\" $attributes)))\n}\n";
+    let healed = healed.replace("HOP", &hop.address.to_string());
+    fs::write(daemon.dir.path().join("router.cf"), healed).unwrap();
+    let output = zmailer(&daemon, &["reload"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let name = fs::read_dir(&deferred).unwrap().flatten().next().unwrap();
+    let name = name.file_name().into_string().unwrap();
+    let id = name.split('.').next().unwrap();
+    let output = zmailer(&daemon, &["resubmit", id]);
+    assert_eq!(output.stdout, format!("{name}\n").into_bytes());
+    hop.wait_for_mails(2);
+    let output = zmailer(&daemon, &["resubmit"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let mails = hop.wait_for_mails(3);
+    let mut again: Vec<&str> = mails[1..]
+        .iter()
+        .map(|mail| mail.recipients[0].as_str())
+        .collect();
+    again.sort_unstable();
+    assert_eq!(again, ["deep@far.example", "loop@far.example"]);
+    assert!(mails[1..].iter().all(|mail| mail.sender == "a@a.example"));
+    assert_eq!(fs::read_dir(&deferred).unwrap().count(), 0);
 }
 
 #[test]

@@ -417,3 +417,30 @@ fn the_front_door_asks_the_router() {
     site.say(other, "RCPT TO:<ask@x.example>\r\n", "250");
     assert!(site.questions.is_empty());
 }
+
+/// Mail is routed while it is on its way to the disk. What would be wrong: a result of the configuration before, for mail
+/// that came to the disk under another one.
+#[test]
+fn a_new_configuration_counts_for_what_is_on_its_way_to_the_disk() {
+    let mut seen = std::collections::BTreeSet::new();
+    for turns in 0..60 {
+        let mut site = Site::new();
+        let id = site.connect();
+        site.say(id, "MAIL FROM:<a@source.example>\r\n", "250");
+        site.say(id, "RCPT TO:<plain@x.example>\r\n", "250");
+        site.say(id, "DATA\r\n", "354");
+        site.net.client_send(id, b"Subject: s\r\n\r\ntext\r\n.\r\n");
+        for _ in 0..turns {
+            site.turn();
+        }
+        let is_accepted = site.shared.all_metrics()[0].read().accepted > 0;
+        let is_routed = !site.tell.borrow().routed.is_empty();
+        site.reload();
+        site.run("it is delivered", |site| !site.hop.taken.is_empty());
+        let new = site.hop.taken[0].recipients == ["new@member.example"];
+        assert_eq!(new, !is_accepted, "{turns} turns");
+        seen.insert((is_accepted, is_routed));
+    }
+    let all = [(false, false), (false, true), (true, true)];
+    assert!(seen.iter().eq(&all), "{seen:?}");
+}

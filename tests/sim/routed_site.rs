@@ -125,6 +125,31 @@ impl TestRouter {
     }
 }
 
+/// What another configuration has in the place of a [`TestRouter`]: all mail goes to `new@member.example`.
+struct Renaming;
+
+impl Router for Renaming {
+    fn route(&mut self, mail: &Mail<'_>) -> Turn {
+        let recipient = |of| Recipient {
+            of,
+            group: 0,
+            fate: Fate::Deliver(Quad {
+                channel: "smtp".into(),
+                host: HOP.into(),
+                user: b"new@member.example".to_vec(),
+                privilege: None,
+                notify: 0,
+                orcpt: None,
+            }),
+        };
+        Turn::Done(Routed {
+            groups: vec![Group::default()],
+            recipients: (0..mail.recipients.len() as u32).map(recipient).collect(),
+            ..Routed::default()
+        })
+    }
+}
+
 /// Waits for an answer, then does what the router would have done.
 pub struct Waiting(Routed, Vec<u8>);
 
@@ -463,6 +488,25 @@ impl Site {
                 self.turn();
             }
         }
+    }
+
+    /// Another configuration comes, with a router that sends all mail to one address.
+    pub fn reload(&mut self) {
+        let Parts {
+            settings, policies, ..
+        } = self.parts(neighbours(1).pop().unwrap());
+        let reload = Reload {
+            router: Box::new(|| Box::new(Renaming)),
+            generation: 2,
+            policies,
+            services: settings.services,
+            client: settings.client,
+            lmtp: settings.lmtp,
+            rules: vec![Rule::default()],
+            transaction_recipients_max: 7,
+            routings_max: 2,
+        };
+        assert!(self.reloads.push(Box::new(reload)).is_ok());
     }
 
     pub fn queued(&self) -> u64 {

@@ -135,6 +135,9 @@ impl Opened {
     /// it was opened is not read: [`Self::check_unchanged`] sees it.
     pub(super) fn piece(&mut self, out: &mut Vec<u8>) -> Result<bool, Odd> {
         let wanted = self.rest_bytes.min(PIECE_BYTES) as usize;
+        if wanted == 0 {
+            return Ok(false);
+        }
         out.reserve(wanted);
         let read = || rustix::io::read(&self.file, rustix::buffer::spare_capacity(out));
         let count =
