@@ -82,6 +82,18 @@ fn route_tells_where_an_address_goes() {
 }
 
 #[test]
+fn route_says_why_a_database_does_not_answer() {
+    let dir = site("");
+    let aliases = dir.path().join("aliases");
+    fs::write(&aliases, "staff ann@far.example\n").unwrap();
+    let (code, out, err) = zmailer(dir.path(), &["route", "--tsv", "staff@example.org"], "");
+    assert_eq!(code, 75, "{out}{err}");
+    assert!(out.contains("\thold\t"), "{out}");
+    let told = format!("{}:1:6: error: there is no colon", aliases.display());
+    assert!(err.contains(&told), "{err}");
+}
+
+#[test]
 fn the_exit_code_of_route_is_the_worst_result() {
     let dir = site("");
     for (addresses, wanted) in [

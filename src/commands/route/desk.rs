@@ -1,5 +1,6 @@
 //! A loaded routing configuration that addresses are asked of.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -23,6 +24,8 @@ use crate::router::{stock, syntax};
 pub(in crate::commands) struct Desk {
     session: Session,
     evaluation: Evaluation,
+    /// What is wrong with files behind relations, as far as that has been told.
+    told: BTreeSet<String>,
 }
 
 /// What came of a question.
@@ -63,6 +66,7 @@ impl Desk {
         Ok(Self {
             session,
             evaluation,
+            told: BTreeSet::new(),
         })
     }
 
@@ -124,6 +128,12 @@ impl Desk {
                 }
             }
         };
+        for problem in self.session.maps().take_problems() {
+            if !self.told.contains(&problem) {
+                eprintln!("{problem}");
+                self.told.insert(problem);
+            }
+        }
         let dropped = self.evaluation.trace().dropped;
         Reply {
             result,

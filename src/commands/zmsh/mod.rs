@@ -59,7 +59,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
         }
         return Ok(ExitCode::from(exit::DATA));
     }
-    match session.run(&mut evaluation) {
+    let result = session.run(&mut evaluation);
+    for problem in session.maps().take_problems() {
+        eprintln!("{problem}");
+    }
+    match result {
         Ok(status) => Ok(code(status)),
         Err(limit) => Err(fail(exit::TEMPORARY, format!("zmsh: stopped: {limit}"))),
     }

@@ -153,7 +153,7 @@ impl Live {
         judged.collect()
     }
 
-    /// What went wrong since this was asked last.
+    /// What went wrong since this was asked last, each once.
     #[must_use]
     pub fn take_problems(&self) -> Vec<String> {
         self.problems.take()
@@ -171,6 +171,9 @@ impl Live {
     }
 }
 
+/// Different things that went wrong and are remembered.
+const PROBLEMS_MAX: usize = 100;
+
 impl Maps for Live {
     fn map(&self, id: MapId) -> Result<Held<'_>, Unavailable> {
         let version = self.with(id, |store, source| {
@@ -181,7 +184,10 @@ impl Maps for Live {
             }
         });
         version.map(Held::Shared).map_err(|problem| {
-            self.problems.borrow_mut().push(problem);
+            let mut problems = self.problems.borrow_mut();
+            if problems.len() < PROBLEMS_MAX && !problems.contains(&problem) {
+                problems.push(problem);
+            }
             Unavailable::io()
         })
     }
