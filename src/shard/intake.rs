@@ -287,6 +287,7 @@ impl<D: Driver> Shard<D> {
             else {
                 break;
             };
+            self.not_early(routed.as_ref());
             let id = message.id.to_string();
             let size_bytes = self.log.content_len(key).unwrap_or(0);
             self.log_accepted(&id, &message.envelope, size_bytes);
@@ -322,6 +323,7 @@ impl<D: Driver> Shard<D> {
             match waiting.origin {
                 Origin::Session(_) | Origin::File(_) => {
                     self.uncount(&waiting.message);
+                    self.not_early(waiting.routed.as_ref());
                     self.answer(waiting.origin, failed);
                 }
                 Origin::Report => kept.push(Waiting {

@@ -33,6 +33,10 @@ use crate::router::{Addressee, Answer, Mail, Need, Routed, Router, Routing, Turn
 /// How long an answer from outside is waited for.
 const ANSWER_NS: u64 = 120_000_000_000;
 
+/// From so many recipients in results of messages that are on their way to the disk, further ones are routed behind
+/// their commit: results of long lists are large, and a commit must not wait for many of them.
+const EARLY_RECIPIENTS_MAX: usize = 4096;
+
 /// What routing is waiting for.
 #[derive(Default)]
 pub(super) struct Routes {
@@ -50,6 +54,8 @@ pub(super) struct Routes {
     pub(super) staging: FastMap<MessageKey, (u32, Vec<(u32, u64)>)>,
     /// Messages with recipients that are on hold, by the wall time of their next turn.
     pub(super) holds: BTreeSet<(u64, MessageKey)>,
+    /// Recipients in results of messages that are on their way to the disk.
+    early_count: usize,
 }
 
 /// Why a recipient is routed.
@@ -199,6 +205,14 @@ pub(super) struct Early {
     result: Result<Routed, String>,
 }
 
+impl Early {
+    fn recipients_count(&self) -> usize {
+        self.result
+            .as_ref()
+            .map_or(0, |routed| routed.recipients.len())
+    }
+}
+
 impl<D: Driver> Shard<D> {
     /// Routes a message that is on its way to the disk: that time is there anyway, and behind its commit it has a
     /// result at hand. Nothing is waited for: what needs an answer from outside is routed when it is on disk.
@@ -206,6 +220,9 @@ impl<D: Driver> Shard<D> {
         let Content::Memory(content) = &staged.content else {
             return None;
         };
+        if self.routes.early_count >= EARLY_RECIPIENTS_MAX {
+            return None;
+        }
         let about = About {
             id: &staged.id,
             envelope: &staged.envelope,
@@ -214,15 +231,22 @@ impl<D: Driver> Shard<D> {
             now: self.now,
         };
         let turn = about.ask(&mut *self.router, &Asked::all(&staged.envelope));
-        match self.answer_what_is_known(None, turn) {
-            Turn::Done(routed) => Some(Ok(routed)),
-            Turn::Stopped(why) => Some(Err(why)),
-            Turn::Need(..) => None,
-        }
-        .map(|result| Early {
+        let result = match self.answer_what_is_known(None, turn) {
+            Turn::Done(routed) => Ok(routed),
+            Turn::Stopped(why) => Err(why),
+            Turn::Need(..) => return None,
+        };
+        let early = Early {
             generation: self.generation,
             result,
-        })
+        };
+        self.routes.early_count += early.recipients_count();
+        Some(early)
+    }
+
+    /// A message has come to the disk, or will not: its result is not kept any longer.
+    pub(super) fn not_early(&mut self, early: Option<&Early>) {
+        self.routes.early_count -= early.map_or(0, Early::recipients_count);
     }
 
     /// Routes a message that has come to the disk.

@@ -444,3 +444,33 @@ fn a_new_configuration_counts_for_what_is_on_its_way_to_the_disk() {
     let all = [(false, false), (false, true), (true, true)];
     assert!(seen.iter().eq(&all), "{seen:?}");
 }
+
+/// What could be lost: memory, and the time of others, when long lists come one behind the other.
+#[test]
+fn behind_a_long_list_mail_is_routed_when_it_is_on_the_disk() {
+    const LISTS: usize = 110;
+    let mut site = Site::new();
+    let clients = [("list", LISTS), ("plain", 1)].map(|(name, count)| {
+        let id = site.connect();
+        site.say(id, "MAIL FROM:<a@source.example>\r\n", "250");
+        for _ in 0..count {
+            site.say(id, &format!("RCPT TO:<{name}@x.example>\r\n"), "250");
+        }
+        site.say(id, "DATA\r\n", "354");
+        id
+    });
+    for id in clients {
+        site.net.client_send(id, b"Subject: s\r\n\r\ntext\r\n.\r\n");
+    }
+    let mut routed = Vec::new();
+    site.run("both are accepted", |site| {
+        let accepted = site.shared.all_metrics()[0].read().accepted;
+        if accepted == 0 {
+            routed.clone_from(&site.tell.borrow().routed);
+        }
+        accepted == 2
+    });
+    assert_eq!(routed, vec!["list@x.example"; LISTS], "before the commit");
+    let all = |site: &Site| site.deliveries().values().sum::<usize>();
+    site.run("all is delivered", |site| all(site) == LISTS * MEMBERS + 1);
+}
