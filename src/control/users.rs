@@ -1,13 +1,16 @@
 //! Which users this host has: accounts of the system, and mailboxes that are there.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::mail::mailbox;
 use crate::sys::accounts::{self, Account};
+use crate::sys::process::User;
 
 /// The reply for everybody else (RFC 3463 X.1.1).
 pub const UNKNOWN: &str = "550 5.1.1 no such user here";
@@ -24,6 +27,8 @@ pub struct Found {
     pub path: PathBuf,
     /// The account of that name.
     pub account: Option<Account>,
+    /// Without an account: whose the mailbox is that was there.
+    pub owner: Option<User>,
 }
 
 /// A question about a recipient.
@@ -136,21 +141,32 @@ impl Users {
     }
 }
 
-/// A Maildir, or a file of many messages; a lock beside one is none.
-fn is_mailbox(path: &Path) -> bool {
-    path.is_dir() || path.is_file() && path.extension().is_none_or(|of| of != "lock")
+/// Whose mailbox stands there: a Maildir, or a file of many messages. A lock beside one is none.
+#[must_use]
+pub fn owner_of_mailbox(path: &Path) -> Option<User> {
+    let metadata = fs::metadata(path).ok()?;
+    let is_lock = path.extension().is_some_and(|of| of == "lock");
+    let is_one = metadata.is_dir() || metadata.is_file() && !is_lock;
+    is_one.then(|| User {
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+    })
 }
 
 fn look_up(template: &str, user: &str, domain: &str) -> io::Result<Option<Found>> {
     let account = accounts::by_name(user)?;
     let home = account.as_ref().map_or("", |account| account.home.as_str());
     let path = mailbox::path(template, user, domain, home);
+    let owner = match account {
+        Some(_) => None,
+        None => owner_of_mailbox(&path),
+    };
     let known = account.is_some()
-        || user == "postmaster" && !template.contains("{home}")
-        || (!template.contains("{home}") && is_mailbox(&path));
+        || !template.contains("{home}") && (user == "postmaster" || owner.is_some());
     Ok(known.then(|| Found {
         user: user.to_owned(),
         path,
         account,
+        owner,
     }))
 }

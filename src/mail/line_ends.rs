@@ -13,12 +13,14 @@ impl FromWire {
         if std::mem::take(&mut self.after_cr) && piece.first() != Some(&b'\n') {
             out.push(b'\r');
         }
-        let mut rest = piece;
-        while let Some(at) = memchr::memmem::find(rest, b"\r\n") {
-            out.extend_from_slice(rest.get(..at).unwrap_or_default());
+        out.reserve(piece.len());
+        let mut done = 0;
+        for at in memchr::memmem::find_iter(piece, b"\r\n") {
+            out.extend_from_slice(piece.get(done..at).unwrap_or_default());
             out.push(b'\n');
-            rest = rest.get(at + 2..).unwrap_or_default();
+            done = at + 2;
         }
+        let mut rest = piece.get(done..).unwrap_or_default();
         if let Some(head) = rest.strip_suffix(b"\r") {
             self.after_cr = true;
             rest = head;

@@ -2,10 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::Instant;
 
-use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
+use rustix::fs::{FsWord, StatVfsMountFlags, fstatfs, statfs, statvfs, syncfs};
+
+/// File systems whose way to the disk is known: a sync of a file takes its new name along, one of the whole takes all.
+const SYNCED_WHOLE: [&str; 3] = ["ext4", "xfs", "btrfs"];
 
 /// A file system as the spool sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,10 +57,43 @@ pub fn space(dir: &Path) -> io::Result<Space> {
 /// Those of the sync.
 pub fn sync_renamed(file: &File, dir: &Path) -> io::Result<()> {
     let found = of(dir)?;
-    if ["ext4", "xfs", "btrfs"].contains(&found.name.as_str()) {
+    if SYNCED_WHOLE.contains(&found.name.as_str()) {
         file.sync_all()
     } else {
-        Ok(rustix::fs::syncfs(file)?)
+        Ok(syncfs(file)?)
+    }
+}
+
+/// Whether [`sync_whole`] is known to make everything on the file system of a file durable, names included.
+#[must_use]
+pub fn syncs_whole(file: &File) -> bool {
+    fstatfs(file).is_ok_and(|found| SYNCED_WHOLE.contains(&named(found.f_type).0))
+}
+
+/// Makes everything durable that has been written to the file system of a file.
+///
+/// # Errors
+/// Those of the syncs: among them errors of what others have written.
+pub fn sync_whole(file: &File) -> io::Result<()> {
+    syncfs(file)?;
+    // ext4 without a journal writes directories and inodes behind the flush of syncfs itself. The file is clean: its
+    // sync is a flush of the device.
+    file.sync_data()
+}
+
+/// Whether nothing that was written back to disk for a file has failed, as far as it has been written.
+///
+/// # Errors
+/// That of the disk.
+#[allow(unsafe_code)]
+pub fn was_written(file: &File) -> io::Result<()> {
+    // SAFETY: numbers only; the descriptor lives as long as the borrow of the file.
+    let result =
+        unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WAIT_BEFORE) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
     }
 }
 
@@ -65,9 +102,20 @@ pub fn sync_renamed(file: &File, dir: &Path) -> io::Result<()> {
 /// # Errors
 /// Those of statfs.
 pub fn of(dir: &Path) -> io::Result<FileSystem> {
-    const VOID: &str = "it is in memory: sync is void, a power cut loses mail";
     let kind = statfs(dir)?.f_type;
-    let (name, warning) = match kind {
+    let (name, warning) = named(kind);
+    let name = if name.is_empty() {
+        format!("{kind:#x}")
+    } else {
+        name.to_owned()
+    };
+    Ok(FileSystem { name, warning })
+}
+
+/// By the number of its kind: its name, empty when it is not known here, and what an operator should know.
+fn named(kind: FsWord) -> (&'static str, Option<&'static str>) {
+    const VOID: &str = "it is in memory: sync is void, a power cut loses mail";
+    match kind {
         0xef53 => ("ext4", None),
         0x5846_5342 => ("xfs", None),
         0x9123_683e => (
@@ -80,17 +128,8 @@ pub fn of(dir: &Path) -> io::Result<FileSystem> {
         0x6969 => ("nfs", Some("sync depends on the server")),
         0x6573_5546 => ("fuse", Some("sync depends on the file system behind it")),
         0x2fc1_2fc1 => ("zfs", Some("sync is as good as its log device")),
-        other => {
-            return Ok(FileSystem {
-                name: format!("{other:#x}"),
-                warning: None,
-            });
-        }
-    };
-    Ok(FileSystem {
-        name: name.to_owned(),
-        warning,
-    })
+        _ => ("", None),
+    }
 }
 
 /// Median time of `rounds` small writes with fdatasync in `dir`, in nanoseconds.

@@ -80,35 +80,45 @@ impl Acting {
     /// When the kernel does not let this thread be that user.
     pub fn begin(user: User) -> io::Result<Self> {
         let acting = Self(());
-        set_file_ids(user.uid, user.gid)?;
-        Ok(acting)
+        set_file_ids(user);
+        if file_ids() == user {
+            Ok(acting)
+        } else {
+            Err(io::Error::from_raw_os_error(libc::EPERM))
+        }
     }
 }
 
 impl Drop for Acting {
     fn drop(&mut self) {
         // Taking root's identity back is always allowed to a thread whose real identity it is.
-        let _ = set_file_ids(0, 0);
+        set_file_ids(User { uid: 0, gid: 0 });
     }
 }
 
-/// The kernel gives back the identity before; a second call with an impossible one tells whether the
-/// change was made (setfsuid(2)).
-fn set_file_ids(uid: u32, gid: u32) -> io::Result<()> {
+/// Whether it was done says [`file_ids`] only (setfsuid(2)).
+fn set_file_ids(user: User) {
+    // SAFETY: numbers only; these calls concern the calling thread alone.
+    unsafe {
+        // The group needs root's rights, which go with the user and come with him.
+        if user.uid == 0 {
+            libc::setfsuid(user.uid);
+            libc::setfsgid(user.gid);
+        } else {
+            libc::setfsgid(user.gid);
+            libc::setfsuid(user.uid);
+        }
+    }
+}
+
+/// The kernel gives back the identity before; an impossible one changes nothing.
+fn file_ids() -> User {
     const ASK: u32 = u32::MAX;
     // SAFETY: numbers only; these calls concern the calling thread alone.
-    let (now_uid, now_gid) = unsafe {
-        if uid == 0 {
-            libc::setfsuid(0);
-        }
-        libc::setfsgid(gid);
-        libc::setfsuid(uid);
-        (libc::setfsuid(ASK), libc::setfsgid(ASK))
-    };
-    if now_uid as u32 == uid && now_gid as u32 == gid {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(libc::EPERM))
+    let (uid, gid) = unsafe { (libc::setfsuid(ASK), libc::setfsgid(ASK)) };
+    User {
+        uid: uid as u32,
+        gid: gid as u32,
     }
 }
 

@@ -188,3 +188,59 @@ fn messages_at_the_same_time_stand_whole_in_their_mailboxes() {
         assert_eq!(files(&daemon, user, "tmp").len(), 0, "{user}");
     }
 }
+
+/// The recipients of one transaction are delivered to together; each reply is the recipient's own.
+#[test]
+fn each_of_many_recipients_has_his_own_reply() {
+    const MANY: usize = 100;
+    let daemon = with_mailboxes();
+    let mail = daemon.dir.path().join("mail");
+    for number in 0..MANY {
+        // What is missing is made, whatever is missing; a file in its place is in the way.
+        let parts: &[&str] = match number % 10 {
+            0 => &[],
+            1 => &["tmp"],
+            2 => &["new", "cur"],
+            _ => &["tmp", "new", "cur"],
+        };
+        let maildir = mail.join(format!("many{number}"));
+        fs::create_dir(&maildir).unwrap();
+        for part in parts {
+            fs::create_dir(maildir.join(part)).unwrap();
+        }
+        if number % 10 == 3 {
+            fs::remove_dir(maildir.join("new")).unwrap();
+            fs::write(maildir.join("new"), "not a directory").unwrap();
+        }
+    }
+    let mut agent = connect(&daemon);
+    let arrival_ms = u64::MAX / 2;
+    agent.say(
+        &format!("MAIL FROM:<ann@a.example> XSPOOLID=MANY.{arrival_ms}\r\n"),
+        "250",
+    );
+    for number in 0..MANY {
+        agent.say(&format!("RCPT TO:<many{number}@home.example>\r\n"), "250");
+    }
+    agent.say("DATA\r\n", "354");
+    let letter = "Subject: s\r\n\r\ntext\r\n";
+    agent
+        .writer
+        .write_all(format!("{letter}.\r\n").as_bytes())
+        .unwrap();
+    for number in 0..MANY {
+        agent.expect(if number % 10 == 3 {
+            "451 4.2.0"
+        } else {
+            "250 2.1.5"
+        });
+    }
+    for number in (0..MANY).filter(|number| number % 10 != 3) {
+        let user = format!("many{number}");
+        let [path] = &files(&daemon, &user, "new")[..] else {
+            panic!("{user}: not one file");
+        };
+        assert_eq!(fs::read_to_string(path).unwrap(), stored(&user, letter));
+        assert_eq!(files(&daemon, &user, "tmp").len(), 0, "{user}");
+    }
+}

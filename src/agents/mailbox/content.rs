@@ -41,6 +41,12 @@ impl Content {
         self.rest = rest;
     }
 
+    /// Its bytes as it came.
+    pub(super) fn len(&self) -> usize {
+        let stored = self.file.as_ref().map_or(0, |(_, len)| *len as usize);
+        stored + self.rest.len()
+    }
+
     /// Writes it with LF line ends. The Received field that the session has put in front is left out: the
     /// way from the daemon to its own agent is no hop.
     pub(super) fn write_to(&self, out: &mut impl Write) -> io::Result<()> {

@@ -1,4 +1,5 @@
-//! One message into one Maildir: written in `tmp/`, synced, renamed into `new/`, the directory synced.
+//! One message into one Maildir: written in `tmp/`, synced, renamed into `new/`, the directory synced; the syncs by
+//! itself or with all that go to the same file system at the time (`group`).
 //!
 //! The name holds the message's id: a second delivery of the same message finds the first one, in
 //! `new/` or, when somebody has read it meanwhile, in `cur/`. Found in `new/` after a crash it counts
@@ -8,12 +9,16 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::batch::Batches;
 use super::content::Content;
-use crate::control::users::Found;
+use super::draft::Draft;
+use super::group::{Groups, Ticket};
+use crate::control::users::{self, Found};
 use crate::sys::process::{self, Acting, User};
+
+/// Content from here on is not written before somebody has looked whether it is there.
+const LOOK_FIRST_BYTES: usize = 64 << 10;
 
 /// A message for one mailbox.
 pub(super) struct Letter<'a> {
@@ -28,6 +33,7 @@ pub(super) struct Letter<'a> {
 }
 
 /// Whose mailbox it is, when that can make a difference.
+#[derive(Clone, Copy)]
 pub(super) struct Owner(pub(super) User);
 
 impl Owner {
@@ -36,16 +42,14 @@ impl Owner {
         if !process::is_root() {
             return None;
         }
-        let user = match &found.account {
-            Some(account) => Some(User {
-                uid: account.uid,
-                gid: account.gid,
-            }),
-            None => fs::metadata(&found.path).ok().map(|metadata| User {
-                uid: metadata.uid(),
-                gid: metadata.gid(),
-            }),
-        };
+        let account = found.account.as_ref().map(|account| User {
+            uid: account.uid,
+            gid: account.gid,
+        });
+        // One that was made since he was looked up is looked at again: who has no owner is written to as root.
+        let user = account
+            .or(found.owner)
+            .or_else(|| users::owner_of_mailbox(&found.path));
         user.map(Self)
     }
 
@@ -63,40 +67,91 @@ impl Owner {
     }
 }
 
-/// Delivers; when it returns the message is on disk under its final name.
-///
-/// # Errors
-/// Those of the files; nothing is visible then.
-pub(super) fn deliver(
-    maildir: &Path,
-    owner: Option<&Owner>,
-    letter: &Letter<'_>,
-    batches: &Batches,
-) -> io::Result<()> {
-    if !maildir.join("new").is_dir() {
-        make(maildir, owner)?;
+/// A message on its way into one Maildir.
+pub(super) struct Delivery<'a> {
+    pub(super) maildir: PathBuf,
+    pub(super) owner: Option<Owner>,
+    pub(super) letter: Letter<'a>,
+    pub(super) batches: &'a Batches,
+    pub(super) groups: &'a Groups,
+}
+
+/// What is left to be done.
+pub(super) enum Step {
+    /// It is on disk under its final name.
+    Done,
+    /// It is synced together with others.
+    Shared(Ticket),
+}
+
+impl Delivery<'_> {
+    /// Writes it, and finishes it unless others come along: `following` more of the same transaction will.
+    ///
+    /// # Errors
+    /// Those of the files; nothing is visible then, unless the last sync of a directory failed.
+    pub(super) fn begin(&self, following: usize) -> io::Result<Step> {
+        match self.attempt(Some(following)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.begin_anew(),
+            result => result,
+        }
     }
-    let _acting = owner.map(|owner| Acting::begin(owner.0)).transpose()?;
-    let name = name(letter);
-    let new = maildir.join("new");
-    let target = new.join(&name);
-    if !is_there(maildir, &name, letter)? {
-        let hidden = maildir.join("tmp").join(attempt_name(&name));
-        write(&hidden, letter).inspect_err(|_| {
-            // What cannot be removed is left to whoever cleans tmp/, as after a crash.
-            let _ = fs::remove_file(&hidden);
-        })?;
-        fs::rename(&hidden, &target)?;
+
+    /// Returns when it is on disk under its final name.
+    ///
+    /// # Errors
+    /// As of [`Delivery::begin`].
+    pub(super) fn finish(&self, step: Step) -> io::Result<()> {
+        match step {
+            Step::Done => Ok(()),
+            Step::Shared(ticket) => match ticket.wait() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.begin_anew().map(|_| ())
+                }
+                result => result,
+            },
+        }
     }
-    batches.sync(&new)
+
+    /// By itself and with a name in `tmp/`, where a part of the Maildir is missing.
+    fn begin_anew(&self) -> io::Result<Step> {
+        make(&self.maildir, self.owner.as_ref())?;
+        self.attempt(None)
+    }
+
+    /// `following` is None for one that goes by itself.
+    fn attempt(&self, following: Option<usize>) -> io::Result<Step> {
+        let user = self.owner.as_ref().map(|owner| owner.0);
+        let _acting = user.map(Acting::begin).transpose()?;
+        let (maildir, letter) = (self.maildir.as_path(), &self.letter);
+        let name = name(letter);
+        if !is_there(maildir, &name, letter)? {
+            let draft = if following.is_none() || letter.perhaps_there {
+                Draft::hidden(maildir, &name)
+            } else {
+                Draft::nameless(maildir, &name)
+            };
+            let draft = draft?;
+            let presence = self.groups.enter(&draft.file);
+            write(&draft.file, letter).inspect_err(|_| draft.discard())?;
+            if let (Some(presence), Some(following)) = (presence, following)
+                && presence.has_company(following)
+            {
+                return Ok(Step::Shared(presence.commit(draft, user)));
+            }
+            let named = draft.file.sync_data().and_then(|()| draft.give_name());
+            named.inspect_err(|_| draft.discard())?;
+        }
+        self.batches.sync(&maildir.join("new"))?;
+        Ok(Step::Done)
+    }
 }
 
 /// Whether an earlier delivery stands there. One that may be of a run that crashed counts only with all
-/// of its content; otherwise the new one takes its place.
+/// of its content; otherwise the new one takes its place. Of one in this run small content is not worth a look.
 fn is_there(maildir: &Path, name: &str, letter: &Letter<'_>) -> io::Result<bool> {
     let target = maildir.join("new").join(name);
     if !letter.perhaps_there {
-        return target.try_exists();
+        return Ok(letter.content.len() >= LOOK_FIRST_BYTES && target.try_exists()?);
     }
     match is_complete(&target, letter.content) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => is_read(maildir, name),
@@ -119,13 +174,6 @@ fn is_complete(path: &Path, content: &Content) -> io::Result<bool> {
     Ok(metadata.is_file() && content.ends_file(&file, metadata.len())?)
 }
 
-/// Not the same for two attempts: two transactions of one message may mean the same mailbox.
-fn attempt_name(name: &str) -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!("{name}.{}.{count}", std::process::id())
-}
-
 /// The same at each attempt to put this message there.
 fn name(letter: &Letter<'_>) -> String {
     let host = letter.hostname.replace(['/', ':'], "_");
@@ -145,22 +193,19 @@ fn is_read(maildir: &Path, name: &str) -> io::Result<bool> {
     Ok(false)
 }
 
-fn write(path: &Path, letter: &Letter<'_>) -> io::Result<()> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)?;
-    let mut out = BufWriter::with_capacity(64 << 10, file);
+fn write(file: &File, letter: &Letter<'_>) -> io::Result<()> {
+    let (head, all) = (
+        letter.sender.len() + letter.recipient.len() + 64,
+        letter.content.len(),
+    );
+    let mut out = BufWriter::with_capacity((head + all).min(64 << 10), file);
     out.write_all(b"Return-Path: <")?;
     out.write_all(letter.sender)?;
     out.write_all(b">\nDelivered-To: ")?;
     out.write_all(letter.recipient)?;
     out.write_all(b"\n")?;
     letter.content.write_to(&mut out)?;
-    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_data()
+    out.flush()
 }
 
 /// Makes a Maildir for its owner. As the owner where he may; in a directory that is root's alone, such

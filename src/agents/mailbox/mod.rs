@@ -12,8 +12,10 @@
 mod batch;
 mod content;
 mod dot_lock;
+mod draft;
 mod entry;
 mod files;
+mod group;
 mod maildir;
 mod mbox;
 mod program;
@@ -32,7 +34,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::base::clock::Now;
 use crate::control::script::rights as file_questions;
-use crate::control::users;
+use crate::control::users::{self, Found};
 use crate::mail::target::{TARGET_BYTES_MAX, Target};
 use crate::protocol::Input;
 use crate::protocol::server::{
@@ -40,7 +42,8 @@ use crate::protocol::server::{
 };
 use batch::Batches;
 use content::{Content, HELD_BYTES_MAX};
-use maildir::{Letter, Owner};
+use group::Groups;
+use maildir::{Delivery, Letter, Owner, Step};
 use mbox::Fault;
 use program::Program;
 pub use program::end_all;
@@ -62,6 +65,9 @@ const LOCK_TIME: Duration = Duration::from_secs(20);
 
 /// ... and those of all recipients of a message: the daemon waits for the replies.
 const LOCKS_TIME: Duration = Duration::from_secs(240);
+
+/// Recipients of a transaction that are delivered to at the same time.
+const TOGETHER_MAX: usize = 32;
 
 /// The reply for users while there is no path for their mail.
 const NO_MAILBOXES: &str = "451 4.3.5 there are no mailboxes here (transport.mailbox.path)";
@@ -93,6 +99,7 @@ struct Agent {
     session: Arc<server::Settings>,
     users: users::Users,
     batches: Batches,
+    groups: Groups,
     /// Messages that arrived before may have been delivered by a run that crashed.
     started_ms: u64,
     connections: AtomicUsize,
@@ -122,6 +129,7 @@ pub fn serve(listener: &UnixListener, settings: Settings) -> io::Result<()> {
         settings,
         session: Arc::new(session),
         batches: Batches::default(),
+        groups: Groups::default(),
         started_ms: now(Instant::now()).wall_ms,
         connections: AtomicUsize::new(0),
     });
@@ -245,39 +253,60 @@ impl Agent {
     fn deliver(&self, transaction: &Transaction, content: &Content, now_ms: u64) -> Vec<String> {
         let (id, arrival_ms) = identity(transaction.spool_id.as_deref(), now_ms);
         let locks_until = Instant::now() + LOCKS_TIME;
-        let recipients = transaction.recipients.iter();
-        let all = recipients.map(|recipient| {
-            let letter = Letter {
-                id: &id,
-                arrival_ms,
-                perhaps_there: arrival_ms <= self.started_ms,
-                hostname: &self.settings.hostname,
-                sender: &transaction.sender,
-                recipient: &recipient.address,
-                content,
-            };
-            let until = locks_until.min(Instant::now() + LOCK_TIME);
-            match &recipient.target {
-                Some((target, privilege)) => {
-                    match Rights::of(*privilege, &self.settings.program_user) {
-                        Err(reply) => reply,
-                        Ok(rights) => match target {
-                            Target::Program(command) => {
-                                self.run(command, &rights, transaction, recipient, &letter)
-                            }
-                            Target::File(path) => self.append(
-                                Path::new(OsStr::from_bytes(path)),
-                                &rights,
-                                &letter,
-                                until,
-                            ),
-                        },
+        let letter = |recipient| Letter {
+            id: &id,
+            arrival_ms,
+            perhaps_there: arrival_ms <= self.started_ms,
+            hostname: &self.settings.hostname,
+            sender: &transaction.sender,
+            recipient,
+            content,
+        };
+        let mut replies = Vec::with_capacity(transaction.recipients.len());
+        for some in transaction.recipients.chunks(TOGETHER_MAX) {
+            let users = some.iter().filter(|recipient| recipient.target.is_none());
+            let mut following = users.count();
+            let begun = some.iter().map(|recipient| {
+                let until = locks_until.min(Instant::now() + LOCK_TIME);
+                let letter = letter(recipient.address.as_slice());
+                match &recipient.target {
+                    Some(target) => Begun::Ended(self.deliver_to_target(
+                        target,
+                        transaction,
+                        recipient,
+                        &letter,
+                        until,
+                    )),
+                    None => {
+                        following -= 1;
+                        self.begin_for_user(letter, until, following)
                     }
                 }
-                None => self.deliver_to_user(&letter, until),
+            });
+            let begun: Vec<Begun<'_>> = begun.collect();
+            replies.extend(begun.into_iter().map(Begun::finish));
+        }
+        replies
+    }
+
+    fn deliver_to_target(
+        &self,
+        (target, privilege): &(Target, u32),
+        transaction: &Transaction,
+        recipient: &RecipientParams,
+        letter: &Letter<'_>,
+        until: Instant,
+    ) -> String {
+        let rights = match Rights::of(*privilege, &self.settings.program_user) {
+            Err(reply) => return reply,
+            Ok(rights) => rights,
+        };
+        match target {
+            Target::Program(command) => self.run(command, &rights, transaction, recipient, letter),
+            Target::File(path) => {
+                self.append(Path::new(OsStr::from_bytes(path)), &rights, letter, until)
             }
-        });
-        all.collect()
+        }
     }
 
     fn run(
@@ -314,24 +343,61 @@ impl Agent {
         }
     }
 
-    fn deliver_to_user(&self, letter: &Letter<'_>, until: Instant) -> String {
+    /// `following` more for users come with the same transaction.
+    fn begin_for_user<'a>(
+        &'a self,
+        letter: Letter<'a>,
+        until: Instant,
+        following: usize,
+    ) -> Begun<'a> {
         let found = match self.users.find(letter.recipient) {
             Ok(Some(found)) => found,
-            Ok(None) => return users::UNKNOWN.to_owned(),
-            Err(_) => return users::UNSURE.to_owned(),
+            Ok(None) => return Begun::Ended(users::UNKNOWN.to_owned()),
+            Err(_) => return Begun::Ended(users::UNSURE.to_owned()),
         };
         let owner = Owner::of(&found);
-        let result = if self.settings.is_mbox {
+        if self.settings.is_mbox {
             let owner = owner.map(|owner| owner.with_group_of(&found.path));
-            mbox::append(&found.path, owner.as_ref(), letter, &self.batches, until)
-        } else {
-            maildir::deliver(&found.path, owner.as_ref(), letter, &self.batches)
-                .map_err(Fault::Later)
-        };
-        match result {
-            Ok(()) => "250 2.1.5 delivered".to_owned(),
-            Err(fault) => refusal(&found.path, &fault, &format!("mailbox of {}", found.user)),
+            let result = mbox::append(&found.path, owner.as_ref(), &letter, &self.batches, until);
+            return Begun::Ended(reply_for_user(&found, result));
         }
+        let delivery = Delivery {
+            maildir: found.path.clone(),
+            owner,
+            letter,
+            batches: &self.batches,
+            groups: &self.groups,
+        };
+        match delivery.begin(following) {
+            Ok(step) => Begun::Maildir(found, delivery, step),
+            Err(error) => Begun::Ended(reply_for_user(&found, Err(Fault::Later(error)))),
+        }
+    }
+}
+
+/// A delivery to one recipient.
+enum Begun<'a> {
+    /// With this reply.
+    Ended(String),
+    /// There may be something to wait for.
+    Maildir(Found, Delivery<'a>, Step),
+}
+
+impl Begun<'_> {
+    fn finish(self) -> String {
+        match self {
+            Self::Ended(reply) => reply,
+            Self::Maildir(found, delivery, step) => {
+                reply_for_user(&found, delivery.finish(step).map_err(Fault::Later))
+            }
+        }
+    }
+}
+
+fn reply_for_user(found: &Found, result: Result<(), Fault>) -> String {
+    match result {
+        Ok(()) => "250 2.1.5 delivered".to_owned(),
+        Err(fault) => refusal(&found.path, &fault, &format!("mailbox of {}", found.user)),
     }
 }
 
