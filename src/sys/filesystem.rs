@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::Instant;
 
-use rustix::fs::{FsWord, StatVfsMountFlags, fstatfs, statfs, statvfs, syncfs};
+use rustix::fs::{StatVfsMountFlags, statfs, statvfs, syncfs};
 
 /// File systems whose way to the disk is known: a sync of a file takes its new name along, one of the whole takes all.
 const SYNCED_WHOLE: [&str; 3] = ["ext4", "xfs", "btrfs"];
@@ -64,10 +64,10 @@ pub fn sync_renamed(file: &File, dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether [`sync_whole`] is known to make everything on the file system of a file durable, names included.
+/// Whether [`sync_whole`] is known to make everything on the file system of a directory durable, names included.
 #[must_use]
-pub fn syncs_whole(file: &File) -> bool {
-    fstatfs(file).is_ok_and(|found| SYNCED_WHOLE.contains(&named(found.f_type).0))
+pub fn syncs_whole(dir: &Path) -> bool {
+    of(dir).is_ok_and(|found| SYNCED_WHOLE.contains(&found.name.as_str()))
 }
 
 /// Makes everything durable that has been written to the file system of a file.
@@ -102,20 +102,9 @@ pub fn was_written(file: &File) -> io::Result<()> {
 /// # Errors
 /// Those of statfs.
 pub fn of(dir: &Path) -> io::Result<FileSystem> {
-    let kind = statfs(dir)?.f_type;
-    let (name, warning) = named(kind);
-    let name = if name.is_empty() {
-        format!("{kind:#x}")
-    } else {
-        name.to_owned()
-    };
-    Ok(FileSystem { name, warning })
-}
-
-/// By the number of its kind: its name, empty when it is not known here, and what an operator should know.
-fn named(kind: FsWord) -> (&'static str, Option<&'static str>) {
     const VOID: &str = "it is in memory: sync is void, a power cut loses mail";
-    match kind {
+    let kind = statfs(dir)?.f_type;
+    let (name, warning) = match kind {
         0xef53 => ("ext4", None),
         0x5846_5342 => ("xfs", None),
         0x9123_683e => (
@@ -128,8 +117,17 @@ fn named(kind: FsWord) -> (&'static str, Option<&'static str>) {
         0x6969 => ("nfs", Some("sync depends on the server")),
         0x6573_5546 => ("fuse", Some("sync depends on the file system behind it")),
         0x2fc1_2fc1 => ("zfs", Some("sync is as good as its log device")),
-        _ => ("", None),
-    }
+        other => {
+            return Ok(FileSystem {
+                name: format!("{other:#x}"),
+                warning: None,
+            });
+        }
+    };
+    Ok(FileSystem {
+        name: name.to_owned(),
+        warning,
+    })
 }
 
 /// Median time of `rounds` small writes with fdatasync in `dir`, in nanoseconds.

@@ -14,9 +14,10 @@
 //! `syncfs` makes names durable.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -54,21 +55,23 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// Says that a message is being delivered, into a file that was made and is empty. None: it has to be synced by
-    /// itself.
-    pub(super) fn enter(&self, file: &File) -> Option<Presence> {
-        let device = file.metadata().ok()?.dev();
+    /// Says that a message is going to be written into a directory. None: it has to be synced by itself.
+    ///
+    /// # Errors
+    /// Those of looking at the directory.
+    pub(super) fn enter(&self, dir: &Path) -> io::Result<Option<Presence>> {
+        let device = fs::metadata(dir)?.dev();
         let mut systems = locked(&self.systems);
         if let Some(system) = systems.get(&device) {
-            return Some(Presence::of(system));
+            return Ok(Some(Presence::of(system)));
         }
-        if systems.len() >= SYSTEMS_MAX || !filesystem::syncs_whole(file) {
-            return None;
+        if systems.len() >= SYSTEMS_MAX || !filesystem::syncs_whole(dir) {
+            return Ok(None);
         }
-        let system = System::start(Box::new(filesystem::sync_whole)).ok()?;
+        let system = System::start(Box::new(filesystem::sync_whole))?;
         let presence = Presence::of(&system);
         systems.insert(device, system);
-        Some(presence)
+        Ok(Some(presence))
     }
 }
 
@@ -297,8 +300,6 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::fs;
-    use std::path::Path;
     use std::sync::mpsc::channel;
 
     use super::*;

@@ -125,24 +125,38 @@ impl Delivery<'_> {
         let (maildir, letter) = (self.maildir.as_path(), &self.letter);
         let name = name(letter);
         if !is_there(maildir, &name, letter)? {
-            let draft = if following.is_none() || letter.perhaps_there {
-                Draft::hidden(maildir, &name)
-            } else {
-                Draft::nameless(maildir, &name)
-            };
-            let draft = draft?;
-            let presence = self.groups.enter(&draft.file);
-            write(&draft.file, letter).inspect_err(|_| draft.discard())?;
-            if let (Some(presence), Some(following)) = (presence, following)
-                && presence.has_company(following)
-            {
-                return Ok(Step::Shared(presence.commit(draft, user)));
+            match self.groups.enter(&maildir.join("tmp"))? {
+                Some(presence) if following.is_some_and(|some| presence.has_company(some)) => {
+                    let draft = self.share(&name)?;
+                    return Ok(Step::Shared(presence.commit(draft, user)));
+                }
+                // Until it is done it is company for others.
+                _presence => self.write_alone(&name)?,
             }
-            let named = draft.file.sync_data().and_then(|()| draft.give_name());
-            named.inspect_err(|_| draft.discard())?;
         }
         self.batches.sync(&maildir.join("new"))?;
         Ok(Step::Done)
+    }
+
+    /// All but the syncs and the name.
+    fn share(&self, name: &str) -> io::Result<Draft> {
+        let draft = if self.letter.perhaps_there {
+            // It may have to take the place of one that is not whole.
+            Draft::hidden(&self.maildir, name)?
+        } else {
+            Draft::nameless(&self.maildir, name)?
+        };
+        write(&draft.file, &self.letter).inspect_err(|_| draft.discard())?;
+        Ok(draft)
+    }
+
+    /// All but the sync of the directory. Not nameless: a sync of the directory leaves out, where there is no journal,
+    /// that the file has a name now.
+    fn write_alone(&self, name: &str) -> io::Result<()> {
+        let draft = Draft::hidden(&self.maildir, name)?;
+        let written = write(&draft.file, &self.letter).and_then(|()| draft.file.sync_data());
+        let named = written.and_then(|()| draft.give_name());
+        named.inspect_err(|_| draft.discard())
     }
 }
 
