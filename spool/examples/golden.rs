@@ -57,9 +57,9 @@ fn full_envelope() -> Envelope {
         helo: b"client.example".to_vec(),
         protocol: b"ESMTPSA".to_vec(),
         source: Some(Source {
-            device: 11,
+            born_ns: 11,
             inode: 12,
-            changed_ns: 13,
+            modified_ns: 13,
             size: 14,
         }),
         origin: Origin::Relay,

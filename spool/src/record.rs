@@ -305,7 +305,12 @@ pub(crate) fn put_source(out: &mut Vec<u8>, source: Option<Source>) {
 }
 
 fn put_identity(out: &mut Vec<u8>, source: Source) {
-    for number in [source.device, source.inode, source.changed_ns, source.size] {
+    for number in [
+        source.born_ns,
+        source.inode,
+        source.modified_ns,
+        source.size,
+    ] {
         out.put(&number.to_le_bytes());
     }
 }
@@ -320,9 +325,9 @@ pub(crate) fn take_source(reader: &mut Reader<'_>) -> Result<Option<Source>, Dec
 
 fn take_identity(reader: &mut Reader<'_>) -> Result<Source, DecodeError> {
     Ok(Source {
-        device: reader.u64()?,
+        born_ns: reader.u64()?,
         inode: reader.u64()?,
-        changed_ns: reader.u64()?,
+        modified_ns: reader.u64()?,
         size: reader.u64()?,
     })
 }

@@ -106,15 +106,17 @@ pub struct Recipient {
     pub orcpt: Option<Vec<u8>>,
 }
 
-/// The file a message was taken from: what tells it from every other file.
+/// The file a message was taken from: what tells it from every other file of its file system, and is the same after a
+/// power cut. That excludes the number of the device, which can be another after each mount, and the change time, which
+/// a renaming sets without having to reach the disk with the new name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Source {
-    /// Device.
-    pub device: u64,
+    /// Time of birth, in nanoseconds since 1970; 0 where the file system has none.
+    pub born_ns: u64,
     /// Inode.
     pub inode: u64,
-    /// Change time, in nanoseconds since 1970.
-    pub changed_ns: u64,
+    /// Modification time, in nanoseconds since 1970.
+    pub modified_ns: u64,
     /// Size in bytes.
     pub size: u64,
 }

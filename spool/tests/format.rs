@@ -162,9 +162,9 @@ fn who_brought_a_message_and_who_is_told_of_failures() {
         full_name: b"J".to_vec(),
     };
     let source = Source {
-        device: 1,
+        born_ns: 1,
         inode: 2,
-        changed_ns: 3,
+        modified_ns: 3,
         size: 4,
     };
     let file = "0100000000000000 0200000000000000 0300000000000000 0400000000000000";
@@ -233,9 +233,9 @@ fn message() {
         helo: b"h".to_vec(),
         protocol: b"ESMTP".to_vec(),
         source: Some(Source {
-            device: 0x31,
+            born_ns: 0x31,
             inode: 0x32,
-            changed_ns: 0x33,
+            modified_ns: 0x33,
             size: 0x34,
         }),
         origin: Origin::Relay,

@@ -28,6 +28,7 @@ mod mail_log;
 mod maps;
 mod origin;
 mod pickup;
+mod power;
 mod pressure;
 mod programs;
 mod queue;

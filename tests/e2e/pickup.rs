@@ -464,3 +464,19 @@ fn large_files_are_read_one_at_a_time() {
     // those before: far less than all of them.
     assert!(peak_kib < 384 << 10, "{peak_kib} KiB at the most");
 }
+
+/// What a power cut leaves where only the new name of a renamed file was synced: both.
+#[test]
+fn a_file_whose_name_in_public_came_back_is_taken() {
+    let hop = Hop::start();
+    let daemon = Setup::relay_to(hop.address).start();
+    let public = postoffice(&daemon).join("public");
+    fs::write(public.join("other"), "to <other@x.example>\n").unwrap();
+    fs::write(public.join("old"), "to <b@x.example>\nenv-end\n\nx\n").unwrap();
+    fs::hard_link(public.join("old"), router(&daemon).join("new")).unwrap();
+    let mails = hop.wait_for_mails(1);
+    assert_eq!(mails[0].recipients, ["b@x.example"]);
+    daemon.wait_until_empty();
+    assert_eq!(names("public", &daemon), ["other"]);
+    assert!(names("router", &daemon).is_empty());
+}

@@ -8,6 +8,7 @@ pub mod hop;
 pub mod mount;
 pub mod outside;
 pub mod person;
+pub mod power;
 pub mod sendmail;
 pub mod site;
 

@@ -157,9 +157,9 @@ fn a_spool_of_version_1_is_read_message_by_message() {
         helo: b"client.example".to_vec(),
         protocol: b"ESMTPSA".to_vec(),
         source: Some(Source {
-            device: 11,
+            born_ns: 11,
             inode: 12,
-            changed_ns: 13,
+            modified_ns: 13,
             size: 14,
         }),
         origin: Origin::Relay,

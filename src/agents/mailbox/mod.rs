@@ -34,7 +34,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::base::clock::Now;
 use crate::control::script::rights as file_questions;
-use crate::control::users::{self, Found};
+use crate::control::users;
 use crate::mail::target::{TARGET_BYTES_MAX, Target};
 use crate::protocol::Input;
 use crate::protocol::server::{
@@ -359,18 +359,25 @@ impl Agent {
         if self.settings.is_mbox {
             let owner = owner.map(|owner| owner.with_group_of(&found.path));
             let result = mbox::append(&found.path, owner.as_ref(), &letter, &self.batches, until);
-            return Begun::Ended(reply_for_user(&found, result));
+            return Begun::Ended(reply_for_user(&found.user, &found.path, result));
         }
         let delivery = Delivery {
-            maildir: found.path.clone(),
+            maildir: found.path,
             owner,
             letter,
             batches: &self.batches,
             groups: &self.groups,
         };
         match delivery.begin(following) {
-            Ok(step) => Begun::Maildir(found, delivery, step),
-            Err(error) => Begun::Ended(reply_for_user(&found, Err(Fault::Later(error)))),
+            Ok(step) => Begun::Maildir {
+                user: found.user,
+                delivery: Box::new(delivery),
+                step,
+            },
+            Err(error) => {
+                let result = Err(Fault::Later(error));
+                Begun::Ended(reply_for_user(&found.user, &delivery.maildir, result))
+            }
         }
     }
 }
@@ -380,24 +387,33 @@ enum Begun<'a> {
     /// With this reply.
     Ended(String),
     /// There may be something to wait for.
-    Maildir(Found, Delivery<'a>, Step),
+    Maildir {
+        user: String,
+        delivery: Box<Delivery<'a>>,
+        step: Step,
+    },
 }
 
 impl Begun<'_> {
     fn finish(self) -> String {
         match self {
             Self::Ended(reply) => reply,
-            Self::Maildir(found, delivery, step) => {
-                reply_for_user(&found, delivery.finish(step).map_err(Fault::Later))
+            Self::Maildir {
+                user,
+                delivery,
+                step,
+            } => {
+                let result = delivery.finish(step).map_err(Fault::Later);
+                reply_for_user(&user, &delivery.maildir, result)
             }
         }
     }
 }
 
-fn reply_for_user(found: &Found, result: Result<(), Fault>) -> String {
+fn reply_for_user(user: &str, mailbox: &Path, result: Result<(), Fault>) -> String {
     match result {
         Ok(()) => "250 2.1.5 delivered".to_owned(),
-        Err(fault) => refusal(&found.path, &fault, &format!("mailbox of {}", found.user)),
+        Err(fault) => refusal(mailbox, &fault, &format!("mailbox of {user}")),
     }
 }
 

@@ -29,8 +29,8 @@ pub(super) struct Opened {
     pub(super) identity: Identity,
     /// Its owner.
     pub(super) uid: u32,
-    /// When it was written last, in milliseconds since 1970.
-    pub(super) modified_ms: u64,
+    /// Its change time, in nanoseconds since 1970.
+    changed_ns: u64,
     /// Bytes of it that have not been read.
     rest_bytes: u64,
 }
@@ -124,9 +124,9 @@ impl Opened {
         Ok(Self {
             file,
             source: source(&metadata),
+            changed_ns: changed_ns(&metadata),
             identity: Identity::of(&metadata),
             uid: metadata.uid(),
-            modified_ms: nanoseconds(metadata.mtime(), metadata.mtime_nsec()) / 1_000_000,
             rest_bytes: metadata.len(),
         })
     }
@@ -151,7 +151,7 @@ impl Opened {
 
     /// Whether it was written a moment ago.
     pub(super) fn is_young(&self) -> bool {
-        let changed = SystemTime::UNIX_EPOCH + Duration::from_nanos(self.source.changed_ns);
+        let changed = SystemTime::UNIX_EPOCH + Duration::from_nanos(self.changed_ns);
         // A file of the future is as old as it will ever be.
         let age = SystemTime::now().duration_since(changed);
         age.is_ok_and(|age| age < YOUNG)
@@ -163,6 +163,7 @@ impl Opened {
         match metadata.nlink() {
             0 => Err(Odd::Gone),
             _ if source(&metadata) != self.source => Err(Odd::Changing),
+            _ if changed_ns(&metadata) != self.changed_ns => Err(Odd::Changing),
             _ => Ok(()),
         }
     }
@@ -187,13 +188,22 @@ fn check(metadata: &Metadata) -> Result<(), Odd> {
     }
 }
 
+fn changed_ns(metadata: &Metadata) -> u64 {
+    nanoseconds(metadata.ctime(), metadata.ctime_nsec())
+}
+
 fn source(metadata: &Metadata) -> Source {
     Source {
-        device: metadata.dev(),
+        born_ns: metadata.created().map_or(0, nanoseconds_of),
         inode: metadata.ino(),
-        changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        modified_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
         size: metadata.len(),
     }
+}
+
+fn nanoseconds_of(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_nanos() as u64)
 }
 
 fn nanoseconds(seconds: i64, nanos: i64) -> u64 {

@@ -5,8 +5,7 @@
 //! thread removes them in batches, with one sync of the directory for all: removing makes the file
 //! system work for its journal, and reading need not wait for that.
 //!
-//! *No message twice.* The spool records device, inode, change time and size of a message's file. A
-//! message is not done before the removal of its file is on disk ([`Ends::released`]), so after a crash
+//! *No message twice.* The spool records what tells a message's file from every other ([`Source`]). A message is not done before the removal of its file is on disk ([`Ends::released`]), so after a crash
 //! every file that has been taken is known to recovery, and is only removed.
 //!
 //! Bounds: [`OUTSTANDING_MAX`] files and [`OUTSTANDING_BYTES_MAX`] bytes (or one larger file alone) are
@@ -475,7 +474,7 @@ impl Pickup {
 
     /// Reads a file; gives its path back when there is no room for it yet.
     fn take(&mut self, path: PathBuf) -> Option<PathBuf> {
-        let mut opened = match Opened::open(&path) {
+        let mut opened = match self.open(&path) {
             Ok(opened) => opened,
             Err(odd) => {
                 self.set_aside(path, &odd);
@@ -518,6 +517,19 @@ impl Pickup {
             Err(odd) => self.set_aside(path, &odd),
         }
         None
+    }
+
+    /// A power cut can bring back the name in `public/` that a file had before it was renamed into `router/`, when only
+    /// the latter was synced (btrfs).
+    fn open(&self, path: &Path) -> Result<Opened, Odd> {
+        match Opened::open(path) {
+            Err(Odd::Linked(2))
+                if remove_other_name(&self.setup.postoffice.join("public"), path) =>
+            {
+                Opened::open(path)
+            }
+            result => result,
+        }
     }
 
     /// What is no message of ours goes to `postman/` as it is.
@@ -565,6 +577,17 @@ fn is_hidden(name: &OsString) -> bool {
 
 fn is_hash(name: &OsString) -> bool {
     matches!(name.as_encoded_bytes(), [b'A'..=b'Z'])
+}
+
+/// Whether a file has another name in `public/`, which is removed.
+fn remove_other_name(public: &Path, path: &Path) -> bool {
+    let identity = |path: &Path| path.symlink_metadata().map(|found| Identity::of(&found));
+    let (Ok(wanted), Ok(entries)) = (identity(path), fs::read_dir(public)) else {
+        return false;
+    };
+    let mut names = entries.flatten().map(|entry| entry.path());
+    let other = names.find(|name| identity(name).is_ok_and(|found| found == wanted));
+    other.is_some_and(|name| fs::remove_file(name).is_ok())
 }
 
 /// Removes what broken-off submissions have left in `public/`.

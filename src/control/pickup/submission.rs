@@ -125,7 +125,7 @@ pub(super) fn make(
     let recipients = recipients(&file, &text.content, &setup.hostname)?;
     let now_ms = now_ms();
     let arrival_ms = if submitter.is_believed {
-        opened.modified_ms.min(now_ms)
+        opened.source.modified_ns / 1_000_000.min(now_ms)
     } else {
         now_ms
     };

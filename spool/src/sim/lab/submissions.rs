@@ -216,9 +216,9 @@ impl Day {
         let content = bytes.to_vec();
         let envelope = Envelope {
             source: Some(Source {
-                device: 1,
+                born_ns: 1,
                 inode,
-                changed_ns: inode,
+                modified_ns: inode,
                 size: content.len() as u64,
             }),
             origin: Origin::User(Box::new(Submitter {
