@@ -1,35 +1,43 @@
 //! The power is cut, on real file systems: every message that was acknowledged, by SMTP or by `sendmail`, stands in its
-//! mailboxes afterwards, once and whole. `ZMAILER_POWER_CUTS=500` cuts so often on each file system.
+//! mailboxes afterwards, once and whole, or reaches its next hop. `ZMAILER_POWER_CUTS=500` cuts so often on each file
+//! system.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::SocketAddr;
 
 use spool::sim::Rng;
 
 use crate::harness::client::Client;
 use crate::harness::daemon::{Daemon, Setup, free_address, scratch_dir};
+use crate::harness::hop::Hop;
 use crate::harness::power::{Cut, PowerDisk};
 use crate::harness::sendmail::{said, sendmail};
 use crate::harness::{installed, skip, wait_for};
 
 const USERS: usize = 12;
 const CLIENTS: usize = 24;
-const EACH: usize = 12;
+const EACH: usize = 8;
 const CUTS: usize = 12;
 
 /// Each so many messages one goes by `sendmail`.
 const SENDMAIL_EVERY: usize = 4;
 
-/// Spool and mailboxes stand on the disk; `new/` of everybody is empty.
-fn prepare(shards: usize) -> Daemon {
+/// ... and each so many to somebody elsewhere as well, whose host is down.
+const FAR_EVERY: usize = 3;
+
+/// Lines of a message; the longest has a file of its own in the spool.
+const LINES: [usize; 6] = [10, 100, 100, 400, 1000, 10_000];
+
+/// Spool and mailboxes stand on the disk; everybody elsewhere is served by `hop`.
+fn prepare(hop: SocketAddr) -> Daemon {
     let dir = scratch_dir();
     let place = dir.path().join("postoffice/mail");
-    let mut setup = Setup::relay_to(free_address())
-        .shards(shards)
+    let mut setup = Setup::relay_to(hop)
         .with("router", "local_domains = [\"home.example\"]")
         .with("spool", "segment_size = \"4MiB\"\nmin_free = \"1B\"");
     setup.tail = format!(
-        "[transport.mailbox]\npath = \"{}/{{user}}\"\n",
+        "[transport.mailbox]\npath = \"{}/{{user}}\"\n[[scheduler.rule]]\nmatch = \"smtp/*\"\nretry = [\"1s\"]\n",
         place.display()
     );
     setup.prepare(dir)
@@ -41,7 +49,7 @@ fn letter(name: &str, lines: usize) -> String {
     format!("Subject: {name}\r\n\r\n{text}end of {name}\r\n")
 }
 
-/// Messages to one to six users each from many clients; what the disk is told are name and users.
+/// Messages to one to six users each from many clients; what the disk is told are name and recipients.
 fn send(daemon: &Daemon, disk: &PowerDisk) {
     std::thread::scope(|scope| {
         for client in 0..CLIENTS {
@@ -52,50 +60,66 @@ fn send(daemon: &Daemon, disk: &PowerDisk) {
                 for number in 0..EACH {
                     let name = format!("c{client}n{number}");
                     let (first, count) = (rng.index(USERS), 1 + rng.index(6));
-                    let users = (first..first + count).map(|user| format!("u{}", user % USERS));
-                    let users: Vec<String> = users.collect();
-                    let to = users.iter().map(|user| format!("{user}@home.example"));
-                    let to: Vec<String> = to.collect();
-                    let to: Vec<&str> = to.iter().map(String::as_str).collect();
-                    let text = letter(&name, [10, 100, 400, 3000][rng.index(4)]);
-                    if (client + number) % SENDMAIL_EVERY == 0 {
-                        let output = sendmail(daemon, &to, text.replace("\r\n", "\n").as_bytes());
-                        assert!(output.status.success(), "{}", said(&output));
-                    } else {
-                        let reply = connection.message("ann@a.example", &to, &text);
-                        assert!(reply.starts_with("250"), "{reply}");
+                    let users = first..first + count;
+                    let to = users.map(|user| format!("u{}@home.example", user % USERS));
+                    let mut to: Vec<String> = to.collect();
+                    if (client + number) % FAR_EVERY == 0 {
+                        to.push("far@far.example".to_owned());
                     }
-                    disk.tell(format!("{name} {}", users.join(" ")));
+                    let text = letter(&name, LINES[rng.index(LINES.len())]);
+                    let by_sendmail = (client + number) % SENDMAIL_EVERY == 0;
+                    send_one(daemon, &mut connection, &to, &text, by_sendmail);
+                    disk.tell(format!("{name} {}", to.join(" ")));
                 }
             });
         }
     });
 }
 
-/// What stands in everybody's mailbox: by user and name of the message, how often. A file that is not whole is a failure.
+fn send_one(
+    daemon: &Daemon,
+    connection: &mut Client,
+    to: &[String],
+    text: &str,
+    by_sendmail: bool,
+) {
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    if by_sendmail {
+        let output = sendmail(daemon, &to, text.replace("\r\n", "\n").as_bytes());
+        assert!(output.status.success(), "{}", said(&output));
+    } else {
+        let reply = connection.message("ann@a.example", &to, text);
+        assert!(reply.starts_with("250"), "{reply}");
+    }
+}
+
+/// The name of a message; one that is not whole is a failure.
+fn whole(text: &str, when: &str) -> String {
+    let end = text.lines().last().unwrap_or_default();
+    let name = end.strip_prefix("end of ");
+    let name = name.unwrap_or_else(|| panic!("{when}: half a message: {text:.200}"));
+    assert!(text.contains(&format!("\nSubject: {name}")), "{when}");
+    name.to_owned()
+}
+
+/// What stands in everybody's mailbox: by recipient and name of the message, how often.
 fn mailboxes(daemon: &Daemon, when: &str) -> BTreeMap<(String, String), usize> {
     let mut found = BTreeMap::new();
-    for user in (0..USERS).map(|user| format!("u{user}")) {
-        let new = daemon
-            .dir
-            .path()
-            .join(format!("postoffice/mail/{user}/new"));
-        for entry in fs::read_dir(&new).unwrap() {
+    for user in 0..USERS {
+        let mail = daemon.dir.path().join("postoffice/mail");
+        for entry in fs::read_dir(mail.join(format!("u{user}/new"))).unwrap() {
             let text = fs::read_to_string(entry.unwrap().path()).unwrap();
-            let end = text.lines().last().unwrap_or_default();
-            let name = end.strip_prefix("end of ");
-            let name =
-                name.unwrap_or_else(|| panic!("{when}, {user}: half a message: {text:.200}"));
-            assert!(text.contains(&format!("\nSubject: {name}\n")), "{when}");
-            *found.entry((user.clone(), name.to_owned())).or_default() += 1;
+            let place = (format!("u{user}@home.example"), whole(&text, when));
+            *found.entry(place).or_default() += 1;
         }
     }
     found
 }
 
-fn check(daemon: &mut Daemon, cut: &Cut) {
+fn check(daemon: &mut Daemon, hop: &Hop, cut: &Cut) {
     // Before anything is made good: readers of mail see what the cut left.
     mailboxes(daemon, &cut.name);
+    let earlier = hop.mails().len();
     daemon.restart();
     let router = daemon.dir.path().join("postoffice/router");
     wait_for("an empty router/", || {
@@ -103,12 +127,19 @@ fn check(daemon: &mut Daemon, cut: &Cut) {
     });
     daemon.wait_until_empty();
     let found = mailboxes(daemon, &cut.name);
+    let mails = hop.mails().into_iter().skip(earlier);
+    let arrived = mails.map(|mail| whole(&String::from_utf8_lossy(&mail.content), &cut.name));
+    let arrived: BTreeSet<String> = arrived.collect();
     for told in &cut.told {
         let mut words = told.split(' ').map(str::to_owned);
         let name = words.next().unwrap();
-        for user in words {
-            let times = found.get(&(user.clone(), name.clone()));
-            assert_eq!(times, Some(&1), "{}: {name} for {user}", cut.name);
+        for to in words {
+            let is_there = if to.ends_with("@far.example") {
+                arrived.contains(&name)
+            } else {
+                found.contains_key(&(to.clone(), name.clone()))
+            };
+            assert!(is_there, "{}: {name} for {to} is lost", cut.name);
         }
     }
     let doubled = found.iter().find(|(_, times)| **times > 1);
@@ -120,7 +151,8 @@ fn cut_the_power(bytes: u64, mkfs: &[&str]) {
     if !installed(mkfs[0]) {
         return;
     }
-    let mut daemon = prepare(2);
+    let hop = free_address();
+    let mut daemon = prepare(hop);
     let dir = daemon.dir.path().to_owned();
     let mut disk = match PowerDisk::mount(&dir, &dir.join("postoffice"), bytes, mkfs) {
         Err(error) => return skip(&format!("no disk to cut the power of: {error}")),
@@ -135,8 +167,8 @@ fn cut_the_power(bytes: u64, mkfs: &[&str]) {
     rustix::fs::sync();
     let begun = disk.events();
     send(&daemon, &disk);
-    daemon.wait_until_empty();
     daemon.kill();
+    let hop = Hop::start_on(hop);
     let ended = disk.events();
     disk.unmount();
     let mut rng = Rng::new(bytes);
@@ -148,14 +180,14 @@ fn cut_the_power(bytes: u64, mkfs: &[&str]) {
             _ => begun + rng.index(ended - begun),
         };
         let cut = disk.cut(moment, &mut rng).expect("a file system");
-        check(&mut daemon, &cut);
+        check(&mut daemon, &hop, &cut);
         disk.uncut();
     }
 }
 
 #[test]
 fn a_power_cut_on_ext4_loses_nothing() {
-    cut_the_power(96 << 20, &["mkfs.ext4", "-q", "-F", "-J", "size=8"]);
+    cut_the_power(160 << 20, &["mkfs.ext4", "-q", "-F", "-J", "size=8"]);
 }
 
 #[test]
