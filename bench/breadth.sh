@@ -115,7 +115,8 @@ check_rest() {
     for name in public router postman input deferred freezer; do
         exactly "files in $name/" "$(files_in "$DIR/zmailer/po/$name")" 0
     done
-    if grep -E ' (WARN|ERROR) |panicked' "$DIR/zmailer/out" >"$DIR/found"; then
+    # What the spool stands on is the machine's affair.
+    if grep -E ' (WARN|ERROR) |panicked' "$DIR/zmailer/out" | grep -v 'the spool is on' >"$DIR/found"; then
         complain "$way: $(wc -l <"$DIR/found") lines on standard error, such as: $(head -1 "$DIR/found")"
         cp "$DIR/zmailer/out" "$DIR/$CASE.$way.stderr"
     fi

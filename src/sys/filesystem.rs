@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -103,9 +104,10 @@ pub fn was_written(file: &File) -> io::Result<()> {
 /// Those of statfs.
 pub fn of(dir: &Path) -> io::Result<FileSystem> {
     const VOID: &str = "it is in memory: sync is void, a power cut loses mail";
+    const BARE: &str = "it has no journal: a power cut in the middle of a change of a directory can lose what was synced";
     let kind = statfs(dir)?.f_type;
     let (name, warning) = match kind {
-        0xef53 => ("ext4", None),
+        0xef53 => ("ext4", is_bare_ext4(dir).then_some(BARE)),
         0x5846_5342 => ("xfs", None),
         0x9123_683e => (
             "btrfs",
@@ -128,6 +130,19 @@ pub fn of(dir: &Path) -> io::Result<FileSystem> {
         name: name.to_owned(),
         warning,
     })
+}
+
+/// Whether a directory is known to be on an ext4 file system without a journal.
+fn is_bare_ext4(dir: &Path) -> bool {
+    let writer = || {
+        let device = fs::metadata(dir)?.dev();
+        let (major, minor) = (libc::major(device), libc::minor(device));
+        let device = fs::read_link(format!("/sys/dev/block/{major}:{minor}"))?;
+        let name = device.file_name().unwrap_or_default();
+        // The process that writes the journal.
+        fs::read_to_string(Path::new("/sys/fs/ext4").join(name).join("journal_task"))
+    };
+    writer().is_ok_and(|writer: String| writer.trim() == "<none>")
 }
 
 /// Median time of `rounds` small writes with fdatasync in `dir`, in nanoseconds.

@@ -8,6 +8,7 @@ use crate::harness::client::Client;
 use crate::harness::daemon::{Daemon, Setup, free_address, scratch_dir};
 use crate::harness::hop::Hop;
 use crate::harness::mount::Mount;
+use crate::harness::power::PowerDisk;
 use crate::harness::sendmail::{said, zmailer};
 use crate::harness::wait_for;
 
@@ -328,5 +329,23 @@ fn a_refusal_in_the_middle_of_held_input_is_one_refusal() {
         let codes: Vec<&str> = replies.iter().map(|reply| &reply[..3]).collect();
         assert_eq!(codes, ["250", "250", "452", "250"], "{first:?} {replies:?}");
         client.expect("QUIT", "221");
+    }
+}
+
+#[test]
+fn a_file_system_without_a_journal_is_warned_of() {
+    for (option, expected) in [("^has_journal", true), ("has_journal", false)] {
+        let dir = scratch_dir();
+        let point = dir.path().join("postoffice");
+        let mkfs = ["mkfs.ext4", "-q", "-F", "-O", option];
+        let disk = match PowerDisk::mount(dir.path(), &point, 64 << 20, &mkfs) {
+            Err(error) => return crate::harness::skip(&format!("no file system to make: {error}")),
+            Ok(disk) => disk,
+        };
+        let mut daemon = small(free_address()).prepare(dir);
+        daemon.restart();
+        assert_eq!(daemon.stderr().contains("it has no journal"), expected);
+        daemon.stop();
+        drop(disk);
     }
 }
