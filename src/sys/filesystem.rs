@@ -21,6 +21,15 @@ pub struct FileSystem {
     pub warning: Option<&'static str>,
 }
 
+impl FileSystem {
+    /// Whether nobody but this host is known to write to it.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        let local = ["ext4", "xfs", "btrfs", "tmpfs", "ramfs", "overlay", "zfs"];
+        local.contains(&self.name.as_str())
+    }
+}
+
 /// What a file system has left for who is not root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {

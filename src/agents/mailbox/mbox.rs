@@ -3,7 +3,7 @@
 //! With two locks, as other programs do it: a file `NAME.lock`, then fcntl(2) on the file. What is written is synced
 //! before anybody hears of success, and taken away again when it could not be written whole. A message that may have been
 //! delivered by a run that crashed is looked for first: an entry that is there counts, one that was cut off at the end of
-//! the file is made good. It is looked for in the last 16 MiB; an entry that a reader has moved away or changed
+//! the file is made good; behind which others have come, it stays beside the repeat. It is looked for in the last 16 MiB; an entry that a reader has moved away or changed
 //! meanwhile is not found, and the message is there twice.
 
 use std::fs::{self, File, OpenOptions};

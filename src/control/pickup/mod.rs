@@ -5,7 +5,8 @@
 //! thread removes them in batches, with one sync of the directory for all: removing makes the file
 //! system work for its journal, and reading need not wait for that.
 //!
-//! *No message twice.* The spool records what tells a message's file from every other ([`Source`]). A message is not done before the removal of its file is on disk ([`Ends::released`]), so after a crash
+//! *No message twice.* The spool records what tells a message's file from every other ([`Source`]). A
+//! message is not done before the removal of its file is on disk ([`Ends::released`]), so after a crash
 //! every file that has been taken is known to recovery, and is only removed.
 //!
 //! Bounds: [`OUTSTANDING_MAX`] files and [`OUTSTANDING_BYTES_MAX`] bytes (or one larger file alone) are
